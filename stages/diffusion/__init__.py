@@ -1,0 +1,1 @@
+"""Noise processes, denoisers and their training.  Knows torch and diffusers; knows no attack."""

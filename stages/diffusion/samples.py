@@ -1,0 +1,36 @@
+"""Look at what a target draws: generated images beside real ones."""
+
+import numpy as np
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
+from PIL import Image
+
+STEPS = 50  # DDIM steps an image
+CELL = 64  # pixels a side, at least, that an image takes on the sheet
+
+
+def sample_sheet(pipeline: DDPMPipeline, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
+    """A sheet of two 4-row blocks: `count` real images on the left, as many generated ones on the right.
+
+    real : (N, C, H, W) uint8, the members.  DDIM sampling, deterministic given the seed.
+    """
+    sampler = DDIMPipeline(pipeline.unet, DDIMScheduler.from_config(pipeline.scheduler.config))
+    sampler.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = sampler(batch_size=count, generator=generator, num_inference_steps=STEPS, output_type="np").images
+    generated = np.round(drawn * 255).astype(np.uint8)  # (count, H, W, C)
+    left, right = _block(real[:count].transpose(0, 2, 3, 1)), _block(generated)
+    gap = np.full((left.shape[0], CELL // 4, left.shape[2]), 255, np.uint8)
+    sheet = np.concatenate([left, gap, right], axis=1)
+    return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
+
+
+def _block(images: np.ndarray, rows: int = 4) -> np.ndarray:
+    """Images in a grid of `rows`, each enlarged by whole pixels.  images : (N, H, W, C) uint8."""
+    scale = max(1, CELL // images.shape[1])
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
+    images = images[: len(images) // rows * rows]
+    _, height, width, channels = images.shape
+    grid = images.reshape(rows, -1, height, width, channels).transpose(0, 2, 1, 3, 4)  # (rows, H, columns, W, C)
+    return grid.reshape(rows * height, -1, channels)

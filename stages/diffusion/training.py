@@ -1,0 +1,172 @@
+"""Train a DDPM: the target whose leakage the pipeline then measures.
+
+Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, Algorithm 1 with the simple epsilon loss
+(Eq. 14), an exponential moving average of the weights, warm-up, gradient clipping and a decaying step size.
+
+Every random number is a function of (seed, step), so a run that was killed and resumed ends in the same bytes.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from stages.diffusion.denoiser import to_unit_range
+
+
+class TrainingOptions(BaseModel):
+    """What decides the trained target, next to its images."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    seed: int
+    block_out_channels: list[PositiveInt] = Field(min_length=1)
+    layers_per_block: PositiveInt
+    attention: bool  # self-attention in the middle block
+    dropout: float = Field(ge=0, lt=1)
+    num_train_timesteps: PositiveInt
+    beta_schedule: Literal["linear", "squaredcos_cap_v2"]
+    steps: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    warmup_steps: int = Field(ge=0)
+    decay: Literal["cosine", "linear"]
+    max_grad_norm: PositiveFloat
+    ema_decay: float = Field(gt=0, lt=1)
+    checkpoint_every: PositiveInt
+
+
+def train(pixels: Tensor, options: TrainingOptions, folder: Path) -> tuple[DDPMPipeline, Tensor]:
+    """Train on images, going on from the checkpoint in `folder` if there is one.
+
+    pixels : (N, C, H, W) uint8.  Returns the pipeline with the averaged weights, and (steps,) float32 losses.
+    """
+    run = _Run(pixels, options)
+    checkpoint = folder / "checkpoint.safetensors"
+    start = run.load(checkpoint) if checkpoint.exists() else 0
+    with tqdm(total=options.steps, initial=start, desc="train", unit="step", disable=None) as bar:
+        for step in range(start, options.steps):
+            run.step(step)
+            bar.update()
+            if (step + 1) % options.checkpoint_every == 0:
+                run.save(checkpoint, step + 1)
+                bar.set_postfix(loss=f"{run.losses[max(0, step - 99) : step + 1].mean():.4f}")
+    run.average.copy_to(run.unet.parameters())
+    return DDPMPipeline(run.unet, run.scheduler), run.losses
+
+
+def make_unet(options: TrainingOptions, channels: int, size: tuple[int, int]) -> UNet2DModel:
+    """An untrained UNet for (channels, *size) images; its weights are drawn from the seed."""
+    levels = len(options.block_out_channels)
+    torch.manual_seed(options.seed)
+    return UNet2DModel(
+        sample_size=size[0] if size[0] == size[1] else size,
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=options.layers_per_block,
+        block_out_channels=tuple(options.block_out_channels),
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
+        norm_num_groups=math.gcd(*options.block_out_channels, 8),
+        add_attention=options.attention,
+        dropout=options.dropout,
+    )
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(self, pixels: Tensor, options: TrainingOptions) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.options = options
+        self.x0 = to_unit_range(pixels).to(self.device)  # (N, C, H, W)
+        self.scheduler = DDPMScheduler(
+            num_train_timesteps=options.num_train_timesteps,
+            beta_schedule=options.beta_schedule,
+            clip_sample=True,
+        )
+        self.unet = make_unet(options, pixels.shape[1], tuple(pixels.shape[2:])).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=options.learning_rate, weight_decay=0.0)
+        self.learning_rate = get_scheduler(
+            options.decay,
+            self.optimizer,
+            num_warmup_steps=options.warmup_steps,
+            num_training_steps=options.steps,
+        )
+        self.average = EMAModel(self.unet.parameters(), decay=options.ema_decay, use_ema_warmup=True, power=0.75)
+        self.losses = torch.zeros(options.steps)
+
+    def step(self, step: int) -> None:
+        """One gradient step on one batch."""
+        torch.manual_seed(_seed(self.options.seed, step))  # dropout, noise and timesteps of this step
+        x0 = self.x0[self._batch(step)]
+        noise = torch.randn(x0.shape).to(self.device)
+        timesteps = torch.randint(self.options.num_train_timesteps, (len(x0),)).to(self.device)
+        noisy = self.scheduler.add_noise(x0, noise, timesteps)
+        loss = F.mse_loss(self.unet(noisy, timesteps).sample, noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.options.max_grad_norm)
+        self.optimizer.step()
+        self.learning_rate.step()
+        self.optimizer.zero_grad()
+        self.average.step(self.unet.parameters())
+        self.losses[step] = loss.detach().cpu()
+
+    def _batch(self, step: int) -> Tensor:
+        """Indices of this step's images: a stream of shuffled epochs, cut into batches."""
+        n, size = len(self.x0), self.options.batch_size
+        first, last = step * size, (step + 1) * size
+        epochs = [self._epoch(epoch) for epoch in range(first // n, (last - 1) // n + 1)]
+        stream = torch.cat(epochs)
+        return stream[first % n : first % n + size]
+
+    def _epoch(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_seed(self.options.seed, -1 - epoch))
+        return torch.randperm(len(self.x0), generator=generator)
+
+    def save(self, path: Path, step: int) -> None:
+        """Write everything that the steps after `step` depend on, atomically."""
+        state: dict[str, Tensor] = {"losses": self.losses, "step": torch.tensor(step)}
+        state |= {f"unet.{name}": value for name, value in self.unet.state_dict().items()}
+        state |= {f"average.{i}": value for i, value in enumerate(self.average.shadow_params)}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        written = path.with_suffix(".tmp")
+        save_file({name: value.contiguous() for name, value in state.items()}, written)
+        written.replace(path)
+
+    def load(self, path: Path) -> int:
+        """Take the state from a checkpoint; returns the step to go on with."""
+        state = load_file(path)
+        step = int(state["step"])
+        self.losses = state["losses"]
+        self.unet.load_state_dict(_below("unet", state))
+        averages = _below("average", state)
+        self.average.shadow_params = [averages[str(i)].to(self.device) for i in range(len(averages))]
+        self.average.optimization_step = step
+        moments: dict[int, dict[str, Any]] = {}
+        for name, value in _below("optimizer", state).items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for _ in range(step):
+            self.learning_rate.step()
+        return step
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+def _seed(seed: int, number: int) -> int:
+    """A seed for each (seed, number); numbers below zero are epochs, the others steps."""
+    return (seed * 1_000_003 + number) % 2**63

@@ -1,0 +1,112 @@
+"""The door to params.yaml: strict sections, with a target's overrides laid over the defaults.
+
+`params.yaml` has three registries (`datasets`, `targets`, `learners`) and one section per stage.  A target
+may override any option of a section under the section's own name.  Every key is required and none may be
+added: the file is the only place where an option's value is written.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.command import InputError
+
+PARAMS = Path("params.yaml")
+REGISTRIES = ("datasets", "targets", "learners")
+SECTIONS = ("split", "train_target", "score", "fit", "evaluate", "report")
+
+
+class Options(BaseModel):
+    """Base of every options class: no unknown keys, no silent conversions, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Target(Options):
+    """An entry of the `targets` registry: a model under audit, and its overrides of the sections."""
+
+    dataset: str  # a name in the `datasets` registry
+    source: Literal["train", "path"]  # train it here, or take a diffusers pipeline folder
+    path: str  # what the target is made from, for DVC to watch: the folder, or the recipe that trains it
+    split: dict[str, Any]
+    train_target: dict[str, Any]
+    score: dict[str, Any]
+    fit: dict[str, Any]
+    evaluate: dict[str, Any]
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def section(name: str, model: type[Model], target: str | None = None) -> Model:
+    """Section `name`, overridden by `targets.<target>.<name>`, as a validated `model`.
+
+    Raises InputError naming the key.
+    """
+    params = _read()
+    values = params.get(name)
+    if not isinstance(values, Mapping):
+        raise InputError(f"{PARAMS}: section '{name}' is missing")
+    overrides = getattr(target_entry(target), name) if target else {}
+    place = f"targets.{target}.{name}"
+    return _validated(model, {**values, **overrides}, lambda key: place if key in overrides else name)
+
+
+def target_entry(name: str) -> Target:
+    """The entry `name` of the `targets` registry.  Raises InputError."""
+    return entry("targets", name, Target)
+
+
+def entry(registry: str, name: str, model: type[Model]) -> Model:
+    """The entry `name` of a registry as a validated `model`.  Raises InputError naming the key."""
+    entries = _read().get(registry)
+    if not isinstance(entries, Mapping) or not isinstance(entries.get(name), Mapping):
+        known = ", ".join(entries) if isinstance(entries, Mapping) else "nothing"
+        raise InputError(f"{PARAMS}: {registry}.{name} is not there (there is {known})")
+    return _validated(model, entries[name], lambda _: f"{registry}.{name}")
+
+
+def names(registry: str) -> list[str]:
+    """The names in a registry, in the order of the file."""
+    return list(_read().get(registry) or {})
+
+
+def _read() -> dict[str, Any]:
+    """params.yaml as plain data, read as DVC reads it (YAML 1.2: `1e-3` is a number)."""
+    try:
+        params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{PARAMS}: not found: run from the repository's root") from None
+    except YAMLError as error:
+        raise InputError(f"{PARAMS}: not valid YAML: {error}") from None
+    known = (*REGISTRIES, *SECTIONS)
+    for key in params or {}:
+        if key not in known:
+            raise InputError(f"{PARAMS}: unknown section '{key}'{_suggestion(key, known)}")
+    return params or {}
+
+
+def _validated(model: type[Model], values: Mapping[str, Any], place: Any) -> Model:
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        key = ".".join([place(path[0]) if path else place(""), *path])
+        if first["type"] == "extra_forbidden":
+            known = tuple(model.model_fields) if len(path) == 1 else ()
+            raise InputError(f"{PARAMS}: {key}: unknown key{_suggestion(path[-1], known)}") from None
+        if first["type"] == "missing":
+            raise InputError(f"{PARAMS}: {key}: missing") from None
+        found = "" if isinstance(first["input"], Mapping) else f", found {first['input']!r}"
+        raise InputError(f"{PARAMS}: {key}: {first['msg']}{found}") from None
+
+
+def _suggestion(key: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,41 @@
+"""The page: one HTML file, images inside, nothing fetched from anywhere."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class TargetPage:
+    """What the page says of one target."""
+
+    target: str
+    entry: Any  # its entry in the registry
+    roles: dict[str, dict]  # role -> how its images were drawn, and how many
+    facts: dict[str, Any]  # figures, bags and options as `evaluate` left them
+    surest: str  # the learner behind the gallery
+    figures: dict[str, bytes]  # name -> PNG
+
+
+def render(pages: list[TargetPage], params: str) -> str:
+    """The report as HTML.  params : the text of params.yaml."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "data_uri": _data_uri}
+    return environment.get_template("page.html.jinja").render(pages=pages, params=params)
+
+
+def _percent(rate: float) -> str:
+    """0.0123 -> '1.2 %'; small rates keep two digits."""
+    value = 100 * rate
+    return f"{value:.1f} %" if value >= 1 or value == 0 else f"{value:.2g} %"
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,76 @@
+"""report: figures, and one self-contained page that says what was audited and what came out.
+
+data/verdicts/, data/roles/, metrics/plots/, metrics/training/ -> metrics/figures/<target>/*.png, metrics/report.html
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from pydantic import PositiveInt
+
+from stages.command import run
+from stages.params import PARAMS, Options, names, section, target_entry
+from stages.presentation.figures import draw_figures
+from stages.presentation.gallery import draw_gallery, exposed_pairs
+from stages.presentation.page import TargetPage, render
+from stages.resume import file_hash
+from stages.tables import read_metadata, read_table, write_bytes
+
+ROLES = ("member", "auxiliary", "holdout")
+
+
+class Report(Options):
+    """Section `report`."""
+
+    exposed: PositiveInt  # members in the grid of the most exposed
+
+
+def report() -> None:
+    """Write metrics/figures/ and metrics/report.html."""
+    options = section("report", Report)
+    pages = [_page(target, options) for target in names("targets")]
+    for page in pages:
+        for name, png in page.figures.items():
+            write_bytes(Path(f"metrics/figures/{page.target}/{name}.png"), png)
+    write_bytes(Path("metrics/report.html"), render(pages, PARAMS.read_text(encoding="utf-8")).encode())
+
+
+def _page(target: str, options: Report) -> TargetPage:
+    verdicts = Path(f"data/verdicts/{target}.parquet")
+    facts = read_metadata(verdicts)
+    roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
+    plots = Path(f"metrics/plots/{target}")
+    curves = {path.stem: pd.read_csv(path) for path in sorted(plots.glob("*.csv"))}
+    training = Path(f"metrics/training/{target}")
+    figures = draw_figures({**curves, "loss": pd.read_csv(training / "loss.csv")}, facts["options"]["curve_fpr"])
+    surest = max(facts["figures"], key=lambda learner: facts["figures"][learner]["auc"])
+    rows = read_table(verdicts).to_pandas()
+    pairs = exposed_pairs(rows[rows["learner"] == surest], options.exposed)
+    figures["exposed"] = draw_gallery(pairs, _images(roles, {*pairs["image_id"], *pairs["holdout_id"]}))
+    figures["samples"] = (training / "samples.png").read_bytes()
+    return TargetPage(
+        target=target,
+        entry=target_entry(target),
+        roles={role: _describe_role(path) for role, path in roles.items()},
+        facts=facts,
+        surest=surest,
+        figures=figures,
+    )
+
+
+def _describe_role(path: Path) -> dict:
+    """How a role was drawn, how many images it has, and the hash of its file."""
+    return read_metadata(path) | {"images": read_table(path, ["image_id"]).num_rows, "sha256": file_hash(path)}
+
+
+def _images(roles: dict[str, Path], wanted: set[str]) -> dict[str, bytes]:
+    """image_id -> PNG of the wanted members and holdout images."""
+    images = {}
+    for role in ("member", "holdout"):
+        rows = read_table(roles[role], ["image_id", "image"]).to_pylist()
+        images |= {row["image_id"]: row["image"]["bytes"] for row in rows if row["image_id"] in wanted}
+    return images
+
+
+if __name__ == "__main__":
+    run(report)

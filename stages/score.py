@@ -1,0 +1,86 @@
+"""score: every attack's score of every image of one role, under the target.  Lower means more member-like.
+
+Each batch is a shard on disk as soon as it is done; a run that was killed goes on after its last shard.
+
+models/target/<target>/, data/roles/<target>/<role>.parquet -> data/scores/<target>/<role>.parquet
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import PositiveInt
+from tqdm import tqdm
+
+from stages.command import InputError, run
+from stages.diffusion.denoiser import Denoiser, best_device, to_unit_range
+from stages.params import PARAMS, Options, section
+from stages.resume import file_hash, resumable
+from stages.scores.columns import Attacks, score_batch
+from stages.tables import decode_images, read_table, write_table
+
+
+class Score(Options):
+    """Section `score`."""
+
+    batch_size: PositiveInt
+    attacks: Attacks
+
+
+def score(target: str, role: str) -> None:
+    """Write data/scores/<target>/<role>.parquet."""
+    options = section("score", Score, target)
+    model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
+    denoiser = Denoiser.from_pipeline(model, best_device())
+    if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
+        raise InputError(f"{PARAMS}: {problem}")
+    table = read_table(images)
+    pixels = torch.from_numpy(decode_images(table))  # (N, C, H, W) uint8
+    denoiser.check_images(*pixels.shape[1:])
+    ids = table.column("image_id").to_pylist()
+    with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
+        shards = _score_shards(denoiser, pixels, ids, options, folder)
+        columns = options.attacks.columns()
+        metadata = {"target": target, "role": role, "target_sha256": file_hash(model), "columns": columns}
+        scores = _table(ids, np.concatenate(shards), list(columns))
+        write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
+
+
+def _score_shards(
+    denoiser: Denoiser, pixels: torch.Tensor, ids: list[str], options: Score, folder: Path
+) -> list[np.ndarray]:
+    """The scores batch by batch, each (B, columns) float64; finished batches are read back from `folder`."""
+    shards = []
+    for start in tqdm(range(0, len(ids), options.batch_size), desc="score", unit="batch", disable=None):
+        path = folder / f"{start:09d}.npy"
+        if not path.exists():
+            batch = slice(start, start + options.batch_size)
+            x0 = to_unit_range(pixels[batch].to(denoiser.device))
+            scores = score_batch(denoiser, x0, ids[batch], options.attacks).cpu().numpy()
+            _save(path, scores)
+        shards.append(np.load(path, allow_pickle=False))
+    return shards
+
+
+def _save(path: Path, scores: np.ndarray) -> None:
+    written = path.with_suffix(".tmp")
+    with written.open("wb") as stream:
+        np.save(stream, scores, allow_pickle=False)
+    written.replace(path)
+
+
+def _table(ids: list[str], scores: np.ndarray, columns: list[str]) -> pa.Table:
+    """One row an image.  Raises InputError if a score is not finite."""
+    bad = np.argwhere(~np.isfinite(scores))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"{len(bad)} scores are NaN or inf, the first is {columns[column]} of image {ids[row]}: "
+            "the target's network overflows on it"
+        )
+    return pa.table({"image_id": ids, **{name: scores[:, i] for i, name in enumerate(columns)}})
+
+
+if __name__ == "__main__":
+    run(score, target="a name in the `targets` registry of params.yaml", role="member, auxiliary or holdout")

@@ -1,0 +1,88 @@
+"""Which scores to compute, their column names and what each costs; and all of them for one batch of images."""
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from stages.diffusion.denoiser import Denoiser
+from stages.scores.naive_loss import image_noise, naive_loss
+from stages.scores.pia import pia, pian
+from stages.scores.sima import sima
+from stages.scores.t_error import t_errors
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TErrorGrid(_Options):
+    """t-errors at 0, interval, 2 interval, ..., last."""
+
+    interval: PositiveInt
+    last: NonNegativeInt
+
+    @property
+    def timesteps(self) -> list[int]:
+        return list(range(0, self.last + 1, self.interval))
+
+
+class Attacks(_Options):
+    """The attacks to run and the timesteps of each."""
+
+    t_error: TErrorGrid
+    pia: list[NonNegativeInt]
+    pian: list[NonNegativeInt]
+    naive_loss: list[NonNegativeInt]
+    sima: list[NonNegativeInt]
+    noise_seed: NonNegativeInt = Field(description="of the naive loss")
+
+    def columns(self) -> dict[str, dict[str, str | int]]:
+        """Column name -> definition and network calls an image, counted as if it were computed alone."""
+        k = self.t_error.interval
+        columns: dict[str, dict[str, str | int]] = {}
+        for t in self.t_error.timesteps:
+            walk = f"sum (x_t - back)^2 after one DDIM move {t} -> {t + k} -> {t}, walked from 0 by {k}"
+            columns[f"t_error_t{t}"] = {"definition": walk, "network_calls": t // k + 2}
+        for t in self.pia:
+            columns[f"pia_t{t}"] = {"definition": "sum |e0 - epsilon(x_t, t)|^4, x_t from e0", "network_calls": 2}
+        for t in self.pian:
+            columns[f"pian_t{t}"] = {"definition": "pia with e0 rescaled to mean |e0|", "network_calls": 2}
+        for t in self.naive_loss:
+            columns[f"loss_t{t}"] = {"definition": "sum (n - epsilon(x_t, t))^2, x_t from n", "network_calls": 1}
+        for t in self.sima:
+            columns[f"sima_t{t}"] = {"definition": "sum epsilon(x_0, t)^4", "network_calls": 1}
+        return columns
+
+    def problem(self, num_train_timesteps: int) -> str | None:
+        """What in these options a target with so many timesteps can't answer, or None."""
+        grid = self.t_error
+        if grid.last % grid.interval:
+            return f"score.t_error.last: {grid.last} is off the grid of interval {grid.interval}"
+        if grid.last + grid.interval >= num_train_timesteps:
+            return (
+                f"score.t_error.last: {grid.last} + interval {grid.interval} is beyond the target's last timestep, "
+                f"{num_train_timesteps - 1}"
+            )
+        for name in ("pia", "pian", "naive_loss", "sima"):
+            for t in getattr(self, name):
+                if t >= num_train_timesteps:
+                    return f"score.{name}: timestep {t} is beyond the target's last, {num_train_timesteps - 1}"
+        return None
+
+
+@torch.inference_mode()
+def score_batch(target: Denoiser, x0: Tensor, ids: list[str], attacks: Attacks) -> Tensor:
+    """Every column of `attacks.columns()` for a batch, in that order.
+
+    x0 : (B, C, H, W) float32 in [-1, 1].  Returns (B, columns) float64.
+    """
+    e0 = target.epsilon(x0, 0)
+    grid = attacks.t_error
+    scores = [t_errors(target, x0, e0, grid.interval, len(grid.timesteps))]
+    scores += [pia(target, x0, e0, t)[:, None] for t in attacks.pia]
+    scores += [pian(target, x0, e0, t)[:, None] for t in attacks.pian]
+    for t in attacks.naive_loss:
+        noise = image_noise(ids, tuple(x0.shape[1:]), t, attacks.noise_seed).to(x0.device)
+        scores.append(naive_loss(target, x0, noise, t)[:, None])
+    scores += [sima(target, x0, t)[:, None] for t in attacks.sima]
+    return torch.cat(scores, dim=1)

@@ -1,0 +1,64 @@
+"""The curves behind the figures, each as a table that `dvc plots` and the report draw."""
+
+import numpy as np
+import pandas as pd
+
+from stages.statistics.intervals import exact_rate
+from stages.statistics.judgement import Judgement
+from stages.statistics.roc import auc, roc, true_positives_at_fpr
+from stages.statistics.vote import bag_margin, votes
+
+POINTS = 400  # of an ROC curve, at most
+
+
+def roc_points(judgement: Judgement) -> pd.DataFrame:
+    """The ROC curve from 1 / holdout up, thinned evenly on a log axis; read as steps.  Columns: fpr, tpr."""
+    fpr, tpr = roc(judgement.margin["member"], judgement.margin["holdout"])
+    grid = np.geomspace(1 / len(judgement.margin["holdout"]), 1, POINTS)
+    steps = np.unique(np.searchsorted(fpr, grid * (1 + 1e-9), side="right") - 1)  # the best TPR with FPR <= grid
+    return pd.DataFrame({"fpr": fpr[steps], "tpr": tpr[steps]}).query("fpr > 0")
+
+
+def calibration_curve(judgement: Judgement, alphas: list[float], confidence: float) -> pd.DataFrame:
+    """Nominal alpha against the FPR that raw and calibrated verdicts realise on the holdout.
+
+    Columns: verdict, nominal, realised, ci_low, ci_high, false_positives.
+    """
+    rows = []
+    for alpha in sorted({*alphas, *np.geomspace(1e-3, 0.5, 19).round(6).tolist()}):
+        calibrated = judgement.p_value["holdout"] <= alpha
+        for verdict, flagged in (("calibrated", calibrated), ("raw", votes(judgement.margin["holdout"], alpha))):
+            rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
+            rows.append((verdict, alpha, rate.value, rate.low, rate.high, rate.count))
+    return pd.DataFrame(rows, columns=["verdict", "nominal", "realised", "ci_low", "ci_high", "false_positives"])
+
+
+def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.DataFrame:
+    """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `_power`."""
+    sizes = range(1, judgement.z["member"].shape[1] + 1)
+    rows = []
+    for size in sizes:
+        member, holdout = (bag_margin(judgement.z[role][:, :size]) for role in ("member", "holdout"))
+        rows.append({"attackers": size, **_power(member, holdout, fpr, confidence)})
+    return pd.DataFrame(rows)
+
+
+def timestep_curve(
+    member: dict[int, np.ndarray], holdout: dict[int, np.ndarray], fpr: float, confidence: float
+) -> pd.DataFrame:
+    """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `_power`.
+
+    member, holdout : timestep -> (N,) scores, lower is more member-like.
+    """
+    rows = [{"timestep": t, **_power(-member[t], -holdout[t], fpr, confidence)} for t in sorted(member)]
+    return pd.DataFrame(rows)
+
+
+def _power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
+    """auc and tpr at `fpr`, each with its interval; tpr is None where the holdout cannot resolve `fpr`."""
+    area, area_low, area_high = auc(member, holdout, confidence)
+    hits = true_positives_at_fpr(member, holdout, fpr)
+    rate = None if hits is None else exact_rate(hits, len(member), confidence)
+    tpr = (rate.value, rate.low, rate.high) if rate else (None, None, None)
+    names = ("auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high")
+    return dict(zip(names, (area, area_low, area_high, *tpr), strict=True))

@@ -1,0 +1,30 @@
+"""What a bag makes of the images it is asked about: margins and p-values."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.statistics.calibration import conformal_p_values
+from stages.statistics.vote import bag_margin
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One bag on one target.  Dictionaries go by role, `member` and `holdout`."""
+
+    z: dict[str, np.ndarray]  # (N, B) normal scores
+    margin: dict[str, np.ndarray]  # (N,) higher is more member-like
+    p_value: dict[str, np.ndarray]  # (N,) of "not a member"
+    calibration_size: int  # auxiliary images behind the p-values: none is below 1 / (this + 1)
+
+
+def judge(z: dict[str, np.ndarray], auxiliary: np.ndarray, unseen: np.ndarray) -> Judgement:
+    """z : role -> (N, B) normal scores.  auxiliary, unseen : (n, B) normal scores and out-of-bag mask.
+
+    An auxiliary image that every attacker saw says nothing and does not calibrate.
+    """
+    margin = {role: bag_margin(scores) for role, scores in z.items()}
+    honest = unseen.any(axis=1)
+    non_members = bag_margin(auxiliary[honest], unseen[honest])
+    p_value = {role: conformal_p_values(values, non_members) for role, values in margin.items()}
+    return Judgement(z, margin, p_value, len(non_members))

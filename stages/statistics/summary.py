@@ -1,0 +1,49 @@
+"""The figures of one learner, flat, each rate with its counts and exact interval."""
+
+from stages.statistics.intervals import Rate, exact_rate
+from stages.statistics.judgement import Judgement
+from stages.statistics.roc import asr, auc, true_positives_at_fpr
+from stages.statistics.vote import votes
+
+Figures = dict[str, float | int | None]
+
+
+def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> Figures:
+    """AUC, ASR, TPR at each FPR, and at each nominal alpha what the calibrated and the raw verdicts realise.
+
+    A TPR at an FPR that the holdout cannot resolve is None, never a number.
+    """
+    member, holdout = judgement.margin["member"], judgement.margin["holdout"]
+    area, low, high = auc(member, holdout, confidence)
+    figures: Figures = {"auc": area, "auc_ci_low": low, "auc_ci_high": high, "asr": asr(member, holdout)}
+    for alpha in alphas:
+        level = level_name(alpha)
+        hits = true_positives_at_fpr(member, holdout, alpha)
+        rate = None if hits is None else exact_rate(hits, len(member), confidence)
+        figures |= _named(f"tpr_at_fpr_{level}", rate)
+    for alpha in alphas:
+        level = level_name(alpha)
+        for role, name in (("holdout", "realised_fpr"), ("member", "tpr")):
+            calibrated, raw = judgement.p_value[role] <= alpha, votes(judgement.margin[role], alpha)
+            for prefix, verdicts in (("", calibrated), ("raw_", raw)):
+                rate = exact_rate(int(verdicts.sum()), len(verdicts), confidence)
+                figures |= _named(f"{prefix}{name}_at_alpha_{level}", rate)
+    return figures | {
+        "members": len(member),
+        "holdout": len(holdout),
+        "calibration": judgement.calibration_size,
+        "fpr_resolution": 1 / len(holdout),
+        "p_value_resolution": 1 / (judgement.calibration_size + 1),
+    }
+
+
+def level_name(alpha: float) -> str:
+    """0.01 -> '1e-2', 0.025 -> '2.5e-2'."""
+    mantissa, exponent = f"{alpha:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _named(name: str, rate: Rate | None) -> Figures:
+    if rate is None:
+        return dict.fromkeys((name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_count"))
+    return {name: rate.value, f"{name}_ci_low": rate.low, f"{name}_ci_high": rate.high, f"{name}_count": rate.count}

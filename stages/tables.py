@@ -1,0 +1,110 @@
+"""The door to Parquet: every table is written whole or not at all, and the same rows give the same bytes."""
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from stages.command import InputError
+
+METADATA = b"leakgauge"
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("image", IMAGE),  # PNG bytes: the layout that `datasets` and the Hub viewer read
+        ("label", pa.int64()),
+        ("sha256", pa.string()),  # of the decoded pixels
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("channels", pa.int32()),
+    ]
+)
+
+
+def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
+    """Write `table` with `metadata` (JSON, in the file's schema) to `path`, atomically."""
+    encoded = json.dumps(metadata, sort_keys=True).encode()
+    table = table.replace_schema_metadata({METADATA: encoded})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=4096)
+    write_bytes(path, sink.getbuffer())
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file through a private neighbour and one rename: no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a table written by `write_table`.  Raises InputError naming a missing or damaged file."""
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found: run `dvc repro` to make it") from None
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata that `write_table` stored.  Raises InputError."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {})[METADATA])
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found: run `dvc repro` to make it") from None
+    except (pa.ArrowException, KeyError, ValueError):
+        raise InputError(f"{path}: not a table of this pipeline: its metadata is missing or damaged") from None
+
+
+def image_table(ids: list[str], pixels: np.ndarray, labels: list[int | None], paths: list[str | None]) -> pa.Table:
+    """Images as rows of the `IMAGES` contract.  pixels : (N, H, W, C) uint8, C = 1 or 3."""
+    _, height, width, channels = pixels.shape
+    rows = len(ids)
+    return pa.table(
+        {
+            "image_id": ids,
+            "image": [{"bytes": _png(image), "path": path} for image, path in zip(pixels, paths, strict=True)],
+            "label": labels,
+            "sha256": [pixel_hash(image) for image in pixels],
+            "height": [height] * rows,
+            "width": [width] * rows,
+            "channels": [channels] * rows,
+        },
+        schema=IMAGES,
+    )
+
+
+def decode_images(table: pa.Table) -> np.ndarray:
+    """The images of a table that follows the `IMAGES` contract, as (N, C, H, W) uint8."""
+    images = []
+    for row in table.column("image"):
+        with Image.open(io.BytesIO(row["bytes"].as_py())) as picture:
+            pixels = np.asarray(picture)
+        images.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+    return np.stack(images)
+
+
+def pixel_hash(image: np.ndarray) -> str:
+    """SHA-256 of an image's shape and pixels.  image : (H, W, C) uint8."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image))
+    return digest.hexdigest()
+
+
+def _png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, format="PNG")
+    return stream.getvalue()
