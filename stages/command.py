@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from safetensors import SafetensorError  # what its writer raises on a full disk
+
 
 class InputError(Exception):
     """Bad input.  The message is one line that names the file or the params key and says what to do."""
@@ -34,7 +36,7 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
         stage(**values)
     except KeyboardInterrupt:
         _stop(f"{name}: interrupted; `dvc repro` goes on from here", 130)
-    except (InputError, OSError, MemoryError) as error:
+    except (InputError, OSError, MemoryError, SafetensorError) as error:
         if debug:
             raise
         line = " ".join(str(error).split()) or type(error).__name__

@@ -8,6 +8,7 @@ metrics/<target>.json, metrics/plots/<target>/{roc,calibration,bag_size,timestep
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +18,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.command import InputError, run, warn
+from stages.files import write_bytes
 from stages.params import Options, names, section
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
 from stages.statistics.judgement import Judgement, judge
 from stages.statistics.summary import level_name, summarise
 from stages.statistics.vote import normal_scores_of_gaussians, normal_scores_of_quantiles, votes
-from stages.tables import read_metadata, read_table, write_bytes, write_table
+from stages.tables import read_metadata, read_table, write_table
 
 ROLES = ("member", "auxiliary", "holdout")
 MEASURED = ("member", "holdout")
@@ -136,7 +138,7 @@ def _verdicts(
 def _curves(
     judgements: dict[str, Judgement], scores: dict[str, pa.Table], options: Evaluate
 ) -> dict[str, pd.DataFrame]:
-    def of_each(curve, *args) -> pd.DataFrame:
+    def of_each(curve: Callable[..., pd.DataFrame], *args: object) -> pd.DataFrame:
         return pd.concat([curve(judged, *args).assign(learner=name) for name, judged in judgements.items()])
 
     fpr, confidence = options.curve_fpr, options.confidence

@@ -12,9 +12,10 @@ import pyarrow as pa
 from pydantic import NonNegativeInt, PositiveInt
 
 from stages.command import InputError, run
+from stages.files import file_hash, place_folder
 from stages.params import PARAMS, Options, entry, section
 from stages.quantile.bag import Bag, Learner, fit_bag, out_of_bag, save_bag
-from stages.resume import file_hash, place_folder, resumable
+from stages.resume import resumable
 from stages.tables import decode_images, read_metadata, read_table, write_table
 
 FEWEST = 50  # auxiliary images that a bag can be fitted on

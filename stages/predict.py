@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from stages.command import InputError, run
 from stages.quantile.bag import Bag, load_bag
-from stages.quantile.predictions import LEVELS, LocationScale, Prediction
+from stages.quantile.predictions import LEVELS
 from stages.tables import decode_images, read_table, write_table
 
 ROLES = ("member", "auxiliary", "holdout")
@@ -38,19 +38,12 @@ def _predict_role(bag: Bag, path: Path, role: str) -> pa.Table:
         if mask.column("image_id").to_pylist() != ids:
             raise InputError(f"{bag.folder}: was fitted on other images than {path} holds: run `dvc repro`")
         unseen = np.stack(mask.column("out_of_bag").to_numpy())
-    columns = _columns([attacker.predict(pixels) for attacker in bag.attackers])
+    predicted = [attacker.predict(pixels).columns() for attacker in bag.attackers]
+    columns = {
+        name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]
+    }  # attacker by attacker
     table = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids)), "out_of_bag": _lists(unseen)}
     return pa.table(table | {name: _lists(values) for name, values in columns.items()})
-
-
-def _columns(predictions: list[Prediction]) -> dict[str, np.ndarray]:
-    """B predictions as arrays of one row an image: (N, B), or (N, B * K) for quantiles."""
-    if isinstance(predictions[0], LocationScale):
-        return {
-            "location": np.stack([p.location for p in predictions], axis=1),
-            "scale": np.stack([p.scale for p in predictions], axis=1),
-        }
-    return {"quantiles": np.concatenate([p.values for p in predictions], axis=1)}
 
 
 def _lists(rows: np.ndarray) -> pa.Array:

@@ -9,12 +9,12 @@ import pandas as pd
 from pydantic import PositiveInt
 
 from stages.command import run
+from stages.files import file_hash, write_bytes
 from stages.params import PARAMS, Options, names, section, target_entry
 from stages.presentation.figures import draw_figures
 from stages.presentation.gallery import draw_gallery, exposed_pairs
 from stages.presentation.page import TargetPage, render
-from stages.resume import file_hash
-from stages.tables import read_metadata, read_table, write_bytes
+from stages.tables import read_metadata, read_table
 
 ROLES = ("member", "auxiliary", "holdout")
 
@@ -65,7 +65,7 @@ def _describe_role(path: Path) -> dict:
 
 def _images(roles: dict[str, Path], wanted: set[str]) -> dict[str, bytes]:
     """image_id -> PNG of the wanted members and holdout images."""
-    images = {}
+    images: dict[str, bytes] = {}
     for role in ("member", "holdout"):
         rows = read_table(roles[role], ["image_id", "image"]).to_pylist()
         images |= {row["image_id"]: row["image"]["bytes"] for row in rows if row["image_id"] in wanted}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.command import InputError
+from stages.files import file_hash
 
 PARTIAL = Path(".partial")
 CODE = Path(__file__).parent
@@ -48,27 +49,6 @@ def resumable(stage: str, config: Any, inputs: list[Path]) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
         shutil.rmtree(PARTIAL / stage)
-
-
-def place_folder(made: Path, destination: Path) -> None:
-    """Move a finished folder to its destination, replacing what stood there."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    if destination.exists():
-        shutil.rmtree(destination)
-    os.replace(made, destination)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's file names and contents in sorted order."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-        lines = [f"{file.relative_to(path).as_posix()} {file_hash(file)}" for file in files]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found") from None
 
 
 def _key(config: Any, inputs: list[Path]) -> str:

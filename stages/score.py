@@ -5,6 +5,7 @@ Each batch is a shard on disk as soon as it is done; a run that was killed goes 
 models/target/<target>/, data/roles/<target>/<role>.parquet -> data/scores/<target>/<role>.parquet
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from tqdm import tqdm
 
 from stages.command import InputError, run
 from stages.diffusion.denoiser import Denoiser, best_device, to_unit_range
+from stages.files import file_hash, write_bytes
 from stages.params import PARAMS, Options, section
-from stages.resume import file_hash, resumable
+from stages.resume import resumable
 from stages.scores.columns import Attacks, score_batch
 from stages.tables import decode_images, read_table, write_table
 
@@ -64,10 +66,9 @@ def _score_shards(
 
 
 def _save(path: Path, scores: np.ndarray) -> None:
-    written = path.with_suffix(".tmp")
-    with written.open("wb") as stream:
-        np.save(stream, scores, allow_pickle=False)
-    written.replace(path)
+    stream = io.BytesIO()  # np.save itself does not notice a full disk
+    np.save(stream, scores, allow_pickle=False)
+    write_bytes(path, stream.getbuffer())
 
 
 def _table(ids: list[str], scores: np.ndarray, columns: list[str]) -> pa.Table:

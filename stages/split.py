@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from pydantic import NonNegativeInt, PositiveInt
 
 from stages.command import InputError, run, warn
+from stages.files import file_hash
 from stages.params import Options, section, target_entry
-from stages.resume import file_hash
 from stages.tables import read_table, write_table
 
 
@@ -52,10 +52,13 @@ def split(target: str) -> None:
     roles = _assign(members, others, options)
     if dropped:
         warn(f"{target}: {dropped} non-members have the very pixels of a member and were dropped")
-    for role, rows in roles.items():
+    drawn_by = {"index": options.index.model_dump()} if options.index else {"seed": options.seed}
+    for role, rows in roles.items():  # a file says nothing of the other roles, lest a larger holdout change it
         table = images.take(pa.array(np.sort(rows)))
-        metadata = {"target": target, "role": role, "dataset": dataset, "split": options.model_dump()}
-        write_table(Path(f"data/roles/{target}/{role}.parquet"), table, {**metadata, "duplicates_dropped": dropped})
+        metadata = {"target": target, "role": role, "dataset": dataset, "drawn_by": drawn_by}
+        if role == "holdout":
+            metadata["duplicates_dropped"] = dropped
+        write_table(Path(f"data/roles/{target}/{role}.parquet"), table, metadata)
     print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in roles.items()))
 
 

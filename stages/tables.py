@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from stages.command import InputError
+from stages.files import write_bytes
 
 METADATA = b"leakgauge"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -31,22 +31,11 @@ IMAGES = pa.schema(
 
 def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
     """Write `table` with `metadata` (JSON, in the file's schema) to `path`, atomically."""
-    encoded = json.dumps(metadata, sort_keys=True).encode()
+    encoded = json.dumps(metadata).encode()
     table = table.replace_schema_metadata({METADATA: encoded})
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=4096)
     write_bytes(path, sink.getbuffer())
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write a file through a private neighbour and one rename: no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -100,7 +89,7 @@ def decode_images(table: pa.Table) -> np.ndarray:
 def pixel_hash(image: np.ndarray) -> str:
     """SHA-256 of an image's shape and pixels.  image : (H, W, C) uint8."""
     digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(np.ascontiguousarray(image))
+    digest.update(image.tobytes())
     return digest.hexdigest()
 
 

@@ -21,9 +21,10 @@ from stages.command import InputError, run
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.samples import sample_sheet
 from stages.diffusion.training import TrainingOptions, train
+from stages.files import place_folder, write_bytes
 from stages.params import section, target_entry
-from stages.resume import place_folder, resumable
-from stages.tables import decode_images, read_table, write_bytes
+from stages.resume import resumable
+from stages.tables import decode_images, read_table
 
 LOSS_ROWS = 200  # rows of the loss curve: each the mean over equally many steps
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")

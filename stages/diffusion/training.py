@@ -16,11 +16,12 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
 from stages.diffusion.denoiser import to_unit_range
+from stages.files import write_bytes
 
 
 class TrainingOptions(BaseModel):
@@ -94,7 +95,7 @@ class _Run:
             beta_schedule=options.beta_schedule,
             clip_sample=True,
         )
-        self.unet = make_unet(options, pixels.shape[1], tuple(pixels.shape[2:])).to(self.device)
+        self.unet = make_unet(options, pixels.shape[1], (pixels.shape[2], pixels.shape[3])).to(self.device)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=options.learning_rate, weight_decay=0.0)
         self.learning_rate = get_scheduler(
             options.decay,
@@ -140,9 +141,7 @@ class _Run:
         state |= {f"average.{i}": value for i, value in enumerate(self.average.shadow_params)}
         for i, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-        written = path.with_suffix(".tmp")
-        save_file({name: value.contiguous() for name, value in state.items()}, written)
-        written.replace(path)
+        write_bytes(path, save({name: value.contiguous() for name, value in state.items()}))
 
     def load(self, path: Path) -> int:
         """Take the state from a checkpoint; returns the step to go on with."""
@@ -158,8 +157,11 @@ class _Run:
             index, _, moment = name.partition(".")
             moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        for _ in range(step):
-            self.learning_rate.step()
+        self.learning_rate.last_epoch = step
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.learning_rate.base_lrs, self.learning_rate.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(step)
         return step
 
 

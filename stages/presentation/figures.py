@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 matplotlib.use("Agg")
 
@@ -59,7 +60,8 @@ def _calibration(curve: pd.DataFrame) -> Figure:
         for colour, learner, rows in _learners(curve[curve["verdict"] == verdict]):
             realised = rows["realised"].clip(lower=floor)
             axes.plot(rows["nominal"], realised, color=colour, marker=".", label=learner)
-            axes.fill_between(rows["nominal"], rows["ci_low"].clip(lower=floor), rows["ci_high"], color=colour, alpha=0.1)
+            low = rows["ci_low"].clip(lower=floor)
+            axes.fill_between(rows["nominal"], low, rows["ci_high"], color=colour, alpha=0.1)
         axes.set(xscale="log", yscale="log", title=f"{verdict} verdicts", xlabel="Nominal alpha", ylim=(floor, 1))
         _tidy(axes)
     panels[0].set_ylabel("Realised FPR on holdout (zero drawn at the bottom)")
@@ -72,7 +74,7 @@ def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
     for colour, learner, rows in _learners(curve):
         axes.plot(rows["attackers"], rows["tpr"], color=colour, marker=".", label=learner)
         axes.fill_between(rows["attackers"], rows["tpr_ci_low"], rows["tpr_ci_high"], color=colour, alpha=0.08)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
     axes.legend(loc="lower right", frameon=False)
     return figure

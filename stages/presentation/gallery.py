@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -42,7 +43,7 @@ def draw_gallery(pairs: pd.DataFrame, images: dict[str, bytes]) -> bytes:
     return to_png(figure)
 
 
-def _show(axes, png: bytes, role: str, score: float, p_value: float, colour: str) -> None:
+def _show(axes: Axes, png: bytes, role: str, score: float, p_value: float, colour: str) -> None:
     with Image.open(io.BytesIO(png)) as picture:
         pixels = np.asarray(picture)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -6,7 +6,7 @@ Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from lightgbm.basic import LightGBMError
@@ -20,10 +20,7 @@ from stages.quantile.marginal import MarginalAttacker, MarginalOptions
 from stages.quantile.predictions import Prediction
 from stages.quantile.resnet import ResNetAttacker, ResNetOptions
 
-LearnerOptions = MarginalOptions | ResNetOptions | GBMOptions
-
-
-LearnerOptions = MarginalOptions | ResNetOptions | GBMOptions
+LearnerOptions: TypeAlias = MarginalOptions | ResNetOptions | GBMOptions
 Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # an entry of the registry
 
 

@@ -1,6 +1,6 @@
 """resnet: a small residual network that reads the image and predicts the distribution of its log score.
 
-The paper's base attackers have about 5.6e3, 2e4 and 8e4 parameters at first widths 1, 2 and 4; so have these, at
+The paper's base attackers have about 5.6e3, 2e4 and 8e4 parameters at first widths 1, 2 and 4; these come close, at
 first widths 4, 8 and 16.  Two heads: `quantiles` (pinball loss, never crossing) and `location_scale` (Gaussian).
 """
 

@@ -21,7 +21,7 @@ def naive_loss(target: Denoiser, x0: Tensor, noise: Tensor, t: int) -> Tensor:
     return (noise - predicted).double().square().flatten(1).sum(1)
 
 
-def image_noise(ids: list[str], shape: tuple[int, int, int], t: int, seed: int) -> Tensor:
+def image_noise(ids: list[str], shape: tuple[int, ...], t: int, seed: int) -> Tensor:
     """Standard normal noise that belongs to (image_id, t, seed), whatever batch an image is in.
 
     Returns (B, *shape) float32: the counter-based generator Philox, keyed by a hash.

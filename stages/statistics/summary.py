@@ -22,12 +22,14 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
         rate = None if hits is None else exact_rate(hits, len(member), confidence)
         figures |= _named(f"tpr_at_fpr_{level}", rate)
     for alpha in alphas:
-        level = level_name(alpha)
-        for role, name in (("holdout", "realised_fpr"), ("member", "tpr")):
-            calibrated, raw = judgement.p_value[role] <= alpha, votes(judgement.margin[role], alpha)
-            for prefix, verdicts in (("", calibrated), ("raw_", raw)):
-                rate = exact_rate(int(verdicts.sum()), len(verdicts), confidence)
-                figures |= _named(f"{prefix}{name}_at_alpha_{level}", rate)
+        verdicts = {
+            "realised_fpr": judgement.p_value["holdout"] <= alpha,
+            "raw_realised_fpr": votes(holdout, alpha),
+            "tpr": judgement.p_value["member"] <= alpha,
+        }
+        for name, flagged in verdicts.items():
+            rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
+            figures |= _named(f"{name}_at_alpha_{level_name(alpha)}", rate)
     return figures | {
         "members": len(member),
         "holdout": len(holdout),

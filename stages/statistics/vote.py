@@ -24,17 +24,14 @@ def normal_scores_of_quantiles(log_scores: np.ndarray, levels: np.ndarray, quant
     Between two quantiles z is linear.  Beyond the outermost it goes on as a Gaussian tail would, with the slope
     between that quantile and the middle one: the two last quantiles alone are too noisy a lever.
     """
-    z = norm.ppf(levels)  # (K,)
+    z, last = norm.ppf(levels), len(levels) - 1  # z : (K,)
     middle = int(np.argmin(np.abs(z)))
-    apart = 1e-9 * np.arange(len(levels))  # equal quantiles would have no slope
-    quantiles = quantiles + apart
+    quantiles = quantiles + 1e-9 * np.arange(len(levels))  # equal quantiles would have no slope
     y = np.broadcast_to(log_scores[:, None], quantiles.shape[:2])  # (N, B)
-    upper = np.clip((quantiles <= y[..., None]).sum(-1), 1, len(levels) - 1)  # (N, B)
+    upper = np.clip((quantiles <= y[..., None]).sum(-1), 1, last)  # (N, B)
     lower = upper - 1
-    lower = np.where(y < quantiles[..., 0], 0, lower)
-    upper = np.where(y < quantiles[..., 0], middle, upper)
-    lower = np.where(y > quantiles[..., -1], middle, lower)
-    upper = np.where(y > quantiles[..., -1], len(levels) - 1, upper)
+    upper = np.where(y < quantiles[..., 0], max(middle, 1), upper)
+    lower = np.where(y > quantiles[..., -1], min(middle, last - 1), lower)
     left, right = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (lower, upper))  # (N, B)
     return z[lower] + (y - left) * (z[upper] - z[lower]) / (right - left)
 

@@ -1,0 +1,40 @@
+"""Files and folders: written whole or not at all, and told apart by their hash."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from stages.command import InputError
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file through a private neighbour and one rename: no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def place_folder(made: Path, destination: Path) -> None:
+    """Move a finished folder to its destination, replacing what stood there."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if destination.exists():
+        shutil.rmtree(destination)
+    made.replace(destination)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's file names and contents in sorted order."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        lines = [f"{file.relative_to(path).as_posix()} {file_hash(file)}" for file in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found") from None

@@ -1,0 +1,337 @@
+"""Bad input: one line that names the culprit, exit 1, nothing half-written, nothing lost."""
+
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import tiny_params, write_params
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from stages.evaluate import evaluate
+from stages.files import file_hash
+from stages.fit import fit
+from stages.predict import predict
+from stages.prepare import prepare
+from stages.score import score
+from stages.split import split
+from stages.tables import read_metadata, read_table, write_table
+from stages.train_target import train_target
+
+TARGET = "digits_ddpm"
+ROLES = ("member", "auxiliary", "holdout")
+MODEL = Path(f"models/target/{TARGET}")
+SCORES = Path(f"data/scores/{TARGET}")
+
+
+def change(section: str, **values) -> None:
+    params = tiny_params()
+    params[section] |= values
+    write_params(params)
+
+
+def change_attacks(**values) -> None:
+    change("score", attacks=tiny_params()["score"]["attacks"] | values)
+
+
+def folder_of_images(*arrays: np.ndarray) -> Path:
+    folder = Path("photos")
+    folder.mkdir()
+    for number, pixels in enumerate(arrays):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    params = tiny_params()
+    params["datasets"]["photos"] = {"source": "folder", "path": "photos"}
+    write_params(params)
+    return folder
+
+
+def grey(size: int = 8, value: int = 7) -> np.ndarray:
+    return np.full((size, size), value, np.uint8)
+
+
+def test_a_misspelt_key_is_named_with_the_key_that_was_meant(audit, refusal):
+    params = tiny_params()
+    params["split"]["auxilliary"] = 5
+    write_params(params)
+    line = refusal(split, target=TARGET)
+    assert "params.yaml: split.auxilliary: unknown key (did you mean 'auxiliary'?)" in line
+
+
+def test_a_misspelt_key_of_a_target_is_named_where_it_stands(audit, refusal):
+    params = tiny_params()
+    params["targets"][TARGET]["fit"] = {"bagsize": 3}
+    write_params(params)
+    assert f"targets.{TARGET}.fit.bagsize: unknown key (did you mean 'bag_size'?)" in refusal(
+        fit, target=TARGET, learner="gbm"
+    )
+
+
+def test_a_misspelt_section_is_named(audit, refusal):
+    params = tiny_params()
+    params["evalaute"] = {}
+    write_params(params)
+    assert "unknown section 'evalaute' (did you mean 'evaluate'?)" in refusal(evaluate, target=TARGET)
+
+
+def test_a_missing_key_and_a_wrong_type_are_named(audit, refusal):
+    change("split", seed="zero")
+    assert "params.yaml: split.seed: " in refusal(split, target=TARGET)
+    params = tiny_params()
+    del params["split"]["seed"]
+    write_params(params)
+    assert "params.yaml: split.seed: missing" in refusal(split, target=TARGET)
+
+
+def test_an_unknown_target_and_learner_are_named_with_those_there_are(audit, refusal):
+    assert f"targets.nobody is not there (there is {TARGET})" in refusal(split, target="nobody")
+    assert "learners.oracle is not there (there is marginal, resnet, gbm)" in refusal(
+        fit, target=TARGET, learner="oracle"
+    )
+
+
+def test_broken_yaml_is_one_line(audit, refusal):
+    Path("params.yaml").write_text("split: [1, 2\n")
+    assert "params.yaml: not valid YAML" in refusal(split, target=TARGET)
+
+
+def test_a_timestep_off_the_grid_is_refused(audit, refusal):
+    change_attacks(t_error={"interval": 10, "last": 25})
+    assert "score.t_error.last: 25 is off the grid of interval 10" in refusal(score, target=TARGET, role="holdout")
+
+
+@pytest.mark.parametrize("attack", ["pia", "pian", "naive_loss", "sima"])
+def test_a_timestep_beyond_the_target_is_refused(attack, audit, refusal):
+    change_attacks(**{attack: [1000]})
+    assert f"score.{attack}: timestep 1000 is beyond the target's last, 999" in refusal(
+        score, target=TARGET, role="holdout"
+    )
+
+
+def test_a_walk_beyond_the_target_is_refused(audit, refusal):
+    change_attacks(t_error={"interval": 10, "last": 990})
+    assert "score.t_error.last: 990 + interval 10 is beyond" in refusal(score, target=TARGET, role="holdout")
+
+
+def test_a_threshold_column_off_the_grid_is_refused_with_those_there_are(audit, refusal):
+    change("fit", score="t_error_t55")
+    line = refusal(fit, target=TARGET, learner="marginal")
+    assert "fit.score: no score column 't_error_t55'" in line
+    assert "t_error_t10" in line
+
+
+def test_an_image_that_does_not_decode_is_named_and_nothing_is_written(audit, refusal):
+    folder = folder_of_images(grey(), grey())
+    (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    assert "photos/1.png: does not decode as an image" in refusal(prepare, dataset="photos")
+    assert not Path("data/images/photos.parquet").exists()
+
+
+def test_images_of_mixed_size_are_refused(audit, refusal):
+    folder_of_images(grey(8), grey(9))
+    assert "photos/1.png: is 9x9 with 1 channel, but photos/0.png is 8x8 with 1 channel" in refusal(
+        prepare, dataset="photos"
+    )
+
+
+def test_images_of_mixed_channels_are_refused(audit, refusal):
+    folder_of_images(grey(8), np.zeros((8, 8, 3), np.uint8))
+    assert "photos/1.png: is 8x8 with 3 channels" in refusal(prepare, dataset="photos")
+
+
+def test_images_with_transparency_are_refused_not_flattened(audit, refusal):
+    folder_of_images(np.zeros((8, 8, 4), np.uint8))
+    assert "photos/0.png: has mode RGBA" in refusal(prepare, dataset="photos")
+
+
+def test_an_empty_folder_is_refused(audit, refusal):
+    folder_of_images()
+    assert "photos: no images in this folder" in refusal(prepare, dataset="photos")
+
+
+def test_a_folder_of_images_becomes_the_same_contract(audit):
+    folder_of_images(grey(value=1), grey(value=2))
+    prepare("photos")
+    assert read_table(Path("data/images/photos.parquet")).column("image_id").to_pylist() == ["0.png", "1.png"]
+
+
+def test_more_images_than_there_are_is_refused(audit, refusal):
+    change("split", member=1000, auxiliary=900)
+    assert "1000 members leave 797 distinct non-members, too few for 900 auxiliary and 150 holdout" in refusal(
+        split, target=TARGET
+    )
+
+
+def test_too_few_auxiliary_images_for_a_bag_are_refused(audit, refusal):
+    change("split", auxiliary=40)
+    split(TARGET)
+    score(TARGET, "auxiliary")
+    assert "40 auxiliary images; a bag needs at least 50 (split.auxiliary)" in refusal(
+        fit, target=TARGET, learner="gbm"
+    )
+
+
+def test_exact_duplicates_of_members_are_dropped_from_every_other_role(audit, capsys):
+    rng = np.random.default_rng(0)
+    originals = [rng.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(30)]
+    folder_of_images(*originals, *originals)  # every image twice
+    params = tiny_params()
+    params["datasets"]["photos"] = {"source": "folder", "path": "photos"}
+    params["targets"][TARGET]["dataset"] = "photos"
+    params["split"] |= {"member": 20, "auxiliary": 10, "holdout": "rest"}
+    write_params(params)
+    prepare("photos")
+    split(TARGET)
+    tables = {role: read_table(Path(f"data/roles/{TARGET}/{role}.parquet")) for role in ROLES}
+    hashes = {role: set(table.column("sha256").to_pylist()) for role, table in tables.items()}
+    assert not hashes["member"] & (hashes["auxiliary"] | hashes["holdout"])
+    dropped = read_metadata(Path(f"data/roles/{TARGET}/holdout.parquet"))["duplicates_dropped"]
+    assert dropped == 60 - sum(table.num_rows for table in tables.values()) > 0
+    assert f"{dropped} non-members have the very pixels of a member and were dropped" in capsys.readouterr().err
+
+
+def index_file(members: list[int], others: list[int]) -> dict:
+    np.savez("roles.npz", mia_train_idxs=np.array(members), mia_eval_idxs=np.array(others))
+    return {"path": "roles.npz", "sha256": file_hash(Path("roles.npz"))}
+
+
+def test_roles_follow_an_index_file(audit):
+    change("split", index=index_file(list(range(0, 100)), list(range(200, 500))))
+    split(TARGET)
+    members = read_table(Path(f"data/roles/{TARGET}/member.parquet")).column("image_id").to_pylist()
+    assert members == [f"digits-{i:04d}" for i in range(100)]
+    auxiliary = read_table(Path(f"data/roles/{TARGET}/auxiliary.parquet")).column("image_id").to_pylist()
+    assert all("digits-0200" <= name <= "digits-0499" for name in auxiliary)
+
+
+def test_an_index_file_with_overlapping_roles_is_refused(audit, refusal):
+    change("split", index=index_file([1, 2, 3], [3, 4, 5]))
+    assert "roles.npz: 1 rows are both member and non-member, the first is 3" in refusal(split, target=TARGET)
+
+
+def test_an_index_file_beyond_the_dataset_is_refused(audit, refusal):
+    change("split", index=index_file([1, 2], [3, 1797]))
+    assert "rows run from 1 to 1797, the dataset has 1797 images" in refusal(split, target=TARGET)
+
+
+def test_an_index_file_other_than_the_pinned_one_is_refused(audit, refusal):
+    change("split", index=index_file([1, 2], [3, 4]) | {"sha256": "0" * 64})
+    assert "roles.npz: its sha256 is " in refusal(split, target=TARGET)
+
+
+def test_a_small_holdout_warns_of_its_resolution_and_gives_no_figure(audit, capsys):
+    evaluate(TARGET)
+    told = capsys.readouterr().err
+    assert "150 holdout images resolve FPR to 0.0067: no TPR at FPR 1e-3 is given" in told
+    assert json.loads(Path(f"metrics/{TARGET}.json").read_text())["gbm"]["tpr_at_fpr_1e-3"] is None
+
+
+def damage_weights(value: float) -> None:
+    path = MODEL / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["conv_in.weight"] = torch.full_like(weights["conv_in.weight"], value)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_old_scores_stay(value, audit, refusal):
+    damage_weights(value)
+    before = (SCORES / "holdout.parquet").read_bytes()
+    assert "weights are not finite (NaN or inf in 'conv_in.weight')" in refusal(score, target=TARGET, role="holdout")
+    assert (SCORES / "holdout.parquet").read_bytes() == before
+
+
+def test_scores_that_are_not_finite_are_refused(audit, refusal):
+    damage_weights(3e38)  # finite, but the network overflows
+    assert "scores are NaN or inf, the first is t_error_t0 of image digits-" in refusal(
+        score, target=TARGET, role="holdout"
+    )
+
+
+def test_fit_refuses_scores_without_a_logarithm(audit, refusal):
+    path = SCORES / "auxiliary.parquet"
+    table, facts = read_table(path), read_metadata(path)
+    values = table.column("t_error_t10").to_numpy().copy()
+    values[3] = np.nan
+    table = table.set_column(table.column_names.index("t_error_t10"), "t_error_t10", pa.array(values))
+    write_table(path, table, facts)
+    assert "column t_error_t10 has scores that are not positive and finite" in refusal(
+        fit, target=TARGET, learner="marginal"
+    )
+
+
+def test_a_target_for_other_images_is_refused(audit, refusal):
+    config = MODEL / "unet/config.json"
+    config.write_text(config.read_text().replace('"sample_size": 8', '"sample_size": 16'))
+    line = refusal(score, target=TARGET, role="holdout")
+    assert "the target takes 16x16 1-channel images, the dataset has 8x8 1-channel" in line
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(audit, refusal):
+    shutil.rmtree(MODEL / "unet")
+    assert f"{MODEL}: not a diffusers pipeline folder" in refusal(score, target=TARGET, role="holdout")
+
+
+def use_pipeline_at(path: str) -> None:
+    params = tiny_params()
+    params["targets"][TARGET] |= {"source": "path", "path": path}
+    write_params(params)
+
+
+def test_a_pipeline_folder_is_taken_as_it_is_without_pickles(audit):
+    shutil.move(MODEL, "elsewhere")
+    Path("elsewhere/unet/extra.bin").write_bytes(b"no")
+    use_pipeline_at("elsewhere")
+    train_target(TARGET)
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (MODEL / weights).read_bytes() == (Path("elsewhere") / weights).read_bytes()
+    assert not (MODEL / "unet/extra.bin").exists()
+    score(TARGET, "holdout")
+
+
+def test_a_path_without_a_pipeline_is_refused_and_the_old_target_stays(audit, refusal):
+    use_pipeline_at("data")
+    before = file_hash(MODEL)
+    assert "data: not a diffusers pipeline folder: it has no model_index.json" in refusal(train_target, target=TARGET)
+    assert file_hash(MODEL) == before
+
+
+def test_a_truncated_table_is_named(audit, refusal):
+    path = SCORES / "auxiliary.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert str(path) in refusal(fit, target=TARGET, learner="gbm")
+
+
+def test_a_missing_table_is_named_with_what_to_do(audit, refusal):
+    (SCORES / "member.parquet").unlink()
+    line = refusal(evaluate, target=TARGET)
+    assert f"{SCORES}/member.parquet: not found: run `dvc repro` to make it" in line
+
+
+def test_a_bag_that_lost_an_attacker_is_refused(audit, refusal):
+    next(Path(f"models/quantile/{TARGET}/gbm").glob("attacker_001*")).unlink()
+    assert f"models/quantile/{TARGET}/gbm: not a whole bag" in refusal(predict, target=TARGET, learner="gbm")
+
+
+def test_predictions_for_another_targets_scores_are_refused(audit, refusal):
+    path = SCORES / "member.parquet"
+    table, facts = read_table(path), read_metadata(path)
+    write_table(path, table, facts | {"target_sha256": "0" * 64})
+    assert "its bag was fitted on scores of another target" in refusal(evaluate, target=TARGET)
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_the_old_file(audit, refusal):
+    before = (SCORES / "holdout.parquet").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # the kernel refuses what goes beyond
+    try:
+        line = refusal(score, target=TARGET, role="holdout")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in line
+    assert (SCORES / "holdout.parquet").read_bytes() == before
+    assert not list(SCORES.glob(".*")), "no partial file stays"

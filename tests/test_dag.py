@@ -1,0 +1,104 @@
+"""dvc.yaml tells the truth about what each stage imports, and no arrow between rooms points the wrong way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from dvc.repo import Repo
+
+STAGES = [stage for stage in Repo(str(REPOSITORY)).index.stages if stage.name]
+# room -> rooms it may import from (stages/*.py that are not stages are doors, open to all)
+ARROWS = {
+    "datasets": {"datasets"},
+    "diffusion": {"diffusion"},
+    "scores": {"scores", "diffusion"},
+    "quantile": {"quantile"},
+    "statistics": {"statistics"},
+    "presentation": {"presentation"},
+}
+DOORS = {"command", "files", "params", "resume", "tables"}
+
+
+def imported(file: Path) -> set[Path]:
+    """The project's files that a file imports directly."""
+    files = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "stages":
+                path = REPOSITORY.joinpath(*name.split("."))
+                files |= {found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file()}
+    return {file for file in files if len(ast.parse(file.read_text()).body) > 1}  # a docstring alone decides nothing
+
+
+def closure(file: Path) -> set[Path]:
+    """A file and everything of the project that it imports, directly or not."""
+    seen: set[Path] = set()
+    waiting = {file}
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        waiting |= imported(file) - seen
+    return seen
+
+
+def module_of(stage) -> Path:
+    words = stage.cmd.split()
+    assert words[:2] == ["python", "-m"]
+    return REPOSITORY.joinpath(*words[2].split(".")).with_suffix(".py")
+
+
+def declared(stage) -> set[Path]:
+    """The project's code among a stage's dependencies."""
+    paths = {Path(dep.fs_path) for dep in stage.deps if dep.protocol == "local"}
+    return {path for path in paths if path.is_relative_to(REPOSITORY / "stages")}
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_depends_on_all_the_code_it_imports(stage):
+    covered = declared(stage)
+    missing = [f for f in closure(module_of(stage)) if not any(f == dep or f.is_relative_to(dep) for dep in covered)]
+    assert not missing
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_depends_on_no_code_it_does_not_import(stage):
+    needed = closure(module_of(stage))
+    for path in declared(stage):
+        files = {path} if path.is_file() else set(path.rglob("*.py"))
+        idle = {f for f in files - needed if len(ast.parse(f.read_text()).body) > 1}
+        assert not idle, f"{stage.name} does not import {idle}"
+
+
+def test_there_is_a_stage_for_every_stage_module_and_no_other_module_at_the_top():
+    modules = {path.stem for path in (REPOSITORY / "stages").glob("*.py")} - {"__init__"} - DOORS
+    assert modules == {stage.name.split("@")[0] for stage in STAGES}
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_arrows_between_rooms_go_one_way(room):
+    for file in (REPOSITORY / "stages" / room).glob("*.py"):
+        for other in imported(file):
+            place = other.relative_to(REPOSITORY / "stages").parts
+            allowed = place[0].removesuffix(".py") in DOORS if len(place) == 1 else place[0] in ARROWS[room]
+            assert allowed, f"{file.name} imports {other}"
+
+
+def test_fit_is_handed_nothing_but_auxiliary_data():
+    for stage in STAGES:
+        if stage.name.startswith("fit@"):
+            data = [dep.def_path for dep in stage.deps if dep.def_path.startswith(("data/", "models/"))]
+            assert data
+            assert all(path.endswith("/auxiliary.parquet") for path in data)
+
+
+def test_every_section_and_registry_of_params_is_some_stages_business():
+    params = (REPOSITORY / "params.yaml").read_text()
+    top = {line.split(":")[0] for line in params.splitlines() if line[:1].isalpha()}
+    watched = {name.split(".")[0] for stage in STAGES for dep in stage.deps for name in getattr(dep, "params", [])}
+    assert top == watched

@@ -1,0 +1,166 @@
+"""The stages on a tiny audit: contracts of what they write, and that nothing leaks between rooms."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, TINY_LEARNERS, tiny_params, write_params
+from diffusers import DDPMPipeline
+
+from stages.datasets import digits
+from stages.evaluate import evaluate
+from stages.fit import fit
+from stages.prepare import prepare
+from stages.report import report
+from stages.score import score
+from stages.split import split
+from stages.tables import decode_images, pixel_hash, read_metadata, read_table
+
+TARGET = "digits_ddpm"
+
+
+def test_images_follow_the_contract_and_survive_the_png(audit):
+    table = read_table(Path("data/images/digits.parquet"))
+    original = digits.read(Path())
+    assert table.column_names == ["image_id", "image", "label", "sha256", "height", "width", "channels"]
+    assert (decode_images(table) == original.pixels.transpose(0, 3, 1, 2)).all()
+    assert table.column("sha256")[5].as_py() == pixel_hash(original.pixels[5])
+    assert len(set(table.column("image_id").to_pylist())) == table.num_rows == 1797
+
+
+def test_roles_are_disjoint_and_carry_their_images(audit):
+    paths = {role: Path(f"data/roles/{TARGET}/{role}.parquet") for role in ("member", "auxiliary", "holdout")}
+    roles = {role: read_table(path) for role, path in paths.items()}
+    ids = [set(table.column("image_id").to_pylist()) for table in roles.values()]
+    assert [len(i) for i in ids] == [60, 120, 150]
+    assert len(set.union(*ids)) == 330
+    assert decode_images(roles["member"]).shape == (60, 1, 8, 8)
+
+
+def test_a_larger_holdout_moves_no_member_and_no_auxiliary_image(audit):
+    before = {role: Path(f"data/roles/{TARGET}/{role}.parquet").read_bytes() for role in ("member", "auxiliary")}
+    ids = set(read_table(Path(f"data/roles/{TARGET}/holdout.parquet")).column("image_id").to_pylist())
+    params = tiny_params()
+    params["split"]["holdout"] = 300
+    write_params(params)
+    split(TARGET)
+    after = read_table(Path(f"data/roles/{TARGET}/holdout.parquet"))
+    assert ids < set(after.column("image_id").to_pylist())
+    for role, rows in before.items():
+        assert Path(f"data/roles/{TARGET}/{role}.parquet").read_bytes() == rows
+
+
+def test_the_trained_target_opens_with_diffusers_and_holds_no_pickle(audit):
+    pipeline = DDPMPipeline.from_pretrained(f"models/target/{TARGET}", low_cpu_mem_usage=False)
+    assert pipeline.unet.config.in_channels == 1
+    assert all(torch.isfinite(weight).all() for weight in pipeline.unet.parameters())
+    assert {path.suffix for path in Path("models").rglob("*") if path.is_file()} <= {
+        *(".json", ".safetensors", ".txt", ".parquet")
+    }
+
+
+def test_scores_have_a_row_an_image_and_say_what_they_are(audit):
+    path = Path(f"data/scores/{TARGET}/holdout.parquet")
+    table, facts = read_table(path), read_metadata(path)
+    assert table.column("image_id").equals(read_table(Path(f"data/roles/{TARGET}/holdout.parquet")).column("image_id"))
+    assert list(facts["columns"]) == table.column_names[1:]
+    assert facts["columns"]["t_error_t20"]["network_calls"] == 4
+    assert len(facts["target_sha256"]) == 64
+
+
+def test_scoring_by_other_batches_changes_nothing_that_matters(audit):
+    path = Path(f"data/scores/{TARGET}/holdout.parquet")
+    before = read_table(path).to_pandas().set_index("image_id")
+    params = tiny_params()
+    params["score"]["batch_size"] = 17
+    write_params(params)
+    score(TARGET, "holdout")
+    after = read_table(path).to_pandas().set_index("image_id")
+    np.testing.assert_allclose(after.to_numpy(), before.to_numpy(), rtol=2e-4)
+
+
+def test_running_a_stage_again_gives_the_same_bytes(audit):
+    outputs = [
+        Path("data/images/digits.parquet"),
+        *Path("data/roles").rglob("*.parquet"),
+        *Path("data/scores").rglob("holdout.parquet"),
+        *Path("models/quantile").rglob("*.*"),
+        *Path("data/verdicts").rglob("*.parquet"),
+        *Path("metrics").rglob("*.*"),
+    ]
+    before = {path: path.read_bytes() for path in outputs if path.is_file()}
+    prepare("digits")
+    split(TARGET)
+    score(TARGET, "holdout")
+    for learner in TINY_LEARNERS:
+        fit(TARGET, learner)
+    evaluate(TARGET)
+    report()
+    for path, data in before.items():
+        assert path.read_bytes() == data, f"{path} changed"
+
+
+def test_fit_needs_nothing_but_auxiliary_images_and_scores(audit):
+    for path in Path("data").rglob("*.parquet"):
+        if path.stem != "auxiliary":
+            path.unlink()
+    before = Path(f"models/quantile/{TARGET}/gbm/bag.json").read_bytes()
+    fit(TARGET, "gbm")
+    assert Path(f"models/quantile/{TARGET}/gbm/bag.json").read_bytes() == before
+
+
+def test_the_marginal_bag_has_exactly_the_roc_of_the_score(audit):
+    rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas().query("learner == 'marginal'")
+    by_margin, by_score = (-rows["margin"]).rank(method="average"), rows["score"].rank(method="average")
+    np.testing.assert_array_equal(by_margin, by_score)
+
+
+def test_verdicts_follow_p_values_and_only_members_and_holdout_get_one(audit):
+    rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas()
+    assert set(rows["role"]) == {"member", "holdout"}
+    assert len(rows) == 3 * (60 + 150)
+    assert (rows["member_at_1e-1"] == (rows["p_value"] <= 0.1)).all()
+    assert rows["p_value"].between(1 / 121, 1).all()
+
+
+def test_metrics_are_flat_and_unresolved_rates_are_null(audit):
+    metrics = json.loads(Path(f"metrics/{TARGET}.json").read_text())
+    assert list(metrics) == list(TINY_LEARNERS)
+    for figures in metrics.values():
+        assert all(not isinstance(value, dict | list) for value in figures.values())
+        assert figures["tpr_at_fpr_1e-3"] is None
+        assert figures["holdout"] == 150
+
+
+def test_a_target_that_learnt_nothing_is_at_chance(audit):
+    metrics = json.loads(Path(f"metrics/{TARGET}.json").read_text())  # 12 steps of training
+    for learner, figures in metrics.items():
+        assert figures["auc_ci_low"] - 0.05 < 0.5 < figures["auc_ci_high"] + 0.05, learner
+
+
+def test_the_page_is_self_contained(audit):
+    page = Path("metrics/report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data:image/png;base64,") >= 6
+    target_sha256 = read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["target_sha256"]
+    for word in ("60 members", "not resolved", "bag_size: 4", target_sha256):
+        assert word in page
+
+
+@pytest.mark.parametrize("stage", ["prepare", "split", "evaluate", "report"])
+def test_stages_that_need_no_network_do_not_import_torch(stage):
+    code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
+@pytest.mark.parametrize("stage", ["prepare", "split", "train_target", "score", "fit", "predict", "evaluate", "report"])
+def test_every_stage_has_help_that_says_what_it_makes(stage):
+    command = [sys.executable, "-m", f"stages.{stage}", "--help"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "->" in told
+    assert "--debug" in told

@@ -1,0 +1,185 @@
+"""The real pipeline: `dvc repro` in a clone, interrupted and changed in every way that must not cost too much."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, tiny_params, write_params
+
+from stages.files import file_hash
+
+pytestmark = pytest.mark.slow
+TARGET = "digits_ddpm"
+RESULTS = [f"metrics/{TARGET}.json", f"data/verdicts/{TARGET}.parquet", f"data/scores/{TARGET}", "metrics/plots"]
+
+
+def environment() -> dict[str, str]:
+    """This interpreter's programs come first on the path."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(folder: Path, *words: str) -> str:
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def repro(folder: Path, *words: str) -> list[str]:
+    """The names of the stages that `dvc repro` executed."""
+    return re.findall(r"Running stage '(.+)':", run(folder, "dvc", "repro", *words))
+
+
+def git(folder: Path, *words: str) -> str:
+    return run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.invalid", *words)
+
+
+def clone(folder: Path, params: dict) -> Path:
+    """The working tree as git would commit it, with these parameters, as a repository of its own."""
+    names = run(REPOSITORY, "git", "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in names:
+        if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    write_params(params, folder)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "start")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which everything was run once and committed."""
+    folder = clone(tmp_path_factory.mktemp("clone"), tiny_params())
+    executed = repro(folder)
+    assert len(executed) == len(set(executed)) == 3 + 3 + 3 + 3 + 2
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "audit")
+    return folder
+
+
+@pytest.fixture
+def pipeline(made: Path) -> Path:
+    """The clone as it was committed."""
+    yield made
+    git(made, "checkout", "--quiet", ".")
+    run(made, "dvc", "checkout", "--quiet", "--force")
+
+
+def change(folder: Path, section: str, **values) -> None:
+    params = tiny_params()
+    params[section] |= values
+    write_params(params, folder)
+
+
+def test_a_second_run_does_nothing(pipeline):
+    assert repro(pipeline) == []
+    assert git(pipeline, "status", "--porcelain") == ""
+
+
+def test_an_evaluate_option_reruns_evaluate_and_report_only(pipeline):
+    change(pipeline, "evaluate", confidence=0.9)
+    assert repro(pipeline) == [f"evaluate@{TARGET}", "report"]
+
+
+def test_a_changed_learner_refits_only_itself(pipeline):
+    params = tiny_params()
+    params["learners"]["gbm"]["trees"] = 6
+    write_params(params, pipeline)
+    assert repro(pipeline) == [f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"evaluate@{TARGET}", "report"]
+
+
+def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
+    change(pipeline, "split", holdout=200)
+    executed = repro(pipeline)
+    assert {name.split("@")[0] for name in executed} == {"split", "score", "predict", "evaluate", "report"}
+    assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
+
+
+def test_another_learner_adds_its_own_stages_and_leaving_it_out_takes_it_from_the_results(pipeline):
+    params = tiny_params()
+    params["learners"]["gbm2"] = params["learners"]["gbm"] | {"leaves": 4}
+    write_params(params, pipeline)
+    assert repro(pipeline) == [f"fit@{TARGET}-gbm2", f"predict@{TARGET}-gbm2", f"evaluate@{TARGET}", "report"]
+    write_params(tiny_params(), pipeline)
+    assert repro(pipeline) == [f"evaluate@{TARGET}", "report"]
+    assert "gbm2" not in json.loads((pipeline / f"metrics/{TARGET}.json").read_text())
+
+
+def test_a_clone_knows_that_nothing_has_to_run(pipeline, tmp_path):
+    git(tmp_path, "clone", "--quiet", str(pipeline), "clone")
+    assert repro(tmp_path / "clone", "--dry", "--allow-missing") == []
+
+
+def test_metrics_parameters_and_plots_compare_between_commits(pipeline):
+    change(pipeline, "evaluate", confidence=0.9)
+    repro(pipeline)
+    metrics = json.loads(run(pipeline, "dvc", "metrics", "diff", "--json"))
+    assert "gbm.auc_ci_low" in metrics[f"metrics/{TARGET}.json"]
+    assert "evaluate.confidence" in run(pipeline, "dvc", "params", "diff")
+    run(pipeline, "dvc", "plots", "diff", "HEAD")
+    page = (pipeline / "dvc_plots/index.html").read_text()
+    assert (
+        all(name in page for name in ("ROC of", "realised_fpr", "Attackers in the bag", "Timestep")) or "ROC of" in page
+    )
+    shutil.rmtree(pipeline / "dvc_plots")
+
+
+def test_an_experiment_changes_a_parameter_from_the_command_line(pipeline):
+    told = run(pipeline, "dvc", "exp", "run", "-S", "evaluate.confidence=0.8")
+    assert f"Running stage 'evaluate@{TARGET}'" in told
+    shown = run(pipeline, "dvc", "exp", "show", "--csv")
+    assert "evaluate.confidence" in shown
+    assert "0.8" in shown
+    run(pipeline, "dvc", "exp", "remove", "--all-commits")
+
+
+def kill_once_there(folder: Path, pattern: str, *words: str) -> None:
+    """Start a command in a process group of its own and SIGKILL the group when a file matches `pattern`."""
+    process = subprocess.Popen(
+        words,
+        cwd=folder,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
+    params = tiny_params()
+    params["train_target"] |= {"steps": 150, "checkpoint_every": 5}
+    params["score"]["batch_size"] = 2
+    params["learners"] = {"gbm": params["learners"]["gbm"]}
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole, killed = clone(tmp_path / "whole", params), clone(tmp_path / "killed", params)
+    repro(whole)
+
+    kill_once_there(killed, ".partial/train_target@*/*/checkpoint.safetensors", "dvc", "repro")
+    assert not (killed / f"models/target/{TARGET}").exists()
+    kill_once_there(killed, ".partial/score@*-holdout/*/000000020.npy", "dvc", "repro")
+    shards = list(killed.glob(".partial/score@*-holdout/*/*.npy"))
+    assert 0 < len(shards) < 75
+    done = {path: path.stat().st_mtime_ns for path in shards}
+    assert not (killed / f"data/scores/{TARGET}/holdout.parquet").exists()
+    repro(killed)
+
+    assert done
+    assert not list(killed.glob(".partial/*/*")), "finished work is cleared away"
+    for name in RESULTS:
+        assert file_hash(killed / name) == file_hash(whole / name), name

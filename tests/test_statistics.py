@@ -1,0 +1,177 @@
+"""ROC, intervals, votes and calibration against hand-computed tables."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from stages.statistics.calibration import conformal_p_values
+from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points
+from stages.statistics.intervals import exact_rate
+from stages.statistics.judgement import judge
+from stages.statistics.roc import asr, auc, roc, true_positives_at_fpr
+from stages.statistics.summary import level_name, summarise
+from stages.statistics.vote import bag_margin, normal_scores_of_gaussians, normal_scores_of_quantiles, votes
+
+MEMBER = np.array([9.0, 8, 7, 5, 5, 2])
+HOLDOUT = np.array([8.0, 6, 5, 4, 3, 3, 2, 1, 1, 0])
+#                  threshold   TP  FP
+# flags margins >=     9        1   0
+#                      8        2   1      one member and one holdout image tie
+#                      7        3   1
+#                      6        3   2
+#                      5        5   3      two members and one holdout image tie
+
+
+@pytest.mark.parametrize(("alpha", "hits"), [(0.1, 3), (0.19, 3), (0.2, 3), (0.29, 3), (0.3, 5), (0.4, 5), (0.7, 6)])
+def test_true_positives_at_fpr_take_the_largest_tpr_whose_fpr_is_at_most_alpha(alpha, hits):
+    assert true_positives_at_fpr(MEMBER, HOLDOUT, alpha) == hits
+
+
+def test_ties_move_together():
+    # 1 false positive is allowed, but three holdout images share the top margin with every member
+    assert true_positives_at_fpr(np.full(4, 5.0), np.array([5.0, 5, 5, *range(-7, 0)]), 0.1) == 0
+
+
+def test_an_fpr_below_one_holdout_image_is_not_a_number():
+    assert true_positives_at_fpr(MEMBER, HOLDOUT, 0.099) is None
+    assert true_positives_at_fpr(MEMBER, HOLDOUT, 0.1) is not None
+
+
+def test_swapped_labels_are_told_apart():
+    assert true_positives_at_fpr(MEMBER, HOLDOUT, 0.3) / 6 > 0.3 > true_positives_at_fpr(HOLDOUT, MEMBER, 0.3) / 10
+    assert auc(MEMBER, HOLDOUT, 0.95)[0] > 0.5 > auc(HOLDOUT, MEMBER, 0.95)[0]
+
+
+def test_auc_counts_pairs_and_half_of_ties():
+    pairs = (MEMBER[:, None] > HOLDOUT).sum() + 0.5 * (MEMBER[:, None] == HOLDOUT).sum()
+    assert auc(MEMBER, HOLDOUT, 0.95)[0] == pytest.approx(pairs / 60)
+
+
+def test_delong_interval_covers_the_true_auc_as_often_as_it_says():
+    rng, truth = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2))
+    covered = 0
+    for _ in range(400):
+        _, low, high = auc(rng.normal(1, 1, 80), rng.normal(0, 1, 120), 0.9)
+        covered += low <= truth <= high
+    assert 0.86 < covered / 400 < 0.94
+
+
+def test_asr_is_the_best_balanced_accuracy():
+    assert asr(MEMBER, HOLDOUT) == pytest.approx((5 / 6 + 1 - 3 / 10) / 2)  # at threshold 5
+
+
+def test_roc_steps_through_the_hand_made_table():
+    fpr, tpr = roc(MEMBER, HOLDOUT)
+    points = {(round(f * 10), round(t * 6)) for f, t in zip(fpr, tpr, strict=True)}
+    assert {(0, 1), (1, 2), (1, 3), (2, 3), (3, 5)} <= points
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [(0, 10, 0.0, 0.3085), (5, 10, 0.1871, 0.8129), (10, 10, 0.6915, 1.0), (6, 597, 0.0037, 0.0218)],
+)
+def test_exact_intervals_are_clopper_and_pearsons(count, total, low, high):
+    rate = exact_rate(count, total, 0.95)
+    assert (rate.value, rate.low, rate.high) == pytest.approx((count / total, low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("attackers", [1, 2, 5, 10])
+def test_the_margin_is_the_majority_vote_at_every_level(attackers):
+    z = np.random.default_rng(attackers).normal(-1, 1, (300, attackers))
+    for alpha in (0.5, 0.1, 0.05, 0.01):
+        in_favour = (z <= norm.ppf(alpha)).sum(1)
+        assert np.array_equal(votes(bag_margin(z), alpha), in_favour > attackers / 2)
+
+
+def test_only_voters_vote():
+    z = np.array([[-3.0, 5.0, 7.0], [-3.0, 5.0, 7.0], [1.0, 1.0, 1.0]])
+    voters = np.array([[True, False, False], [False, True, True], [False, False, False]])
+    assert bag_margin(z, voters).tolist() == [3.0, -7.0, -np.inf]
+
+
+def test_normal_scores_of_gaussians_are_standardised():
+    z = normal_scores_of_gaussians(np.array([1.0]), np.array([[0.0, 3.0]]), np.array([[2.0, 1.0]]))
+    assert z.tolist() == [[0.5, -2.0]]
+
+
+def test_normal_scores_of_gaussian_quantiles_are_those_of_the_gaussian():
+    levels = np.array([0.001, 0.01, 0.1, 0.5, 0.9])
+    scores = np.array([-9.0, -3.1, -2.0, -0.7, 0.0, 0.6, 4.0])
+    quantiles = np.tile(2 * norm.ppf(levels) + 1, (len(scores), 3, 1))
+    z = normal_scores_of_quantiles(scores, levels, quantiles)
+    np.testing.assert_allclose(z, np.repeat((scores[:, None] - 1) / 2, 3, axis=1), atol=1e-6)
+
+
+def test_a_score_on_a_quantile_is_voted_member_at_that_level_and_not_just_above_it():
+    levels = np.array([0.01, 0.1, 0.5])
+    quantiles = np.array([[[1.0, 2.0, 4.0]]] * 2)
+    z = normal_scores_of_quantiles(np.array([2.0, 2.001]), levels, quantiles)
+    assert (z <= norm.ppf(0.1) + 1e-9).ravel().tolist() == [True, False]
+
+
+def test_equal_quantiles_do_not_break_the_order():
+    z = normal_scores_of_quantiles(np.array([0.9, 1.0, 1.1]), np.array([0.1, 0.2, 0.5]), np.ones((3, 1, 3)))
+    assert np.isfinite(z).all()
+    assert (np.diff(z[:, 0]) > 0).all()
+
+
+def test_conformal_p_values_count_ties_against_the_suspect():
+    non_members = np.array([1.0, 2.0, 2.0, 3.0])
+    assert conformal_p_values(np.array([0.0, 2.0, 2.5, 9.0]), non_members).tolist() == [1.0, 0.8, 0.4, 0.2]
+
+
+def test_p_values_of_fresh_non_members_are_below_alpha_no_more_often_than_alpha():
+    rng = np.random.default_rng(0)
+    flagged = [(conformal_p_values(rng.normal(size=200), rng.normal(size=199)) <= 0.05).mean() for _ in range(300)]
+    assert 0.04 < np.mean(flagged) < 0.056
+
+
+def shifted_judgement(shift: float, members: int = 400, holdout: int = 500, bag: int = 7):
+    rng = np.random.default_rng(0)
+    z = {"member": rng.normal(-shift, 1, (members, 1)), "holdout": rng.normal(0, 1, (holdout, 1))}
+    z = {role: values + rng.normal(0, 0.3, (len(values), bag)) for role, values in z.items()}
+    auxiliary = rng.normal(0, 1, (600, 1)) + rng.normal(0, 0.3, (600, bag))
+    return judge(z, auxiliary, rng.random((600, bag)) < 0.37)
+
+
+def test_calibrated_error_rates_hold_whatever_scale_the_learner_got_wrong():
+    rng = np.random.default_rng(1)
+    z = {"member": rng.normal(-9, 5, (50, 3)), "holdout": np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)}
+    auxiliary = np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)
+    judged = judge(z, auxiliary, rng.random((4000, 3)) < 0.5)
+    figures = summarise(judged, [0.1], 0.999)
+    assert figures["realised_fpr_at_alpha_1e-1_ci_low"] < 0.1 < figures["realised_fpr_at_alpha_1e-1_ci_high"]
+    assert (
+        not figures["raw_realised_fpr_at_alpha_1e-1_ci_low"] < 0.1 < figures["raw_realised_fpr_at_alpha_1e-1_ci_high"]
+    )
+
+
+def test_images_that_every_attacker_saw_do_not_calibrate():
+    unseen = np.ones((10, 2), dtype=bool)
+    unseen[:4] = False
+    z = {"member": np.zeros((1, 2)), "holdout": np.zeros((1, 2))}
+    assert judge(z, np.zeros((10, 2)), unseen).calibration_size == 6
+
+
+def test_figures_are_flat_and_carry_counts_and_intervals():
+    figures = summarise(shifted_judgement(2.0), [0.1, 0.001], 0.95)
+    assert figures["tpr_at_fpr_1e-1"] == figures["tpr_at_fpr_1e-1_count"] / 400
+    assert figures["tpr_at_fpr_1e-1_ci_low"] < figures["tpr_at_fpr_1e-1"] < figures["tpr_at_fpr_1e-1_ci_high"]
+    assert figures["tpr_at_fpr_1e-3"] is None, "500 holdout images cannot resolve an FPR of 0.1 %"
+    assert figures["fpr_resolution"] == 1 / 500
+    assert all(value is None or isinstance(value, int | float) for value in figures.values())
+
+
+def test_curves_agree_with_the_figures():
+    judged = shifted_judgement(2.0)
+    figures = summarise(judged, [0.1], 0.95)
+    curve = roc_points(judged)
+    assert curve["tpr"][curve["fpr"] <= 0.1].max() == pytest.approx(figures["tpr_at_fpr_1e-1"])
+    assert bag_size_curve(judged, 0.1, 0.95)["tpr"].iloc[-1] == figures["tpr_at_fpr_1e-1"]
+    calibrated = calibration_curve(judged, [0.1], 0.95).query("verdict == 'calibrated' and nominal == 0.1")
+    assert calibrated["realised"].item() == figures["realised_fpr_at_alpha_1e-1"]
+
+
+@pytest.mark.parametrize(("alpha", "name"), [(0.1, "1e-1"), (0.05, "5e-2"), (0.001, "1e-3"), (0.025, "2.5e-2")])
+def test_levels_have_exact_names(alpha, name):
+    assert level_name(alpha) == name

@@ -1,0 +1,154 @@
+"""Training the target: real learning, resumable to the byte, never resumed from another configuration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, tiny_params, write_params
+from diffusers import DDPMScheduler
+
+from stages.command import InputError
+from stages.diffusion import training
+from stages.diffusion.denoiser import Denoiser, to_unit_range
+from stages.diffusion.process import NoiseProcess
+from stages.diffusion.training import TrainingOptions, make_unet, train
+from stages.files import file_hash
+from stages.params import section
+from stages.resume import resumable
+from stages.scores.t_error import t_errors
+from stages.statistics.roc import auc
+from stages.tables import decode_images, read_table
+from stages.train_target import train_target
+
+TARGET = "digits_ddpm"
+
+
+@pytest.fixture
+def options(audit) -> TrainingOptions:
+    return section("train_target", TrainingOptions, TARGET)
+
+
+def pixels() -> torch.Tensor:
+    return torch.randint(0, 255, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+def weights(pipeline) -> torch.Tensor:
+    return torch.cat([weight.flatten() for weight in pipeline.unet.parameters()])
+
+
+class KilledError(Exception):
+    pass
+
+
+def train_killed_after(step: int, options: TrainingOptions, folder: Path, monkeypatch) -> None:
+    original = training._Run.step
+
+    def stop(run, number):
+        if number == step:
+            raise KilledError
+        original(run, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(training._Run, "step", stop)
+        train(pixels(), options, folder)
+
+
+def test_resumed_training_ends_in_the_same_bytes(options, tmp_path, monkeypatch):
+    whole, losses = train(pixels(), options, tmp_path)
+    resumed = tmp_path / "resumed"
+    resumed.mkdir()
+    train_killed_after(10, options, resumed, monkeypatch)
+    assert (resumed / "checkpoint.safetensors").exists()
+    again, losses_again = train(pixels(), options, resumed)
+    assert torch.equal(weights(whole), weights(again))
+    assert torch.equal(losses, losses_again)
+
+
+def test_the_loss_falls(options, tmp_path):
+    longer = options.model_copy(update={"steps": 150, "checkpoint_every": 150, "warmup_steps": 5})
+    _, losses = train(pixels(), longer, tmp_path)
+    assert losses[-20:].mean() < 0.7 * losses[:20].mean()
+
+
+def test_every_epoch_sees_every_image_once(options):
+    run = training._Run(pixels(), options.model_copy(update={"batch_size": 8}))
+    stream = torch.cat([run._batch(step) for step in range(5)])  # 40 draws of 20 images
+    assert sorted(stream[:20].tolist()) == sorted(stream[20:].tolist()) == list(range(20))
+
+
+def test_an_untrained_unet_is_the_same_for_the_same_seed(options):
+    first, second = (make_unet(options, 1, (8, 8)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_work_is_kept_on_failure_removed_on_success_and_never_shared_by_another_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "input"
+    data.write_text("a")
+    folders = []
+    for config in ({"lr": 1}, {"lr": 2}):
+        with pytest.raises(KilledError), resumable("stage@x", config, [data]) as folder:
+            (folder / "shard").write_text("done")
+            folders.append(folder)
+            raise KilledError
+    data.write_text("b")
+    with pytest.raises(KilledError), resumable("stage@x", {"lr": 1}, [data]) as folder:
+        folders.append(folder)
+        raise KilledError
+    data.write_text("a")
+    assert len(set(folders)) == 3
+    with resumable("stage@x", {"lr": 1}, [data]) as folder:
+        assert (folder / "shard").read_text() == "done"
+    assert not folder.parent.exists()
+
+
+def test_two_processes_never_work_on_one_stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    script = "from stages.resume import resumable\nwith resumable('stage@x', 1, []): print('in', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as other:
+        other.stdout.readline()
+        with (
+            pytest.raises(InputError, match=f"process {other.pid} is still working on it"),
+            resumable("stage@x", 1, []),
+        ):
+            pass
+        other.communicate(b"\n")
+    with resumable("stage@x", 1, []):
+        assert os.getpid()
+
+
+def test_a_changed_parameter_does_not_resume_from_the_old_checkpoint(audit, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training._Run, "load", lambda run, path: seen.append(path) or 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.train_target.place_folder", lambda *_: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            train_target(TARGET)  # leaves its checkpoint behind
+    params = tiny_params()
+    params["train_target"]["learning_rate"] = 2e-3
+    write_params(params)
+    train_target(TARGET)
+    assert not seen
+
+
+def test_an_untrained_target_is_at_chance(audit, options):
+    process = NoiseProcess.from_scheduler(DDPMScheduler())
+    target = Denoiser(make_unet(options, 1, (8, 8)), process, torch.device("cpu"))
+    x0 = to_unit_range(torch.from_numpy(decode_images(read_table(Path("data/images/digits.parquet")))))
+    with torch.inference_mode():
+        score = t_errors(target, x0, target.epsilon(x0, 0), 10, 3)[:, 2].numpy()
+    order = torch.randperm(len(x0), generator=torch.Generator().manual_seed(0)).numpy()
+    area, low, high = auc(-score[order[:800]], -score[order[800:]], 0.999)
+    assert low < 0.5 < high
+    assert 0.45 < area < 0.55
+
+
+def test_training_the_same_target_twice_gives_the_same_folder(audit):
+    before = file_hash(Path(f"models/target/{TARGET}"))
+    train_target(TARGET)
+    assert file_hash(Path(f"models/target/{TARGET}")) == before
