@@ -6,7 +6,7 @@ added: the file is the only place where an option's value is written.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -91,13 +91,14 @@ def _read() -> dict[str, Any]:
     return params or {}
 
 
-def _validated(model: type[Model], values: Mapping[str, Any], place: Any) -> Model:
+def _validated(model: type[Model], values: Mapping[str, Any], place: Callable[[str], str]) -> Model:
+    """`values` as a `model`.  place : first key of a faulty value -> where in the file it stands."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        path = [str(part) for part in first["loc"]]
-        key = ".".join([place(path[0]) if path else place(""), *path])
+        path = _keys(values, first["loc"], first["type"] == "missing")
+        key = ".".join([place(path[0] if path else ""), *path])
         if first["type"] == "extra_forbidden":
             known = tuple(model.model_fields) if len(path) == 1 else ()
             raise InputError(f"{PARAMS}: {key}: unknown key{_suggestion(path[-1], known)}") from None
@@ -105,6 +106,18 @@ def _validated(model: type[Model], values: Mapping[str, Any], place: Any) -> Mod
             raise InputError(f"{PARAMS}: {key}: missing") from None
         found = "" if isinstance(first["input"], Mapping) else f", found {first['input']!r}"
         raise InputError(f"{PARAMS}: {key}: {first['msg']}{found}") from None
+
+
+def _keys(values: Any, location: tuple[int | str, ...], missing: bool) -> list[str]:
+    """The keys on the way to a fault; pydantic also names the branch of a union, which is no key of the file."""
+    keys = []
+    for depth, part in enumerate(location):
+        there = part in values if isinstance(values, Mapping) else isinstance(part, int)
+        if there or (missing and depth == len(location) - 1):
+            keys.append(str(part))
+        if there:
+            values = values[part]
+    return keys
 
 
 def _suggestion(key: str, known: tuple[str, ...]) -> str:

@@ -1,14 +1,16 @@
 """split: give every image of a target's dataset its role in the audit.
 
-`member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Roles are
-drawn by seed or taken from an index file.  An image whose exact pixels are among the members never gets another
-role: such duplicates are dropped from the non-members, counted and reported.
+`member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Members are drawn by
+seed, told by their names, or listed in an index file; non-members are always shared out by seed.  An image whose exact
+pixels are among the members never gets another role: such duplicates are dropped from the non-members, counted and
+reported.
 
 data/images/<dataset>.parquet -> data/roles/<target>/{member,auxiliary,holdout}.parquet, each with its images
 """
 
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from stages.command import InputError, run, warn
 from stages.files import file_hash
-from stages.params import Options, section, target_entry
+from stages.params import PARAMS, Options, section, target_entry
 from stages.tables import read_table, write_table
 
 
@@ -32,10 +34,10 @@ class Split(Options):
     """Section `split`."""
 
     seed: NonNegativeInt
-    member: PositiveInt  # how many images trained the target; an index file has its own
+    member: PositiveInt | str  # how many to draw, or the pattern of their image_ids, like "members/*"
     auxiliary: PositiveInt  # how many non-members fit the thresholds
     holdout: PositiveInt | Literal["rest"]  # how many non-members measure the error rates
-    index: Index | None  # rows `mia_train_idxs` (members) and `mia_eval_idxs` (non-members); null draws by seed
+    index: Index | None  # rows `mia_train_idxs` (members) and `mia_eval_idxs` (non-members) stand in for `member`
 
 
 def split(target: str) -> None:
@@ -46,16 +48,19 @@ def split(target: str) -> None:
     order = np.random.default_rng(options.seed).permutation(images.num_rows)
     if options.index:
         members, others = _from_index(options.index, images.num_rows, order)
+    elif isinstance(options.member, str):
+        members, others = _by_name(options.member, images.column("image_id").to_pylist(), order)
     else:
         members, others = order[: options.member], order[options.member :]
     others, dropped = _without_duplicates(images, members, others)
     roles = _assign(members, others, options)
     if dropped:
         warn(f"{target}: {dropped} non-members have the very pixels of a member and were dropped")
-    drawn_by = {"index": options.index.model_dump()} if options.index else {"seed": options.seed}
+    how = {"index": options.index.path} if options.index else {"member": options.member}
+    facts = {"target": target, "dataset": dataset, "drawn_by": {**how, "seed": options.seed}}
     for role, rows in roles.items():  # a file says nothing of the other roles, lest a larger holdout change it
         table = images.take(pa.array(np.sort(rows)))
-        metadata = {"target": target, "role": role, "dataset": dataset, "drawn_by": drawn_by}
+        metadata: dict[str, Any] = {**facts, "role": role}
         if role == "holdout":
             metadata["duplicates_dropped"] = dropped
         write_table(Path(f"data/roles/{target}/{role}.parquet"), table, metadata)
@@ -80,6 +85,14 @@ def _from_index(index: Index, count: int, order: np.ndarray) -> tuple[np.ndarray
     if both.min() < 0 or both.max() >= count:
         raise InputError(f"{path}: rows run from {both.min()} to {both.max()}, the dataset has {count} images")
     return members, order[np.isin(order, others)]
+
+
+def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Members, whose image_id matches the pattern, and the others, in the seed's order."""
+    matches = np.array([fnmatchcase(name, pattern) for name in ids])
+    if not matches.any():
+        raise InputError(f"{PARAMS}: split.member: no image_id matches '{pattern}'; the first is '{ids[0]}'")
+    return order[matches[order]], order[~matches[order]]
 
 
 def _without_duplicates(images: pa.Table, members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, int]:

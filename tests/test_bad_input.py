@@ -335,3 +335,15 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_the_old_file(audit, re
     assert "File too large" in line
     assert (SCORES / "holdout.parquet").read_bytes() == before
     assert not list(SCORES.glob(".*")), "no partial file stays"
+
+
+def test_members_are_told_by_their_names(audit):
+    change("split", member="digits-00*")
+    split(TARGET)
+    members = read_table(Path(f"data/roles/{TARGET}/member.parquet")).column("image_id").to_pylist()
+    assert members == [f"digits-{i:04d}" for i in range(100)]
+
+
+def test_a_pattern_that_no_image_matches_is_refused(audit, refusal):
+    change("split", member="members/*")
+    assert "split.member: no image_id matches 'members/*'; the first is 'digits-0000'" in refusal(split, target=TARGET)

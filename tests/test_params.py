@@ -1,0 +1,74 @@
+"""params.yaml: strict, with overrides by target, and errors that name the key as the file has it."""
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, tiny_params, write_params
+
+from stages.command import InputError
+from stages.evaluate import Evaluate
+from stages.fit import Fit
+from stages.params import SECTIONS, entry, section
+from stages.quantile.bag import Learner
+from stages.report import Report
+from stages.score import Score
+from stages.split import Split
+
+TARGET = "digits_ddpm"
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch) -> dict:
+    monkeypatch.chdir(tmp_path)
+    return tiny_params()
+
+
+def test_the_committed_file_is_valid(monkeypatch):
+    from stages.diffusion.training import TrainingOptions
+
+    monkeypatch.chdir(REPOSITORY)
+    models = (Split, TrainingOptions, Score, Fit, Evaluate, Report)
+    for name, model in zip(SECTIONS, models, strict=True):
+        assert section(name, model, None if name == "report" else TARGET)
+
+
+def test_a_targets_override_wins_and_leaves_the_other_options(params):
+    params["targets"][TARGET]["fit"] = {"bag_size": 77}
+    write_params(params)
+    assert section("fit", Fit, TARGET) == Fit(**params["fit"] | {"bag_size": 77})
+
+
+def test_numbers_are_read_as_dvc_reads_them(params):
+    write_params(params)
+    text = Path("params.yaml").read_text().replace("confidence: 0.95", "confidence: 9e-1")
+    Path("params.yaml").write_text(text)
+    assert section("evaluate", Evaluate, TARGET).confidence == 0.9
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("split", "member"), -1, "params.yaml: split.member: "),
+        (("split", "holdout"), "all", "params.yaml: split.holdout: "),
+        (("split", "index"), {"path": "x"}, "params.yaml: split.index.sha256: missing"),
+        (("evaluate", "alphas"), [0.1, 2.0], "params.yaml: evaluate.alphas.1: Input should be less than 1, found 2.0"),
+        (("fit", "bag_size"), True, "params.yaml: fit.bag_size: Input should be a valid integer, found True"),
+        (("score", "attacks", "piaa"), [1], "params.yaml: score.attacks.piaa: unknown key"),
+        (("learners", "resnet", "width"), 6, "params.yaml: learners.resnet.width: Input should be a multiple of 4"),
+        (("learners", "gbm", "kind"), "forest", "params.yaml: learners.gbm"),
+    ],
+)
+def test_errors_name_the_key_as_the_file_has_it(params, where, value, message):
+    *way, last = where
+    place = params
+    for key in way:
+        place = place[key]
+    place[last] = value
+    write_params(params)
+    models = {"split": Split, "evaluate": Evaluate, "fit": Fit, "score": Score}
+    with pytest.raises(InputError) as error:
+        if where[0] == "learners":
+            entry("learners", where[1], Learner)
+        else:
+            section(where[0], models[where[0]], TARGET)
+    assert message in str(error.value)

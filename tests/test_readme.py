@@ -1,0 +1,86 @@
+"""The front door: every command of README.md runs as written, and every figure in it is the committed one."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, tiny_params, write_params
+from PIL import Image
+from ruamel.yaml import YAML
+from test_repro import TARGET, clone, environment, repro, run
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_the_two_commands_are_targets_of_the_makefile_and_the_gate_runs_the_second():
+    assert commands()[:2] == ["make repro", "make test"]
+    targets = (REPOSITORY / "Makefile").read_text()
+    assert "\nrepro:" in targets
+    assert "\ntest:" in targets
+    assert "make test" in (REPOSITORY / ".ci/run").read_text()
+
+
+def test_every_file_the_readme_points_to_is_in_the_repository():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (REPOSITORY / link).is_file(), link
+
+
+def test_the_table_of_the_readme_is_the_committed_result():
+    metrics = json.loads((REPOSITORY / f"metrics/{TARGET}.json").read_text())
+    for learner, figures in metrics.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{learner}` |"))
+        assert f"{figures['auc']:.4f}" in row
+        assert f"{100 * figures['tpr_at_fpr_1e-2']:.1f} %" in row
+        assert f"{100 * figures['realised_fpr_at_alpha_1e-2']:.1f} %" in row
+
+
+@pytest.mark.slow
+def test_the_commands_run_as_written(tmp_path):
+    folder = clone(tmp_path, tiny_params())
+    repro(folder)
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qm", "audit")
+    cache = tmp_path / "cache"
+    for command in commands()[2:]:
+        command = command.replace("/tmp/leakgauge-cache", str(cache))  # the test's own, not the user's
+        if command == "dvc repro":
+            own_model(folder)
+        done = subprocess.run(command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if command == "dvc repro":
+            assert "Running stage 'score@mine-member'" in done.stdout
+            assert not re.search(rf"Running stage '\w+@{TARGET}", done.stdout), "what was there runs again"
+    assert json.loads((folder / "metrics/mine.json").read_text())["gbm"]["members"] == 30
+    assert ">mine<" in (folder / "metrics/report.html").read_text()
+    assert list(cache.rglob("*"))
+
+
+def own_model(folder: Path) -> None:
+    """What the section "Audit your own model" asks for: a pipeline, photos, and its entries in params.yaml."""
+    shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
+    (folder / "photos/members").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(130):
+        place = "members/" if number < 30 else ""
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"photos/{place}{number}.png")
+    params = YAML(typ="safe").load((folder / "params.yaml").read_text())
+    for entries in [YAML(typ="safe").load(block) for block in blocks("yaml")]:
+        for registry, added in entries.items():
+            params[registry] |= added
+    params["targets"]["mine"]["split"] |= {"auxiliary": 60, "holdout": "rest"}  # as many as there are here
+    write_params(params, folder)
