@@ -39,13 +39,20 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
     except (InputError, OSError, MemoryError, SafetensorError) as error:
         if debug:
             raise
-        line = " ".join(str(error).split()) or type(error).__name__
-        _stop(f"{name}: {line}", 1)
+        _stop(f"{name}: {_one_line(error)}", 1)
+    except RuntimeError as error:
+        if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, known by name: most stages have no torch
+            raise
+        _stop(f"{name}: the device is out of memory, a smaller batch_size helps: {_one_line(error)}", 1)
 
 
 def warn(message: str) -> None:
     """Say on stderr what the user should know although the stage goes on."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _stop(line: str, status: int) -> None:

@@ -24,9 +24,8 @@ from stages.statistics.curves import bag_size_curve, calibration_curve, roc_poin
 from stages.statistics.judgement import Judgement, judge
 from stages.statistics.summary import level_name, summarise
 from stages.statistics.vote import normal_scores_of_gaussians, normal_scores_of_quantiles, votes
-from stages.tables import read_metadata, read_table, write_table
+from stages.tables import ROLES, log_scores, read_metadata, read_table, write_table
 
-ROLES = ("member", "auxiliary", "holdout")
 MEASURED = ("member", "holdout")
 Level = Annotated[float, Field(gt=0, lt=1)]
 
@@ -48,8 +47,10 @@ def evaluate(target: str) -> None:
     for learner in names("learners"):
         path = Path(f"data/predictions/{target}/{learner}.parquet")
         bags[learner] = _checked_bag(target, path)
-        judgements[learner] = _judge(path, bags[learner]["score"], scores)
-    _warn_of_resolution(target, options.alphas, next(iter(judgements.values())))
+        judgements[learner] = _judge(target, path, bags[learner]["score"], scores)
+    _warn_of_resolution(target, {*options.alphas, options.curve_fpr}, next(iter(judgements.values())))
+    _warn_of_strangers(target, list(judgements))
+    curves = _curves(judgements, scores, options)
     figures = {name: summarise(judged, options.alphas, options.confidence) for name, judged in judgements.items()}
     verdicts = [_verdicts(scores, learner, bags[learner], judgements[learner], options) for learner in judgements]
     levels = [(level_name(alpha), alpha) for alpha in options.alphas]
@@ -57,7 +58,7 @@ def evaluate(target: str) -> None:
     table = pa.Table.from_pandas(pd.concat(verdicts), preserve_index=False)
     write_table(Path(f"data/verdicts/{target}.parquet"), table, facts)
     write_bytes(Path(f"metrics/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
-    for name, curve in _curves(judgements, scores, options).items():
+    for name, curve in curves.items():
         csv = curve.to_csv(index=False, float_format="%.6g").encode()
         write_bytes(Path(f"metrics/plots/{target}/{name}.csv"), csv)
 
@@ -72,7 +73,7 @@ def _checked_bag(target: str, path: Path) -> dict:
     return bag
 
 
-def _judge(path: Path, column: str, scores: dict[str, pa.Table]) -> Judgement:
+def _judge(target: str, path: Path, column: str, scores: dict[str, pa.Table]) -> Judgement:
     """Hold the scores of every role against what the bag predicts for its images."""
     predictions, levels = read_table(path), np.array(read_metadata(path)["levels"])
     roles = predictions.column("role").to_numpy()
@@ -81,17 +82,17 @@ def _judge(path: Path, column: str, scores: dict[str, pa.Table]) -> Judgement:
         rows = predictions.filter(roles == role)
         if rows.column("image_id").to_pylist() != scores[role].column("image_id").to_pylist():
             raise InputError(f"{path}: predicts for other {role} images than are scored: run `dvc repro`")
-        z[role] = _normal_scores(rows, np.log(scores[role].column(column).to_numpy()), levels)
+        z[role] = _normal_scores(rows, log_scores(Path(f"data/scores/{target}/{role}.parquet"), column), levels)
         if role == "auxiliary":
             unseen = _lists(rows, "out_of_bag")
     return judge({role: z[role] for role in MEASURED}, z["auxiliary"], unseen)
 
 
-def _normal_scores(rows: pa.Table, log_scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def _normal_scores(rows: pa.Table, values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if "quantiles" in rows.column_names:
-        quantiles = _lists(rows, "quantiles").reshape(len(log_scores), -1, len(levels))  # (N, B, K)
-        return normal_scores_of_quantiles(log_scores, levels, quantiles)
-    return normal_scores_of_gaussians(log_scores, _lists(rows, "location"), _lists(rows, "scale"))
+        quantiles = _lists(rows, "quantiles").reshape(len(values), -1, len(levels))  # (N, B, K)
+        return normal_scores_of_quantiles(values, levels, quantiles)
+    return normal_scores_of_gaussians(values, _lists(rows, "location"), _lists(rows, "scale"))
 
 
 def _lists(rows: pa.Table, name: str) -> np.ndarray:
@@ -100,9 +101,15 @@ def _lists(rows: pa.Table, name: str) -> np.ndarray:
     return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
 
 
-def _warn_of_resolution(target: str, alphas: list[float], judgement: Judgement) -> None:
+def _warn_of_strangers(target: str, learners: list[str]) -> None:
+    for path in sorted(Path(f"data/predictions/{target}").glob("*.parquet")):
+        if path.stem not in learners:
+            warn(f"{path}: its learner is no longer in params.yaml; the file is not used, remove it")
+
+
+def _warn_of_resolution(target: str, alphas: set[float], judgement: Judgement) -> None:
     holdout, calibration = len(judgement.margin["holdout"]), judgement.calibration_size
-    for alpha in alphas:
+    for alpha in sorted(alphas, reverse=True):
         level = level_name(alpha)
         if holdout * alpha < 1 - 1e-9:
             warn(f"{target}: {holdout} holdout images resolve FPR to {1 / holdout:.2g}: no TPR at FPR {level} is given")

@@ -11,7 +11,7 @@ from stages.command import InputError
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file through a private neighbour and one rename: no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # .dvcignore knows *.tmp
     try:
         partial.write_bytes(data)
         partial.replace(path)

@@ -6,6 +6,7 @@ added: the file is the only place where an option's value is written.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -53,8 +54,13 @@ def section(name: str, model: type[Model], target: str | None = None) -> Model:
     if not isinstance(values, Mapping):
         raise InputError(f"{PARAMS}: section '{name}' is missing")
     overrides = getattr(target_entry(target), name) if target else {}
-    place = f"targets.{target}.{name}"
-    return _validated(model, {**values, **overrides}, lambda key: place if key in overrides else name)
+    return _validated(model, {**values, **overrides}, lambda key: key_name(name, key, target).removesuffix(f".{key}"))
+
+
+def key_name(name: str, key: str, target: str | None = None) -> str:
+    """Where option `key` of section `name` stands in the file: with the target if it overrides it."""
+    overridden = target and key in getattr(target_entry(target), name)
+    return f"targets.{target}.{name}.{key}" if overridden else f"{name}.{key}"
 
 
 def target_entry(name: str) -> Target:
@@ -88,6 +94,10 @@ def _read() -> dict[str, Any]:
     for key in params or {}:
         if key not in known:
             raise InputError(f"{PARAMS}: unknown section '{key}'{_suggestion(key, known)}")
+    for registry in REGISTRIES:
+        for name in params.get(registry) or {}:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+                raise InputError(f"{PARAMS}: {registry}.{name}: a name may have letters, digits, '_' and '-' only")
     return params or {}
 
 

@@ -14,9 +14,7 @@ import pyarrow as pa
 from stages.command import InputError, run
 from stages.quantile.bag import Bag, load_bag
 from stages.quantile.predictions import LEVELS
-from stages.tables import decode_images, read_table, write_table
-
-ROLES = ("member", "auxiliary", "holdout")
+from stages.tables import ROLES, decode_images, read_table, write_table
 
 
 def predict(target: str, learner: str) -> None:
@@ -42,6 +40,8 @@ def _predict_role(bag: Bag, path: Path, role: str) -> pa.Table:
     columns = {
         name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]
     }  # attacker by attacker
+    if not all(np.isfinite(values).all() for values in columns.values()):
+        raise InputError(f"{bag.folder}: predicts NaN or inf for {path}: its fit diverged; a lower learning_rate helps")
     table = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids)), "out_of_bag": _lists(unseen)}
     return pa.table(table | {name: _lists(values) for name, values in columns.items()})
 

@@ -1,6 +1,7 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/plots/, metrics/training/ -> metrics/figures/<target>/*.png, metrics/report.html
+data/verdicts/, data/roles/, metrics/plots/, metrics/training/ -> metrics/report.html,
+metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
 from pathlib import Path
@@ -14,9 +15,7 @@ from stages.params import PARAMS, Options, names, section, target_entry
 from stages.presentation.figures import draw_figures
 from stages.presentation.gallery import draw_gallery, exposed_pairs
 from stages.presentation.page import TargetPage, render
-from stages.tables import read_metadata, read_table
-
-ROLES = ("member", "auxiliary", "holdout")
+from stages.tables import ROLES, read_metadata, read_table
 
 
 class Report(Options):
@@ -29,9 +28,12 @@ def report() -> None:
     """Write metrics/figures/ and metrics/report.html."""
     options = section("report", Report)
     pages = [_page(target, options) for target in names("targets")]
+    Path("metrics/exposed").mkdir(parents=True, exist_ok=True)
     for page in pages:
         for name, png in page.figures.items():
             write_bytes(Path(f"metrics/figures/{page.target}/{name}.png"), png)
+        if page.exposed:
+            write_bytes(Path(f"metrics/exposed/{page.target}.png"), page.exposed)
     write_bytes(Path("metrics/report.html"), render(pages, PARAMS.read_text(encoding="utf-8")).encode())
 
 
@@ -46,8 +48,7 @@ def _page(target: str, options: Report) -> TargetPage:
     surest = max(facts["figures"], key=lambda learner: facts["figures"][learner]["auc"])
     rows = read_table(verdicts).to_pandas()
     pairs = exposed_pairs(rows[rows["learner"] == surest], options.exposed)
-    figures["exposed"] = draw_gallery(pairs, _images(roles, {*pairs["image_id"], *pairs["holdout_id"]}))
-    figures["samples"] = (training / "samples.png").read_bytes()
+    images = _images(roles, {*pairs["image_id"], *pairs["holdout_id"]})
     return TargetPage(
         target=target,
         entry=target_entry(target),
@@ -55,6 +56,8 @@ def _page(target: str, options: Report) -> TargetPage:
         facts=facts,
         surest=surest,
         figures=figures,
+        exposed=draw_gallery(pairs, images) if len(pairs) else None,
+        samples=(training / "samples.png").read_bytes(),
     )
 
 

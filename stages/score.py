@@ -15,9 +15,10 @@ from pydantic import PositiveInt
 from tqdm import tqdm
 
 from stages.command import InputError, run
-from stages.diffusion.denoiser import Denoiser, best_device, to_unit_range
+from stages.device import best_device
+from stages.diffusion.denoiser import Denoiser, to_unit_range
 from stages.files import file_hash, write_bytes
-from stages.params import PARAMS, Options, section
+from stages.params import PARAMS, Options, key_name, section
 from stages.resume import resumable
 from stages.scores.columns import Attacks, score_batch
 from stages.tables import decode_images, read_table, write_table
@@ -36,16 +37,16 @@ def score(target: str, role: str) -> None:
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
     denoiser = Denoiser.from_pipeline(model, best_device())
     if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
-        raise InputError(f"{PARAMS}: {problem}")
+        raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{problem}")
     table = read_table(images)
     pixels = torch.from_numpy(decode_images(table))  # (N, C, H, W) uint8
-    denoiser.check_images(*pixels.shape[1:])
+    denoiser.check_images(model, *pixels.shape[1:])
     ids = table.column("image_id").to_pylist()
     with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
         shards = _score_shards(denoiser, pixels, ids, options, folder)
         columns = options.attacks.columns()
         metadata = {"target": target, "role": role, "target_sha256": file_hash(model), "columns": columns}
-        scores = _table(ids, np.concatenate(shards), list(columns))
+        scores = _table(model, ids, np.concatenate(shards), list(columns))
         write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
 
 
@@ -71,14 +72,14 @@ def _save(path: Path, scores: np.ndarray) -> None:
     write_bytes(path, stream.getbuffer())
 
 
-def _table(ids: list[str], scores: np.ndarray, columns: list[str]) -> pa.Table:
+def _table(model: Path, ids: list[str], scores: np.ndarray, columns: list[str]) -> pa.Table:
     """One row an image.  Raises InputError if a score is not finite."""
     bad = np.argwhere(~np.isfinite(scores))
     if len(bad):
         row, column = bad[0]
         raise InputError(
-            f"{len(bad)} scores are NaN or inf, the first is {columns[column]} of image {ids[row]}: "
-            "the target's network overflows on it"
+            f"{model}: {len(bad)} scores are NaN or inf, the first is {columns[column]} of image {ids[row]}: "
+            "the network overflows on it"
         )
     return pa.table({"image_id": ids, **{name: scores[:, i] for i, name in enumerate(columns)}})
 

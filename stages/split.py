@@ -11,6 +11,7 @@ data/images/<dataset>.parquet -> data/roles/<target>/{member,auxiliary,holdout}.
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -75,9 +76,11 @@ def _from_index(index: Index, count: int, order: np.ndarray) -> tuple[np.ndarray
         raise InputError(f"{path}: its sha256 is {found}, params.yaml pins split.index.sha256: {index.sha256}")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            members, others = (np.unique(arrays[key].astype(np.int64)) for key in ("mia_train_idxs", "mia_eval_idxs"))
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path}: needs integer arrays mia_train_idxs and mia_eval_idxs: {error}") from None
+            members, others = (np.unique(arrays[key]) for key in ("mia_train_idxs", "mia_eval_idxs"))
+    except (KeyError, ValueError, OSError, TypeError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path}: needs arrays mia_train_idxs and mia_eval_idxs: {error}") from None
+    if not all(len(rows) and rows.dtype.kind in "iu" for rows in (members, others)):
+        raise InputError(f"{path}: mia_train_idxs and mia_eval_idxs must be integers, and some of each")
     shared = np.intersect1d(members, others)
     if len(shared):
         raise InputError(f"{path}: {len(shared)} rows are both member and non-member, the first is {shared[0]}")

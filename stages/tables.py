@@ -15,6 +15,7 @@ from stages.command import InputError
 from stages.files import write_bytes
 
 METADATA = b"leakgauge"
+ROLES = ("member", "auxiliary", "holdout")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES = pa.schema(
     [
@@ -84,6 +85,14 @@ def decode_images(table: pa.Table) -> np.ndarray:
             pixels = np.asarray(picture)
         images.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
     return np.stack(images)
+
+
+def log_scores(path: Path, column: str) -> np.ndarray:
+    """The logarithm of a score column, (N,) float64.  Raises InputError where there is none."""
+    values = read_table(path, [column]).column(column).to_numpy()
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise InputError(f"{path}: column {column} has scores that are not positive and finite")
+    return np.log(values)
 
 
 def pixel_hash(image: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import DDPMPipeline
+from diffusers import DDIMPipeline, DDIMScheduler
 from diffusers.utils import logging
 from torch import Tensor
 
@@ -46,8 +46,9 @@ def train_target(target: str) -> None:
         else:
             losses = torch.empty(0)
             _copy_pipeline(Path(entry.path), made)
-        Denoiser.from_pipeline(made, torch.device("cpu")).check_images(*pixels.shape[1:])
-        _describe(target, made, losses, pixels, options.seed)
+        denoiser = Denoiser.from_pipeline(made, torch.device("cpu"))
+        denoiser.check_images(Path(entry.path), *pixels.shape[1:])
+        _describe(target, denoiser, made, losses, pixels, options.seed)
         place_folder(made, Path(f"models/target/{target}"))
 
 
@@ -57,7 +58,7 @@ def _copy_pipeline(source: Path, destination: Path) -> None:
     shutil.copytree(source, destination, ignore=shutil.ignore_patterns(*PICKLES))
 
 
-def _describe(target: str, made: Path, losses: Tensor, pixels: np.ndarray, seed: int) -> None:
+def _describe(target: str, denoiser: Denoiser, made: Path, losses: Tensor, pixels: np.ndarray, seed: int) -> None:
     """The loss curve (none for a target that was not trained here) and the sheet of samples."""
     folder = Path(f"metrics/training/{target}")
     chunks = np.array_split(losses.numpy(), min(LOSS_ROWS, len(losses)) or 1)
@@ -66,8 +67,8 @@ def _describe(target: str, made: Path, losses: Tensor, pixels: np.ndarray, seed:
     curve = pd.DataFrame(rows, columns=["step", "loss"])
     write_bytes(folder / "loss.csv", curve.to_csv(index=False, float_format="%.6g").encode())
     stream = io.BytesIO()
-    pipeline = DDPMPipeline.from_pretrained(made, use_safetensors=True, low_cpu_mem_usage=False)
-    sample_sheet(pipeline, pixels, seed).save(stream, format="PNG")
+    scheduler = DDIMScheduler.from_pretrained(made, subfolder="scheduler", local_files_only=True)
+    sample_sheet(DDIMPipeline(denoiser.unet, scheduler), pixels, seed).save(stream, format="PNG")
     write_bytes(folder / "samples.png", stream.getvalue())
 
 

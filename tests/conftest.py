@@ -1,5 +1,6 @@
 """Fixtures: a target whose ideal network is known, the reference target, and a small finished audit."""
 
+import copy
 import shutil
 import sys
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def tiny_params() -> dict:
     """The repository's params.yaml with the overrides above; three learners."""
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
     for section, values in TINY.items():
-        params[section] |= values
+        params[section] |= copy.deepcopy(values)
     params["learners"] = {name: params["learners"][name] | values for name, values in TINY_LEARNERS.items()}
     return params
 

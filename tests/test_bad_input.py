@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import tiny_params, write_params
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from stages import command
 from stages.evaluate import evaluate
 from stages.files import file_hash
 from stages.fit import fit
@@ -101,20 +103,34 @@ def test_broken_yaml_is_one_line(audit, refusal):
 
 def test_a_timestep_off_the_grid_is_refused(audit, refusal):
     change_attacks(t_error={"interval": 10, "last": 25})
-    assert "score.t_error.last: 25 is off the grid of interval 10" in refusal(score, target=TARGET, role="holdout")
+    assert "score.attacks.t_error.last: 25 is off the grid of interval 10" in refusal(
+        score, target=TARGET, role="holdout"
+    )
 
 
 @pytest.mark.parametrize("attack", ["pia", "pian", "naive_loss", "sima"])
 def test_a_timestep_beyond_the_target_is_refused(attack, audit, refusal):
     change_attacks(**{attack: [1000]})
-    assert f"score.{attack}: timestep 1000 is beyond the target's last, 999" in refusal(
+    assert f"score.attacks.{attack}: timestep 1000 is beyond the target's last, 999" in refusal(
         score, target=TARGET, role="holdout"
     )
 
 
 def test_a_walk_beyond_the_target_is_refused(audit, refusal):
     change_attacks(t_error={"interval": 10, "last": 990})
-    assert "score.t_error.last: 990 + interval 10 is beyond" in refusal(score, target=TARGET, role="holdout")
+    assert "score.attacks.t_error.last: 990 + interval 10 is beyond" in refusal(score, target=TARGET, role="holdout")
+
+
+def test_a_repeated_timestep_is_refused(audit, refusal):
+    change_attacks(pia=[20, 20])
+    assert "score.attacks.pia: a timestep stands there twice: [20, 20]" in refusal(score, target=TARGET, role="holdout")
+
+
+def test_a_fault_in_a_targets_override_is_named_where_it_stands(audit, refusal):
+    params = tiny_params()
+    params["targets"][TARGET]["score"] = {"attacks": params["score"]["attacks"] | {"sima": [1000]}}
+    write_params(params)
+    assert f"targets.{TARGET}.score.attacks.sima: timestep 1000" in refusal(score, target=TARGET, role="holdout")
 
 
 def test_a_threshold_column_off_the_grid_is_refused_with_those_there_are(audit, refusal):
@@ -170,7 +186,7 @@ def test_too_few_auxiliary_images_for_a_bag_are_refused(audit, refusal):
     change("split", auxiliary=40)
     split(TARGET)
     score(TARGET, "auxiliary")
-    assert "40 auxiliary images; a bag needs at least 50 (split.auxiliary)" in refusal(
+    assert "40 distinct auxiliary images; a bag needs at least 50 (split.auxiliary)" in refusal(
         fit, target=TARGET, learner="gbm"
     )
 
@@ -252,6 +268,109 @@ def test_scores_that_are_not_finite_are_refused(audit, refusal):
     )
 
 
+def without(key: str) -> None:
+    path = MODEL / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    del weights[key]
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def test_missing_weights_are_refused_not_made_up(audit, refusal):
+    without("conv_in.weight")
+    line = refusal(score, target=TARGET, role="holdout")
+    assert "weights do not fit unet/config.json: missing keys: conv_in.weight" in line
+
+
+def test_weights_of_another_shape_are_refused(audit, refusal):
+    config = MODEL / "unet/config.json"
+    config.write_text(config.read_text().replace('"in_channels": 1', '"in_channels": 3'))
+    assert str(MODEL) in refusal(score, target=TARGET, role="holdout")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        (
+            "scheduler/scheduler_config.json",
+            "DDPMScheduler",
+            "FlowMatchEulerDiscreteScheduler",
+            "scheduler is a FlowMatch",
+        ),
+        ("scheduler/scheduler_config.json", '"epsilon"', '"v_prediction"', "prediction_type is 'v_prediction'"),
+        ("unet/config.json", '"num_class_embeds": null', '"num_class_embeds": 10', "do not fit unet/config.json"),
+    ],
+)
+def test_models_that_cannot_be_scored_are_refused_not_misread(file, old, new, said, audit, refusal):
+    config = MODEL / file
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    assert said in refusal(score, target=TARGET, role="holdout")
+
+
+def test_images_that_do_not_halve_as_often_as_the_unet_does_are_refused(audit, refusal):
+    change("train_target", block_out_channels=[8, 8, 8, 8, 8])
+    assert "train_target.block_out_channels: 5 levels halve the image 4 times, but 8x8 does not" in refusal(
+        train_target, target=TARGET
+    )
+
+
+def test_a_fit_that_diverged_is_refused(audit, refusal):
+    params = tiny_params()
+    params["learners"]["resnet"] |= {"learning_rate": 1e30, "epochs": 3}
+    write_params(params)
+    fit(TARGET, "resnet")
+    assert "its fit diverged" in refusal(predict, target=TARGET, learner="resnet")
+
+
+def test_a_holdout_score_without_a_logarithm_is_refused(audit, refusal):
+    path = SCORES / "holdout.parquet"
+    table, facts = read_table(path), read_metadata(path)
+    index = table.column_names.index("t_error_t10")
+    table = table.set_column(index, "t_error_t10", pa.array(np.zeros(table.num_rows)))
+    write_table(path, table, facts)
+    assert "holdout.parquet: column t_error_t10 has scores that are not positive" in refusal(evaluate, target=TARGET)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x93NUMPY"])
+def test_a_damaged_index_file_is_refused(content, audit, refusal):
+    Path("roles.npz").write_bytes(content)
+    change("split", index={"path": "roles.npz", "sha256": file_hash(Path("roles.npz"))})
+    assert "roles.npz: needs arrays mia_train_idxs and mia_eval_idxs" in refusal(split, target=TARGET)
+
+
+def test_an_index_of_no_members_is_refused(audit, refusal):
+    change("split", index=index_file([], [1, 2]))
+    assert "must be integers, and some of each" in refusal(split, target=TARGET)
+
+
+def test_a_name_that_cannot_be_a_stages_is_refused(audit, refusal):
+    params = tiny_params()
+    params["targets"]["sd1.5"] = params["targets"][TARGET]
+    write_params(params)
+    assert "targets.sd1.5: a name may have letters, digits, '_' and '-' only" in refusal(split, target=TARGET)
+
+
+def test_predictions_of_a_learner_that_is_gone_are_pointed_out(audit, capsys):
+    params = tiny_params()
+    del params["learners"]["gbm"]
+    write_params(params)
+    evaluate(TARGET)
+    assert "gbm.parquet: its learner is no longer in params.yaml" in capsys.readouterr().err
+
+
+def test_an_interrupted_stage_says_so_and_keeps_its_work(audit, monkeypatch, capsys):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.train_target.place_folder", interrupt)
+    monkeypatch.setattr(sys, "argv", ["stage", TARGET])
+    with pytest.raises(SystemExit) as stop:
+        command.run(train_target, target="a name")
+    assert stop.value.code == 130
+    assert "interrupted; `dvc repro` goes on from here" in capsys.readouterr().err
+    assert list(Path(".partial").glob("train_target@*/*/checkpoint.safetensors"))
+
+
 def test_fit_refuses_scores_without_a_logarithm(audit, refusal):
     path = SCORES / "auxiliary.parquet"
     table, facts = read_table(path), read_metadata(path)
@@ -268,7 +387,7 @@ def test_a_target_for_other_images_is_refused(audit, refusal):
     config = MODEL / "unet/config.json"
     config.write_text(config.read_text().replace('"sample_size": 8', '"sample_size": 16'))
     line = refusal(score, target=TARGET, role="holdout")
-    assert "the target takes 16x16 1-channel images, the dataset has 8x8 1-channel" in line
+    assert "takes 16x16 1-channel images, the dataset has 8x8 1-channel" in line
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(audit, refusal):

@@ -17,7 +17,7 @@ ARROWS = {
     "statistics": {"statistics"},
     "presentation": {"presentation"},
 }
-DOORS = {"command", "files", "params", "resume", "tables"}
+DOORS = {"command", "device", "files", "params", "resume", "tables"}
 
 
 def imported(file: Path) -> set[Path]:

@@ -17,6 +17,7 @@ from stages.fit import fit
 from stages.prepare import prepare
 from stages.report import report
 from stages.score import score
+from stages.scores.columns import score_batch
 from stages.split import split
 from stages.tables import decode_images, pixel_hash, read_metadata, read_table
 
@@ -83,6 +84,24 @@ def test_scoring_by_other_batches_changes_nothing_that_matters(audit):
     np.testing.assert_allclose(after.to_numpy(), before.to_numpy(), rtol=2e-4)
 
 
+def test_scoring_goes_on_after_the_last_finished_shard(audit, monkeypatch):
+    path = Path(f"data/scores/{TARGET}/holdout.parquet")
+    before, batches = path.read_bytes(), []
+
+    def count(denoiser, x0, ids, attacks):
+        batches.append(ids[0])
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return score_batch(denoiser, x0, ids, attacks)
+
+    monkeypatch.setattr("stages.score.score_batch", count)
+    with pytest.raises(KeyboardInterrupt):
+        score(TARGET, "holdout")
+    score(TARGET, "holdout")
+    assert len(batches) == 2 + 1 + 1, "three batches: two done, the third begun twice"
+    assert path.read_bytes() == before
+
+
 def test_running_a_stage_again_gives_the_same_bytes(audit):
     outputs = [
         Path("data/images/digits.parquet"),
@@ -147,6 +166,7 @@ def test_the_page_is_self_contained(audit):
     assert "http://" not in page
     assert "https://" not in page
     assert page.count("data:image/png;base64,") >= 6
+    assert not list(Path("metrics/figures").rglob("exposed*")), "images of members do not go to git"
     target_sha256 = read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["target_sha256"]
     for word in ("60 members", "not resolved", "bag_size: 4", target_sha256):
         assert word in page

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_LEARNERS
 
 from stages.quantile.bag import ATTACKERS, Bag, Learner, bootstrap, fit_bag, load_bag, out_of_bag, save_bag
 from stages.quantile.image_statistics import image_statistics
 from stages.quantile.losses import gaussian_loss, pinball_loss
 from stages.quantile.predictions import LEVELS, Quantiles
-from stages.quantile.resnet import QuantileNet, ResNetOptions
+from stages.quantile.resnet import QuantileNet
 
 OPTIONS = {
     "marginal": {"kind": "marginal"},
@@ -112,12 +111,19 @@ def test_the_same_seed_gives_the_same_bytes_and_saving_loses_nothing(learner, ra
 
 
 def test_out_of_bag_is_exactly_what_the_bootstrap_left_out():
-    unseen = out_of_bag(100, seed=3, bag_size=4)
+    unseen = out_of_bag([f"{i:03d}" for i in range(100)], seed=3, bag_size=4)
     for attacker in range(4):
         drawn = set(bootstrap(100, 3, attacker).tolist())
         assert {i for i in range(100) if unseen[i, attacker]} == set(range(100)) - drawn
     assert 0.3 < unseen.mean() < 0.45
     assert not np.array_equal(bootstrap(100, 3, 0), bootstrap(100, 3, 1))
+
+
+def test_an_image_is_not_out_of_bag_while_its_pixel_twin_is_in():
+    alone = out_of_bag([f"{i:03d}" for i in range(50)], seed=0, bag_size=8)
+    twins = out_of_bag([f"{i // 2:03d}" for i in range(50)], seed=0, bag_size=8)
+    assert (twins[0::2] == twins[1::2]).all()
+    assert (twins[0::2] == (alone[0::2] & alone[1::2])).all()
 
 
 def test_raw_thresholds_are_honest_on_fresh_images_of_a_well_specified_learner():
@@ -140,8 +146,3 @@ def test_image_statistics_tell_bright_from_dark_and_busy_from_flat():
 def test_image_statistics_take_any_size_and_channels(shape):
     images = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     assert np.isfinite(image_statistics(images)).all()
-
-
-def test_the_tiny_learners_of_the_suite_are_real_ones():
-    assert {"marginal", "resnet", "gbm"} == set(TINY_LEARNERS)
-    assert ResNetOptions.model_validate(OPTIONS["quantiles"]).head == "quantiles"

@@ -42,9 +42,3 @@ def test_scores_agree_with_the_authors_code(column, batch_size, reference_target
 
 def test_all_published_entries_are_compared():
     assert EXPECTED.shape == (32, 17)
-
-
-def test_the_reference_members_score_lower_than_the_others():
-    scores = EXPECTED["t_error_t40_k10"].to_numpy()
-    below = (scores[:16, None] < scores[None, 16:]).mean()
-    assert below > 0.8

@@ -175,11 +175,9 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
     kill_once_there(killed, ".partial/score@*-holdout/*/000000020.npy", "dvc", "repro")
     shards = list(killed.glob(".partial/score@*-holdout/*/*.npy"))
     assert 0 < len(shards) < 75
-    done = {path: path.stat().st_mtime_ns for path in shards}
     assert not (killed / f"data/scores/{TARGET}/holdout.parquet").exists()
     repro(killed)
 
-    assert done
     assert not list(killed.glob(".partial/*/*")), "finished work is cleared away"
     for name in RESULTS:
         assert file_hash(killed / name) == file_hash(whole / name), name

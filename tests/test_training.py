@@ -1,6 +1,5 @@
 """Training the target: real learning, resumable to the byte, never resumed from another configuration."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +61,10 @@ def test_resumed_training_ends_in_the_same_bytes(options, tmp_path, monkeypatch)
     resumed.mkdir()
     train_killed_after(10, options, resumed, monkeypatch)
     assert (resumed / "checkpoint.safetensors").exists()
+    steps, original = [], training._Run.step
+    monkeypatch.setattr(training._Run, "step", lambda run, step: (steps.append(step), original(run, step)))
     again, losses_again = train(pixels(), options, resumed)
+    assert steps == list(range(8, 12)), "on from the checkpoint at 8, not from the start"
     assert torch.equal(weights(whole), weights(again))
     assert torch.equal(losses, losses_again)
 
@@ -118,8 +120,8 @@ def test_two_processes_never_work_on_one_stage(tmp_path, monkeypatch):
         ):
             pass
         other.communicate(b"\n")
-    with resumable("stage@x", 1, []):
-        assert os.getpid()
+    with resumable("stage@x", 1, []) as folder:
+        assert folder.is_dir()
 
 
 def test_a_changed_parameter_does_not_resume_from_the_old_checkpoint(audit, monkeypatch):

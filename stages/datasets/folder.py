@@ -38,7 +38,7 @@ def _read_image(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as picture:
             mode, pixels = picture.mode, np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{file}: does not decode as an image: {error}") from None
     if mode not in ("L", "RGB"):
         raise InputError(f"{file}: has mode {mode}: convert it to 8-bit grey (L) or RGB")

@@ -2,19 +2,18 @@
 
 import numpy as np
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
+from diffusers import DDIMPipeline
 from PIL import Image
 
 STEPS = 50  # DDIM steps an image
 CELL = 64  # pixels a side, at least, that an image takes on the sheet
 
 
-def sample_sheet(pipeline: DDPMPipeline, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
+def sample_sheet(sampler: DDIMPipeline, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
     """A sheet of two 4-row blocks: `count` real images on the left, as many generated ones on the right.
 
     real : (N, C, H, W) uint8, the members.  DDIM sampling, deterministic given the seed.
     """
-    sampler = DDIMPipeline(pipeline.unet, DDIMScheduler.from_config(pipeline.scheduler.config))
     sampler.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
     drawn = sampler(batch_size=count, generator=generator, num_inference_steps=STEPS, output_type="np").images

@@ -15,19 +15,20 @@ import torch.nn.functional as F
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
+from stages.command import InputError
+from stages.device import best_device
 from stages.diffusion.denoiser import to_unit_range
 from stages.files import write_bytes
+from stages.params import Options
 
 
-class TrainingOptions(BaseModel):
+class TrainingOptions(Options):
     """What decides the trained target, next to its images."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     seed: int
     block_out_channels: list[PositiveInt] = Field(min_length=1)
@@ -66,8 +67,13 @@ def train(pixels: Tensor, options: TrainingOptions, folder: Path) -> tuple[DDPMP
 
 
 def make_unet(options: TrainingOptions, channels: int, size: tuple[int, int]) -> UNet2DModel:
-    """An untrained UNet for (channels, *size) images; its weights are drawn from the seed."""
+    """An untrained UNet for (channels, *size) images; its weights are drawn from the seed.  Raises InputError."""
     levels = len(options.block_out_channels)
+    if any(side % 2 ** (levels - 1) for side in size):
+        raise InputError(
+            f"train_target.block_out_channels: {levels} levels halve the image {levels - 1} times, "
+            f"but {size[1]}x{size[0]} does not halve that often"
+        )
     torch.manual_seed(options.seed)
     return UNet2DModel(
         sample_size=size[0] if size[0] == size[1] else size,
@@ -87,7 +93,7 @@ class _Run:
     """The state of one training run."""
 
     def __init__(self, pixels: Tensor, options: TrainingOptions) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         self.options = options
         self.x0 = to_unit_range(pixels).to(self.device)  # (N, C, H, W)
         self.scheduler = DDPMScheduler(

@@ -14,18 +14,24 @@ COLUMNS = 6
 
 
 def exposed_pairs(verdicts: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The `count` members of the largest margin, each with the holdout image nearest to it in score.
+    """The `count` members of the largest margin among those whose score is no lower than every holdout image's, each
+    with the holdout image nearest to it in score; every holdout image at most once.
 
-    verdicts : one learner's rows.  Returns image_id, score, p_value and holdout_id, holdout_score, holdout_p_value.
+    verdicts : one learner's rows.  Returns image_id, score, p_value and holdout_id, holdout_score, holdout_p_value;
+    no rows where all members score below all holdout images.
     """
-    members = verdicts[verdicts["role"] == "member"].nlargest(count, "margin")
-    holdout = verdicts[verdicts["role"] == "holdout"].sort_values("score").reset_index(drop=True)
+    columns = ["image_id", "score", "p_value"]
+    holdout = verdicts.loc[verdicts["role"] == "holdout", columns].reset_index(drop=True)
+    shared = (verdicts["role"] == "member") & (verdicts["score"] >= holdout["score"].min())
+    members = verdicts[shared].nlargest(count, "margin")[columns].reset_index(drop=True)
     distance = np.abs(np.log(holdout["score"].to_numpy()) - np.log(members["score"].to_numpy())[:, None])
-    twins = holdout.iloc[distance.argmin(axis=1)]
-    pairs = members[["image_id", "score", "p_value"]].reset_index(drop=True)
-    for column in ("image_id", "score", "p_value"):
-        pairs[f"holdout_{column.removeprefix('image_')}"] = twins[column].to_numpy()
-    return pairs
+    twins = []
+    for row in range(min(len(members), len(holdout))):
+        twins.append(int(distance[row].argmin()))
+        distance[:, twins[-1]] = np.inf  # taken
+    pairs = holdout.iloc[twins].reset_index(drop=True)
+    pairs.columns = ["holdout_id", "holdout_score", "holdout_p_value"]
+    return pd.concat([members[: len(twins)], pairs], axis=1)
 
 
 def draw_gallery(pairs: pd.DataFrame, images: dict[str, bytes]) -> bytes:

@@ -19,7 +19,9 @@ class TargetPage:
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
     facts: dict[str, Any]  # figures, bags and options as `evaluate` left them
     surest: str  # the learner behind the gallery
-    figures: dict[str, bytes]  # name -> PNG
+    figures: dict[str, bytes]  # name -> PNG of a curve
+    exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
+    samples: bytes  # PNG of what the target generates
 
 
 def render(pages: list[TargetPage], params: str) -> str:

@@ -56,12 +56,11 @@ def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
     return np.random.default_rng([seed, attacker]).integers(count, size=count)
 
 
-def out_of_bag(count: int, seed: int, bag_size: int) -> np.ndarray:
-    """(count, bag_size) bool: True where the attacker's resample does not hold the image."""
-    mask = np.ones((count, bag_size), dtype=bool)
-    for attacker in range(bag_size):
-        mask[bootstrap(count, seed, attacker), attacker] = False
-    return mask
+def out_of_bag(hashes: list[str], seed: int, bag_size: int) -> np.ndarray:
+    """(N, bag_size) bool: True where the attacker's resample does not hold the image, nor another of its pixels."""
+    _, image = np.unique(hashes, return_inverse=True)  # (N,)
+    drawn = [image[bootstrap(len(image), seed, attacker)] for attacker in range(bag_size)]
+    return np.stack([~np.isin(image, seen) for seen in drawn], axis=1)
 
 
 def fit_bag(

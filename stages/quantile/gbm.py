@@ -9,8 +9,9 @@ from typing import Literal, Self
 
 import lightgbm as lgb
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from stages.params import Options
 from stages.quantile.image_statistics import image_statistics
 from stages.quantile.predictions import LocationScale
 
@@ -18,15 +19,13 @@ FOLDS = 4
 MEAN_ABSOLUTE = np.sqrt(2 / np.pi)  # of a standard Gaussian
 
 
-class GBMOptions(BaseModel):
+class GBMOptions(Options):
     """An entry of the `learners` registry."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["gbm"]
     trees: PositiveInt
     scale_trees: PositiveInt
-    leaves: PositiveInt
+    leaves: int = Field(ge=2)
     learning_rate: PositiveFloat
     min_leaf: PositiveInt  # images in a leaf, at least
 
@@ -41,8 +40,8 @@ class GBMAttacker:
     def fit(cls, images: np.ndarray, log_scores: np.ndarray, options: GBMOptions, seed: int) -> Self:
         """images : (N, C, H, W) uint8, with repeats as a bootstrap draws them.  log_scores : (N,) float64."""
         features = image_statistics(images)
-        _, same_image = np.unique(images.reshape(len(images), -1), axis=0, return_inverse=True)
-        fold = np.random.default_rng(seed).integers(FOLDS, size=len(images))[same_image]  # repeats stay together
+        distinct, image = np.unique(images.reshape(len(images), -1), axis=0, return_inverse=True)
+        fold = np.random.default_rng(seed).permutation(len(distinct))[image] % FOLDS  # repeats stay together
         residuals = np.empty(len(images))
         for k in range(FOLDS):
             fitted, unseen = fold != k, fold == k

@@ -4,16 +4,14 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 
+from stages.params import Options
 from stages.quantile.predictions import LEVELS, Quantiles
 
 
-class MarginalOptions(BaseModel):
+class MarginalOptions(Options):
     """An entry of the `learners` registry."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["marginal"]
 

@@ -11,21 +11,21 @@ from typing import Literal, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from stages.device import best_device
+from stages.params import Options
 from stages.quantile.losses import gaussian_loss, pinball_loss
 from stages.quantile.predictions import LEVELS, LocationScale, Prediction, Quantiles
 
 PREDICT_BATCH = 1024
 
 
-class ResNetOptions(BaseModel):
+class ResNetOptions(Options):
     """An entry of the `learners` registry."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["resnet"]
     head: Literal["quantiles", "location_scale"]
@@ -82,7 +82,7 @@ class ResNetAttacker:
     @classmethod
     def fit(cls, images: np.ndarray, log_scores: np.ndarray, options: ResNetOptions, seed: int) -> Self:
         """images : (N, C, H, W) uint8.  log_scores : (N,) float64.  AdamW with a cosine step size."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = best_device()
         torch.manual_seed(seed)
         net = QuantileNet(images.shape[1], options.width, _standard_normal_bias(options.head)).to(device)
         mean, spread = float(log_scores.mean()), max(float(log_scores.std()), 1e-6)

@@ -1,21 +1,18 @@
 """Which scores to compute, their column names and what each costs; and all of them for one batch of images."""
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from stages.diffusion.denoiser import Denoiser
+from stages.params import Options
 from stages.scores.naive_loss import image_noise, naive_loss
 from stages.scores.pia import pia, pian
 from stages.scores.sima import sima
 from stages.scores.t_error import t_errors
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class TErrorGrid(_Options):
+class TErrorGrid(Options):
     """t-errors at 0, interval, 2 interval, ..., last."""
 
     interval: PositiveInt
@@ -26,7 +23,7 @@ class TErrorGrid(_Options):
         return list(range(0, self.last + 1, self.interval))
 
 
-class Attacks(_Options):
+class Attacks(Options):
     """The attacks to run and the timesteps of each."""
 
     t_error: TErrorGrid
@@ -34,7 +31,7 @@ class Attacks(_Options):
     pian: list[NonNegativeInt]
     naive_loss: list[NonNegativeInt]
     sima: list[NonNegativeInt]
-    noise_seed: NonNegativeInt = Field(description="of the naive loss")
+    noise_seed: NonNegativeInt  # of the naive loss
 
     def columns(self) -> dict[str, dict[str, str | int]]:
         """Column name -> definition and network calls an image, counted as if it were computed alone."""
@@ -54,19 +51,18 @@ class Attacks(_Options):
         return columns
 
     def problem(self, num_train_timesteps: int) -> str | None:
-        """What in these options a target with so many timesteps can't answer, or None."""
-        grid = self.t_error
+        """The option that a target with so many timesteps can't answer, and why; None if there is none."""
+        grid, end = self.t_error, num_train_timesteps - 1
         if grid.last % grid.interval:
-            return f"score.t_error.last: {grid.last} is off the grid of interval {grid.interval}"
-        if grid.last + grid.interval >= num_train_timesteps:
-            return (
-                f"score.t_error.last: {grid.last} + interval {grid.interval} is beyond the target's last timestep, "
-                f"{num_train_timesteps - 1}"
-            )
+            return f"t_error.last: {grid.last} is off the grid of interval {grid.interval}"
+        if grid.last + grid.interval > end:
+            return f"t_error.last: {grid.last} + interval {grid.interval} is beyond the target's last timestep, {end}"
         for name in ("pia", "pian", "naive_loss", "sima"):
-            for t in getattr(self, name):
-                if t >= num_train_timesteps:
-                    return f"score.{name}: timestep {t} is beyond the target's last, {num_train_timesteps - 1}"
+            timesteps = getattr(self, name)
+            if len(set(timesteps)) < len(timesteps):
+                return f"{name}: a timestep stands there twice: {timesteps}"
+            if timesteps and max(timesteps) > end:
+                return f"{name}: timestep {max(timesteps)} is beyond the target's last, {end}"
         return None
 
 
