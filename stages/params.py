@@ -85,20 +85,20 @@ def names(registry: str) -> list[str]:
 def _read() -> dict[str, Any]:
     """params.yaml as plain data, read as DVC reads it (YAML 1.2: `1e-3` is a number)."""
     try:
-        params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
+        params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise InputError(f"{PARAMS}: not found: run from the repository's root") from None
     except YAMLError as error:
         raise InputError(f"{PARAMS}: not valid YAML: {error}") from None
     known = (*REGISTRIES, *SECTIONS)
-    for key in params or {}:
+    for key in params:
         if key not in known:
             raise InputError(f"{PARAMS}: unknown section '{key}'{_suggestion(key, known)}")
     for registry in REGISTRIES:
         for name in params.get(registry) or {}:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
                 raise InputError(f"{PARAMS}: {registry}.{name}: a name may have letters, digits, '_' and '-' only")
-    return params or {}
+    return params
 
 
 def _validated(model: type[Model], values: Mapping[str, Any], place: Callable[[str], str]) -> Model:
