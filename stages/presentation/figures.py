@@ -88,7 +88,7 @@ def _timestep(curve: pd.DataFrame, fpr: float) -> Figure:
         axes.fill_between(curve["timestep"], low, high, color=colour, alpha=0.15)
     axes.axhline(0.5, color=GREY, linestyle=":", label="AUC of chance")
     axes.set_ylim(0, 1.02)
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="center right", framealpha=0.8)
     return figure
 
 

@@ -34,9 +34,9 @@ def render(pages: list[TargetPage], params: str) -> str:
 
 
 def _percent(rate: float) -> str:
-    """0.0123 -> '1.2 %'; small rates keep two digits."""
-    value = 100 * rate
-    return f"{value:.1f} %" if value >= 1 or value == 0 else f"{value:.2g} %"
+    """0.01234 -> '1.2', 0.1 -> '10', in percent; rates below 1 % keep two digits."""
+    value = round(100 * rate, 1 if rate >= 0.01 else 9)
+    return f"{value:g}" if value >= 1 else f"{value:.2g}"
 
 
 def _data_uri(png: bytes) -> str:
