@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/plots/, metrics/training/ -> metrics/report.html,
+data/verdicts/, data/roles/, metrics/{plots,samples,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -43,8 +43,9 @@ def _page(target: str, options: Report) -> TargetPage:
     roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
     plots = Path(f"metrics/plots/{target}")
     curves = {path.stem: pd.read_csv(path) for path in sorted(plots.glob("*.csv"))}
-    training = Path(f"metrics/training/{target}")
-    figures = draw_figures({**curves, "loss": pd.read_csv(training / "loss.csv")}, facts["options"]["curve_fpr"])
+    figures = draw_figures(
+        {**curves, "loss": pd.read_csv(f"metrics/training/{target}/loss.csv")}, facts["options"]["curve_fpr"]
+    )
     surest = max(facts["figures"], key=lambda learner: facts["figures"][learner]["auc"])
     rows = read_table(verdicts).to_pandas()
     pairs = exposed_pairs(rows[rows["learner"] == surest], options.exposed)
@@ -57,7 +58,7 @@ def _page(target: str, options: Report) -> TargetPage:
         surest=surest,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
-        samples=(training / "samples.png").read_bytes(),
+        samples=Path(f"metrics/samples/{target}.png").read_bytes(),
     )
 
 

@@ -3,7 +3,8 @@
 `source: train` trains a DDPM on the members and on nothing else; a run that was killed goes on from its last
 checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only.
 
-data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/{loss.csv,samples.png}
+data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
+metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
 """
 
 import io
@@ -60,16 +61,15 @@ def _copy_pipeline(source: Path, destination: Path) -> None:
 
 def _describe(target: str, denoiser: Denoiser, made: Path, losses: Tensor, pixels: np.ndarray, seed: int) -> None:
     """The loss curve (none for a target that was not trained here) and the sheet of samples."""
-    folder = Path(f"metrics/training/{target}")
     chunks = np.array_split(losses.numpy(), min(LOSS_ROWS, len(losses)) or 1)
     ends = np.cumsum([len(chunk) for chunk in chunks])
     rows = [(end, chunk.mean()) for end, chunk in zip(ends, chunks, strict=True) if len(chunk)]
     curve = pd.DataFrame(rows, columns=["step", "loss"])
-    write_bytes(folder / "loss.csv", curve.to_csv(index=False, float_format="%.6g").encode())
+    write_bytes(Path(f"metrics/training/{target}/loss.csv"), curve.to_csv(index=False, float_format="%.6g").encode())
     stream = io.BytesIO()
     scheduler = DDIMScheduler.from_pretrained(made, subfolder="scheduler", local_files_only=True)
     sample_sheet(DDIMPipeline(denoiser.unet, scheduler), pixels, seed).save(stream, format="PNG")
-    write_bytes(folder / "samples.png", stream.getvalue())
+    write_bytes(Path(f"metrics/samples/{target}.png"), stream.getvalue())
 
 
 if __name__ == "__main__":
