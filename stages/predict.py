@@ -37,9 +37,7 @@ def _predict_role(bag: Bag, path: Path, role: str) -> pa.Table:
             raise InputError(f"{bag.folder}: was fitted on other images than {path} holds: run `dvc repro`")
         unseen = np.stack(mask.column("out_of_bag").to_numpy())
     predicted = [attacker.predict(pixels).columns() for attacker in bag.attackers]
-    columns = {
-        name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]
-    }  # attacker by attacker
+    columns = {name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]}
     if not all(np.isfinite(values).all() for values in columns.values()):
         raise InputError(f"{bag.folder}: predicts NaN or inf for {path}: its fit diverged; a lower learning_rate helps")
     table = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids)), "out_of_bag": _lists(unseen)}

@@ -111,7 +111,7 @@ def _assign(members: np.ndarray, others: np.ndarray, options: Split) -> dict[str
     wanted = 1 if options.holdout == "rest" else options.holdout
     if len(auxiliary) < options.auxiliary or len(holdout) < wanted:
         raise InputError(
-            f"split: {len(members)} members leave {len(others)} distinct non-members, too few for "
+            f"{PARAMS}: split: {len(members)} members leave {len(others)} distinct non-members, too few for "
             f"{options.auxiliary} auxiliary and {wanted} holdout images"
         )
     if options.holdout != "rest":

@@ -14,7 +14,7 @@ COLUMNS = 6
 
 
 def exposed_pairs(verdicts: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The `count` members of the largest margin among those whose score is no lower than every holdout image's, each
+    """The `count` members of the largest margin among those whose score is at least the lowest holdout score, each
     with the holdout image nearest to it in score; every holdout image at most once.
 
     verdicts : one learner's rows.  Returns image_id, score, p_value and holdout_id, holdout_score, holdout_p_value;

@@ -1,6 +1,6 @@
 """A bag: B small attackers, each fitted on its own bootstrap resample of the auxiliary images.
 
-Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05140, Sec. 4.
+Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05140.
 """
 
 import json

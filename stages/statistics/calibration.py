@@ -5,7 +5,7 @@ draw of a non-member's margin; a new image is as suspicious as it is rare among 
 
 Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005, for the p-value; Kim, Xu & Barber,
 NeurIPS 2020, for out-of-bag calibration: not the exact guarantee of a set kept apart, since a margin that fewer
-attackers vote on is a little noisier, but it costs no auxiliary image and in practice errs to the safe side.
+attackers vote on is a little noisier, but it costs no auxiliary image, and the noise tends to the safe side.
 """
 
 import numpy as np
