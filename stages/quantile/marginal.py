@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from stages.params import Options
+from stages.quantile.inputs import Inputs
 from stages.quantile.predictions import LEVELS, Quantiles
 
 
@@ -20,22 +21,22 @@ class MarginalAttacker:
     """Quantiles of the auxiliary log scores; the image is not looked at."""
 
     def __init__(self, quantiles: np.ndarray) -> None:
-        self.quantiles = quantiles  # (K,) float64
+        self.quantiles = quantiles  # (S, K) float64
 
     @classmethod
-    def fit(cls, images: np.ndarray, log_scores: np.ndarray, options: MarginalOptions, seed: int) -> Self:
-        """log_scores : (N,) float64; the rest is not used."""
-        return cls(np.quantile(log_scores, LEVELS))
+    def fit(cls, inputs: Inputs, log_scores: np.ndarray, options: MarginalOptions, seed: int) -> Self:
+        """log_scores : (N, S) float64; the rest is not used."""
+        return cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
 
-    def predict(self, images: np.ndarray) -> Quantiles:
-        """images : (N, C, H, W) uint8."""
-        return Quantiles(np.tile(self.quantiles, (len(images), 1)))
+    def predict(self, inputs: Inputs) -> Quantiles:
+        """The same of every image."""
+        return Quantiles(np.tile(self.quantiles, (len(inputs), 1, 1)))
 
-    def save(self, stem: Path) -> None:
-        """Write <stem>.safetensors."""
-        save_file({"quantiles": self.quantiles}, stem.with_suffix(".safetensors"))
+    def save(self, folder: Path) -> None:
+        """Write quantiles.safetensors."""
+        save_file({"quantiles": self.quantiles}, folder / "quantiles.safetensors")
 
     @classmethod
-    def load(cls, stem: Path, options: MarginalOptions) -> Self:
+    def load(cls, folder: Path, options: MarginalOptions) -> Self:
         """Read what `save` wrote."""
-        return cls(load_file(stem.with_suffix(".safetensors"))["quantiles"])
+        return cls(load_file(folder / "quantiles.safetensors")["quantiles"])

@@ -1,153 +1,112 @@
-"""resnet: a small residual network that reads the image and predicts the distribution of its log score.
+"""resnet: a small residual network that looks at the image, and at its statistics if asked to.
 
 The paper's base attackers have about 5.6e3, 2e4 and 8e4 parameters at first widths 1, 2 and 4; these come close, at
-first widths 4, 8 and 16.  Two heads: `quantiles` (pinball loss, never crossing) and `location_scale` (Gaussian).
+first widths 4, 8 and 16, without statistics.  No normalisation layers: they would wash out the contrast that a score
+depends on.  Pixel differences enter beside the pixels, as they are and as logarithms, for log scores follow log energies.
 """
 
-import math
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt
-from safetensors.torch import load_file, save_file
+from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.distributions import Normal
 
-from stages.device import best_device
-from stages.params import Options
-from stages.quantile.losses import gaussian_loss, pinball_loss
-from stages.quantile.predictions import LEVELS, LocationScale, Prediction, Quantiles
+from stages.quantile.network import Network, NetworkAttacker, NetworkOptions, hidden_layers
 
-PREDICT_BATCH = 1024
+VIEWS = 7  # planes made of each channel: itself, three differences, and their logarithms
+HIDDEN = 2  # layers above features and statistics together
 
 
-class ResNetOptions(Options):
+class ResNetOptions(NetworkOptions):
     """An entry of the `learners` registry."""
 
     kind: Literal["resnet"]
-    head: Literal["quantiles", "location_scale"]
-    width: PositiveInt = Field(multiple_of=4)  # channels of the first stage; the next two have 2x and 4x
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
-    weight_decay: float = Field(ge=0)
+    width: PositiveInt  # channels of the first stage; the next two have 2x and 4x
+    blocks: PositiveInt  # residual blocks of a stage
+    statistics: bool  # look at the image's statistics too
+    hidden: PositiveInt  # units above features and statistics, where these are looked at
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut.  (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    """Two 3x3 convolutions beside a shortcut, which alone counts at first.  (B, in, H, W) -> (B, out, H/s, W/s)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.norm1 = nn.GroupNorm(4, channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.norm2 = nn.GroupNorm(4, channels_out)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1)
         same = channels_in == channels_out and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+        active = F.relu(x)
+        return self.shortcut(x) + self.conv2(F.relu(self.conv1(active)))
 
 
-class QuantileNet(nn.Module):
-    """A stem, three residual stages, an average over positions and a linear head.  (B, C, H, W) -> (B, outputs)."""
+class ImageBody(nn.Module):
+    """Three residual stages; what each found, averaged over positions, goes on together with the statistics."""
 
-    def __init__(self, channels: int, width: int, head_bias: Tensor) -> None:
+    def __init__(self, channels: int, statistics: int, options: ResNetOptions) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, 1, 1),
-            nn.ReLU(),
-            ResidualBlock(width, width, stride=1),
-            ResidualBlock(width, 2 * width, stride=2),
-            ResidualBlock(2 * width, 4 * width, stride=2),
+        width = options.width
+        self.stem = nn.Conv2d(VIEWS * channels, width, 3, 1, 1)
+        self.stages = nn.ModuleList(
+            [_stage(width, width, 1, options.blocks)]
+            + [_stage(n * width, 2 * n * width, 2, options.blocks) for n in (1, 2)]
         )
-        self.head = nn.Linear(4 * width, len(head_bias))
-        nn.init.zeros_(self.head.weight)
-        self.head.bias.data.copy_(head_bias)
+        found = 2 * (1 + 2 + 4) * width
+        self.norm = nn.LayerNorm(found)
+        self.dropout = nn.Dropout(options.dropout)
+        self.hidden = nn.Sequential()
+        self.features = found
+        if options.statistics:
+            self.hidden = hidden_layers(found + statistics, options.hidden, HIDDEN, options.dropout)
+            self.features = options.hidden
+        self.statistics = options.statistics
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x).mean(dim=(2, 3)))
-
-
-class ResNetAttacker:
-    """One fitted network, and the mean and spread of the log scores it was fitted on."""
-
-    def __init__(self, net: QuantileNet, mean: float, spread: float, head: str) -> None:
-        self.net, self.mean, self.spread, self.head = net, mean, spread, head
-
-    @classmethod
-    def fit(cls, images: np.ndarray, log_scores: np.ndarray, options: ResNetOptions, seed: int) -> Self:
-        """images : (N, C, H, W) uint8.  log_scores : (N,) float64.  AdamW with a cosine step size."""
-        device = best_device()
-        torch.manual_seed(seed)
-        net = QuantileNet(images.shape[1], options.width, _standard_normal_bias(options.head)).to(device)
-        mean, spread = float(log_scores.mean()), max(float(log_scores.std()), 1e-6)
-        x = _scaled(images).to(device)
-        y = torch.from_numpy((log_scores - mean) / spread).float().to(device)
-        optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-        steps = options.epochs * math.ceil(len(x) / options.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(options.epochs):
-            for batch in torch.randperm(len(x)).split(options.batch_size):
-                loss = _loss(net(x[batch]), y[batch], options.head)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-        return cls(net.eval(), mean, spread, options.head)
-
-    @torch.inference_mode()
-    def predict(self, images: np.ndarray) -> Prediction:
-        """images : (N, C, H, W) uint8."""
-        device = next(self.net.parameters()).device
-        batches = np.array_split(images, math.ceil(len(images) / PREDICT_BATCH))
-        outputs = torch.cat([self.net(_scaled(batch).to(device)).cpu() for batch in batches]).double()
-        if self.head == "quantiles":
-            return Quantiles((_increasing(outputs) * self.spread + self.mean).numpy())
-        location, log_scale = outputs.unbind(1)
-        scale = log_scale.exp() * self.spread
-        return LocationScale((location * self.spread + self.mean).numpy(), scale.numpy())
-
-    def save(self, stem: Path) -> None:
-        """Write <stem>.safetensors."""
-        standard = torch.tensor([self.mean, self.spread], dtype=torch.float64)
-        tensors = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
-        save_file({**tensors, "log_score_mean_spread": standard}, stem.with_suffix(".safetensors"))
-
-    @classmethod
-    def load(cls, stem: Path, options: ResNetOptions) -> Self:
-        """Read what `save` wrote."""
-        tensors = load_file(stem.with_suffix(".safetensors"))
-        mean, spread = tensors.pop("log_score_mean_spread").tolist()
-        channels = tensors["body.0.weight"].shape[1]
-        net = QuantileNet(channels, options.width, _standard_normal_bias(options.head))
-        net.load_state_dict(tensors)
-        return cls(net.eval(), mean, spread, options.head)
+    def forward(self, images: Tensor, statistics: Tensor) -> Tensor:
+        """images : (B, C, H, W) uint8.  statistics : (B, F) standardised.  Returns (B, features)."""
+        x = self.stem(views(images))
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            active = F.relu(x).float()
+            found += [active.mean((2, 3)), torch.log(active.square().mean((2, 3)) + 1e-3)]  # (B, channels) each
+        features = self.dropout(self.norm(torch.cat(found, 1)))
+        return self.hidden(torch.cat([features, statistics], 1) if self.statistics else features)
 
 
-def _scaled(images: np.ndarray) -> Tensor:
-    """uint8 to float32 in [-1, 1]."""
-    return torch.from_numpy(images).float() / 127.5 - 1.0
+class ResNetAttacker(NetworkAttacker):
+    """A fitted residual network."""
+
+    flips = True
+
+    @staticmethod
+    def build(channels: int, statistics: int, scores: int, options: ResNetOptions) -> Network:
+        """The network before training."""
+        body = ImageBody(channels, statistics, options).to(memory_format=torch.channels_last)
+        return Network(body, body.features, scores, options.head, statistics)
+
+    @staticmethod
+    def channels(tensors: dict[str, Tensor]) -> int:
+        """The images' channels, read off the weights."""
+        return tensors["body.stem.weight"].shape[1] // VIEWS
 
 
-def _standard_normal_bias(head: str) -> Tensor:
-    """The head's bias that makes an untrained network predict N(0, 1) for every image."""
-    if head == "location_scale":
-        return torch.zeros(2)
-    quantiles = Normal(0.0, 1.0).icdf(torch.tensor(LEVELS))  # (K,)
-    return torch.cat([quantiles[:1], torch.log(torch.expm1(quantiles.diff()))])  # softplus, inverted
+def views(images: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 to (B, VIEWS * C, H, W) float32: pixels, their differences across, down and both, and the
+    logarithms of the differences' sizes.  Differences are taken before any rounding to bfloat16, which would lose them.
+    """
+    x = images.float() / 127.5 - 1.0
+    across, down = F.pad(x.diff(dim=3), (0, 1)), F.pad(x.diff(dim=2), (0, 0, 0, 1))
+    both = F.pad(across.diff(dim=2), (0, 0, 0, 1))
+    differences = torch.cat([across, down, both], 1)
+    logarithms = torch.log1p(127.5 * differences.abs()) / 2 - 0.7
+    return torch.cat([x, 2 * differences, logarithms], 1).contiguous(memory_format=torch.channels_last)
 
 
-def _increasing(outputs: Tensor) -> Tensor:
-    """The lowest quantile and positive steps up from it: quantiles that cannot cross.  (B, K) -> (B, K)."""
-    return torch.cat([outputs[:, :1], F.softplus(outputs[:, 1:])], dim=1).cumsum(dim=1)
-
-
-def _loss(outputs: Tensor, y: Tensor, head: str) -> Tensor:
-    if head == "quantiles":
-        return pinball_loss(_increasing(outputs), y, torch.tensor(LEVELS, device=y.device))
-    return gaussian_loss(outputs[:, 0], outputs[:, 1], y)
+def _stage(channels_in: int, channels_out: int, stride: int, blocks: int) -> nn.Sequential:
+    first = ResidualBlock(channels_in, channels_out, stride)
+    return nn.Sequential(first, *(ResidualBlock(channels_out, channels_out, 1) for _ in range(blocks - 1)))

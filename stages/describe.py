@@ -1,0 +1,35 @@
+"""describe: named statistics of every image of a dataset: how bright, how busy, at which scales, how compressible.
+
+They depend on the images alone, so all of a dataset's are computed once and `split` shares them out by role.
+
+data/images/<dataset>.parquet -> data/statistics/<dataset>.parquet
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from stages.command import run
+from stages.descriptors import CHUNK, describe_images
+from stages.tables import decode_images, read_table, write_table
+
+
+def describe(dataset: str) -> None:
+    """Write data/statistics/<dataset>.parquet: image_id, label and one float32 column a statistic."""
+    images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
+    starts = range(0, images.num_rows, CHUNK)
+    chunks = [
+        pa.table(describe_images(decode_images(images.slice(start, CHUNK))))
+        for start in tqdm(starts, desc="describe", unit="chunk", disable=None)
+    ]
+    table = pa.concat_tables(chunks)
+    names = table.column_names
+    for place, name in enumerate(("image_id", "label")):
+        table = table.add_column(place, name, images.column(name))
+    write_table(Path(f"data/statistics/{dataset}.parquet"), table, {"dataset": dataset})
+    print(f"{dataset}: {len(names)} statistics of {table.num_rows} images")
+
+
+if __name__ == "__main__":
+    run(describe, dataset="a name in the `datasets` registry of params.yaml")
