@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from stages import command
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
+from stages.tables import read_table, write_table
 
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -54,6 +56,14 @@ def write_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:
         YAML().dump(params, stream)
+
+
+def write_statistics(dataset: str) -> None:
+    """data/statistics/<dataset>.parquet, as `describe` writes it, with one statistic."""
+    images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
+    bits = [8.0 * len(image["bytes"]) for image in images.column("image").to_pylist()]
+    table = images.select(["image_id", "label"]).append_column("compressed_bits", pa.array(bits, pa.float32()))
+    write_table(Path(f"data/statistics/{dataset}.parquet"), table, {"dataset": dataset})
 
 
 class GaussianTarget:
@@ -104,6 +114,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare("digits")
+        write_statistics("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
         for role in ("member", "auxiliary", "holdout"):
