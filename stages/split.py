@@ -10,6 +10,7 @@ data/images/<dataset>.parquet, data/statistics/<dataset>.parquet -> {member,auxi
 data/roles/<target>/, each with its images, and in data/statistics/<target>/, with what was measured on them
 """
 
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +23,13 @@ from pydantic import NonNegativeInt, PositiveInt
 from stages.command import InputError, run, warn
 from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.published.index import read_index
-from stages.published.scores import Scores, read_scores
+from stages.published.scores import read_scores
 from stages.tables import ROLES, read_table, write_table
 
-Roles = dict[str, np.ndarray]  # role -> rows of its images in the dataset
+LEFT_OUT = {  # why an image of the dataset has no role although it could
+    "duplicates_dropped": "non-members have the very pixels of a member and were dropped",
+    "unscored": "images have no scores and were left out",
+}
 
 
 class Index(Options):
@@ -46,33 +50,32 @@ class Split(Options):
     unscored: Literal["refuse", "leave_out"]  # images without a row in the file of a target with `source: scores`
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Who is what."""
+
+    rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset
+    drawn_by: dict[str, Any]  # how, for the record
+    left_out: dict[str, int]  # reason -> how many images
+
+
 def split(target: str) -> None:
     """Write the role files of a target, and the statistics of their images."""
     options, entry = section("split", Split, target), target_entry(target)
     images = read_table(Path(f"data/images/{entry.dataset}.parquet"))
     statistics = _statistics(entry.dataset, images)
-    if entry.source == "scores":
-        scores = read_scores(Path(entry.path))
-        roles, drawn_by, left_out = _by_scores(scores, images, options, target)
-    else:
-        members, others = _members_and_others(images, options)
-        roles, dropped = _share_out(images, members, others, options)
-        how = {"index": options.index.path} if options.index else {"member": options.member}
-        drawn_by, left_out = {**how, "seed": options.seed}, {"duplicates_dropped": dropped}
-    if left_out["duplicates_dropped"]:
-        warn(
-            f"{target}: {left_out['duplicates_dropped']} non-members have the very pixels of a member and were dropped"
+    drawn = _told(images, options, entry.path, target) if entry.source == "scores" else _drawn(images, options)
+    for reason, count in drawn.left_out.items():
+        if count:
+            warn(f"{target}: {count} {LEFT_OUT[reason]}")
+    facts: dict[str, Any] = {"target": target, "dataset": entry.dataset, "drawn_by": drawn.drawn_by}
+    for role, rows in drawn.rows.items():  # a file says nothing of the other roles, lest a larger holdout change it
+        chosen, left_out = pa.array(np.sort(rows)), drawn.left_out if role == "holdout" else {}
+        write_table(
+            Path(f"data/roles/{target}/{role}.parquet"), images.take(chosen), {**facts, "role": role, **left_out}
         )
-    if left_out.get("unscored"):
-        warn(f"{target}: {left_out['unscored']} images have no scores and were left out")
-    facts = {"target": target, "dataset": entry.dataset, "drawn_by": drawn_by}
-    for role, rows in roles.items():  # a file says nothing of the other roles, lest a larger holdout change it
-        chosen = pa.array(np.sort(rows))
-        metadata: dict[str, Any] = {**facts, "role": role, **(left_out if role == "holdout" else {})}
-        write_table(Path(f"data/roles/{target}/{role}.parquet"), images.take(chosen), metadata)
-        metadata = {"target": target, "dataset": entry.dataset, "role": role}
-        write_table(Path(f"data/statistics/{target}/{role}.parquet"), statistics.take(chosen), metadata)
-    print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in roles.items()))
+        write_table(Path(f"data/statistics/{target}/{role}.parquet"), statistics.take(chosen), {**facts, "role": role})
+    print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
 
 
 def _statistics(dataset: str, images: pa.Table) -> pa.Table:
@@ -84,15 +87,19 @@ def _statistics(dataset: str, images: pa.Table) -> pa.Table:
     return statistics
 
 
-def _members_and_others(images: pa.Table, options: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of members and of non-members, the latter in the seed's order."""
+def _drawn(images: pa.Table, options: Split) -> Draw:
+    """Members drawn, matched or listed; the others shared out."""
     order = _shuffled(images, options)
     if options.index:
         members, others = read_index(Path(options.index.path), options.index.sha256, images.num_rows)
-        return members, order[np.isin(order, others)]
-    if isinstance(options.member, str):
-        return _by_name(options.member, images.column("image_id").to_pylist(), order)
-    return order[: options.member], order[options.member :]
+        others = order[np.isin(order, others)]
+    elif isinstance(options.member, str):
+        members, others = _by_name(options.member, images.column("image_id").to_pylist(), order)
+    else:
+        members, others = order[: options.member], order[options.member :]
+    rows, dropped = _share_out(images, members, others, options)
+    how = {"index": options.index.path} if options.index else {"member": options.member}
+    return Draw(rows, {**how, "seed": options.seed}, {"duplicates_dropped": dropped})
 
 
 def _shuffled(images: pa.Table, options: Split) -> np.ndarray:
@@ -108,35 +115,34 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
     return order[matches[order]], order[~matches[order]]
 
 
-def _by_scores(
-    scores: Scores, images: pa.Table, options: Split, target: str
-) -> tuple[Roles, dict[str, Any], dict[str, int]]:
-    """Roles as a file of scores tells them, how they were drawn, and how many images got none, by reason."""
+def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
+    """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
+    scores = read_scores(Path(path))
     ids = images.column("image_id").to_pylist()
-    rows = scores.rows_among(ids)
-    left_out = {"duplicates_dropped": 0, "unscored": len(ids) - len(rows)}
-    if left_out["unscored"] and options.unscored == "refuse":
-        first = ids[int(np.setdiff1d(np.arange(len(ids)), rows)[0])]
+    places = scores.rows_among(ids)
+    unscored = np.setdiff1d(np.arange(len(ids)), places)
+    if len(unscored) and options.unscored == "refuse":
         raise InputError(
-            f"{scores.path}: {left_out['unscored']} of {len(ids)} images of the dataset have no row, the first is "
-            f"image_id '{first}': score them, or set {key_name('split', 'unscored', target)}: leave_out"
+            f"{path}: {len(unscored)} of {len(ids)} images of the dataset have no row, the first is image_id "
+            f"'{ids[unscored[0]]}': score them, or set {key_name('split', 'unscored', target)}: leave_out"
         )
-    if scores.role is not None:
-        roles = {role: rows[scores.role == role] for role in ROLES}
-        _refuse_copies(scores.path, images, roles)
-        return roles, {"role": str(scores.path)}, left_out
-    order = _shuffled(images, options)
-    members, others = rows[scores.is_member], order[np.isin(order, rows[~scores.is_member])]
-    roles, left_out["duplicates_dropped"] = _share_out(images, members, others, options)
-    return roles, {"is_member": str(scores.path), "seed": options.seed}, left_out
+    if scores.role is None:
+        order = _shuffled(images, options)
+        members, others = places[scores.is_member], order[np.isin(order, places[~scores.is_member])]
+        rows, dropped = _share_out(images, members, others, options)
+        how = {"is_member": path, "seed": options.seed}
+    else:
+        rows, dropped, how = {role: places[scores.role == role] for role in ROLES}, 0, {"role": path}
+        _refuse_copies(path, images, rows)
+    return Draw(rows, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
 
 
-def _refuse_copies(path: Path, images: pa.Table, roles: Roles) -> None:
-    """Raise InputError if a non-member has a member's pixels: a file that gives it that role contradicts itself."""
+def _refuse_copies(path: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
+    """Raise InputError if a non-member has a member's pixels: the file that gave it that role contradicts itself."""
     ids, hashes = (images.column(name).to_pylist() for name in ("image_id", "sha256"))
-    members = {hashes[row]: ids[row] for row in roles["member"]}
+    members = {hashes[row]: ids[row] for row in rows["member"]}
     for role in ("auxiliary", "holdout"):
-        if copies := [row for row in roles[role] if hashes[row] in members]:
+        if copies := [row for row in rows[role] if hashes[row] in members]:
             first = copies[0]
             raise InputError(
                 f"{path}: {len(copies)} {role} images have the very pixels of a member, the first is image_id "
@@ -144,8 +150,13 @@ def _refuse_copies(path: Path, images: pa.Table, roles: Roles) -> None:
             )
 
 
-def _share_out(images: pa.Table, members: np.ndarray, others: np.ndarray, options: Split) -> tuple[Roles, int]:
-    """Roles, the non-members in the order given, and how many of them were dropped as copies of members."""
+def _share_out(
+    images: pa.Table, members: np.ndarray, others: np.ndarray, options: Split
+) -> tuple[dict[str, np.ndarray], int]:
+    """The rows of each role, non-members in the order given, and how many of these were dropped as copies of members.
+
+    Raises InputError where too few are left.
+    """
     hashes = images.column("sha256")
     of_members = hashes.take(pa.array(members)).combine_chunks()
     copies = pc.is_in(hashes.take(pa.array(others)), value_set=of_members).to_numpy()

@@ -40,21 +40,20 @@ def train_target(target: str) -> None:
     logging.disable_progress_bar()
     entry = target_entry(target)
     options = section("train_target", TrainingOptions, target)
-    members = Path(f"data/roles/{target}/member.parquet")
+    source, members = Path(entry.path), Path(f"data/roles/{target}/member.parquet")
     pixels = decode_images(read_table(members))  # (N, C, H, W)
     with resumable(f"train_target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
         made = folder / f"pipeline-{target}"
         shutil.rmtree(made, ignore_errors=True)
-        losses, sampler = torch.empty(0), None
-        if entry.source == "scores":
-            _write_scores(Path(entry.path), made)
+        losses = torch.empty(0)
+        if entry.source == "train":
+            pipeline, losses = train(torch.from_numpy(pixels), options, folder)
+            pipeline.save_pretrained(made)
+        elif entry.source == "path":
+            _copy_pipeline(source, made)
         else:
-            if entry.source == "train":
-                pipeline, losses = train(torch.from_numpy(pixels), options, folder)
-                pipeline.save_pretrained(made)
-            else:
-                _copy_pipeline(Path(entry.path), made)
-            sampler = _sampler(Path(entry.path), made, pixels)
+            _write_scores(source, made)
+        sampler = None if entry.source == "scores" else _sampler(source, made, pixels)
         _describe(target, losses, sample_sheet(sampler, pixels, options.seed))
         place_folder(made, Path(f"models/target/{target}"))
 

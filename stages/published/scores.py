@@ -67,8 +67,9 @@ def _read(path: Path) -> pa.Table:
         raise InputError(f"{path}: a file of scores ends in .parquet or .csv")
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
+    whole = csv.ReadOptions(block_size=min(path.stat().st_size + 1, 2**31 - 1))  # types are told from one block
     try:
-        return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=WORDS))
+        return csv.read_csv(path, read_options=whole, convert_options=csv.ConvertOptions(column_types=WORDS))
     except pa.ArrowException as error:
         raise InputError(f"{path}: not a readable CSV file: {error}") from None
 
