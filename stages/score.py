@@ -1,7 +1,7 @@
 """score: every attack's score of every image of one role, under the target.  Lower means more member-like.
 
-Each batch is a shard on disk as soon as it is done; a run that was killed goes on after its last shard.  Of a target
-that only scores from elsewhere are known of, these are taken as they are.
+Each batch is a shard on disk as soon as it is done; a run that was killed goes on after its last shard.  Where a
+target is no more than scores from elsewhere, these are taken as they are.
 
 models/target/<target>/, data/roles/<target>/<role>.parquet -> data/scores/<target>/<role>.parquet
 """
@@ -20,7 +20,7 @@ from stages.command import InputError, run
 from stages.device import best_device
 from stages.diffusion.denoiser import Denoiser, to_unit_range
 from stages.files import file_hash, write_bytes
-from stages.params import PARAMS, Options, key_name, section
+from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.resume import resumable
 from stages.scores.columns import Attacks, score_batch
 from stages.tables import decode_images, read_table, write_table
@@ -39,9 +39,8 @@ def score(target: str, role: str) -> None:
     """Write data/scores/<target>/<role>.parquet."""
     options = section("score", Score, target)
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
-    if (model / "scores.parquet").is_file():
-        scores, columns = _as_given(model / "scores.parquet", images)
-        _write(target, role, scores, columns)
+    if target_entry(target).source == "scores":
+        _write(target, role, *_as_given(model / "scores.parquet", images))
         return
     denoiser = Denoiser.from_pipeline(model, best_device())
     if problem := options.attacks.problem(denoiser.process.num_train_timesteps):

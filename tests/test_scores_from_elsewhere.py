@@ -1,5 +1,6 @@
 """Images from one Parquet file, and targets of which only scores are known: what is handed over is what is audited."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from stages.prepare import prepare
 from stages.published.scores import read_scores
 from stages.score import score
 from stages.split import split
-from stages.tables import ROLES, decode_images, read_metadata, read_table
+from stages.tables import ROLES, decode_images, read_metadata, read_table, write_table
 from stages.train_target import train_target
 
 SHARING = {"auxiliary": 60, "holdout": "rest"}
@@ -192,3 +193,12 @@ def test_learners_learn_scores_from_elsewhere_as_any_other(elsewhere):
         predict("theirs", learner)
     predicted = read_table(Path("data/predictions/theirs/gbm.parquet"))
     assert predicted.column("image_id").to_pylist() == [image_id for role in ROLES for image_id in ids_of(role)]
+
+
+def test_a_pipeline_folder_that_holds_a_file_of_scores_is_still_scored(audit):
+    path = Path("data/scores/digits_ddpm/holdout.parquet")
+    before = read_table(path)
+    shutil.copy(path, "models/target/digits_ddpm/scores.parquet")
+    write_table(path, before[:0], {})
+    score("digits_ddpm", "holdout")
+    assert read_table(path).equals(before)

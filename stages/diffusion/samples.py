@@ -13,7 +13,7 @@ def sample_sheet(sampler: DDIMPipeline | None, real: np.ndarray, seed: int, coun
     """A sheet of two 4-row blocks: `count` real images on the left, as many generated ones on the right.
 
     real : (N, C, H, W) uint8, the members.  DDIM sampling, deterministic given the seed.  Without a sampler, for a
-    target that only its scores are known of, the right block is left out.
+    target that is no more than its scores, the right block is left out.
     """
     sheet = _block(real[:count].transpose(0, 2, 3, 1))
     if sampler:
