@@ -32,8 +32,8 @@ class Target(Options):
     """An entry of the `targets` registry: a model under audit, and its overrides of the sections."""
 
     dataset: str  # a name in the `datasets` registry
-    source: Literal["train", "path"]  # train it here, or take a diffusers pipeline folder
-    path: str  # what the target is made from, for DVC to watch: the folder, or the recipe that trains it
+    source: Literal["train", "path", "scores"]  # train it here, take a diffusers pipeline folder, or only its scores
+    path: str  # what the target is made from, for DVC to watch: the recipe that trains it, the folder, the scores' file
     split: dict[str, Any]
     train_target: dict[str, Any]
     score: dict[str, Any]

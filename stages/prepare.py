@@ -6,7 +6,7 @@ datasets.<name> in params.yaml -> data/images/<name>.parquet
 from pathlib import Path
 from typing import Literal
 
-from stages.command import InputError, run
+from stages.command import run
 from stages.datasets import READERS
 from stages.params import Options, entry
 from stages.tables import image_table, write_table
@@ -15,7 +15,7 @@ from stages.tables import image_table, write_table
 class Dataset(Options):
     """An entry of the `datasets` registry."""
 
-    source: Literal["digits", "folder"]
+    source: Literal["digits", "folder", "parquet"]
     path: str  # what the entry is read from: DVC watches it
 
 
@@ -23,8 +23,6 @@ def prepare(dataset: str) -> None:
     """Write data/images/<dataset>.parquet."""
     options = entry("datasets", dataset, Dataset)
     images = READERS[options.source](Path(options.path))
-    if len(set(images.ids)) != len(images.ids):
-        raise InputError(f"{options.path}: image ids are not unique")
     table = image_table(images.ids, images.pixels, images.labels, images.paths)
     write_table(Path(f"data/images/{dataset}.parquet"), table, {"dataset": dataset, **options.model_dump()})
     distinct = len(set(table.column("sha256").to_pylist()))

@@ -1,6 +1,7 @@
 """score: every attack's score of every image of one role, under the target.  Lower means more member-like.
 
-Each batch is a shard on disk as soon as it is done; a run that was killed goes on after its last shard.
+Each batch is a shard on disk as soon as it is done; a run that was killed goes on after its last shard.  Where a
+target is no more than scores from elsewhere, these are taken as they are.
 
 models/target/<target>/, data/roles/<target>/<role>.parquet -> data/scores/<target>/<role>.parquet
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import PositiveInt
 from tqdm import tqdm
@@ -18,10 +20,12 @@ from stages.command import InputError, run
 from stages.device import best_device
 from stages.diffusion.denoiser import Denoiser, to_unit_range
 from stages.files import file_hash, write_bytes
-from stages.params import PARAMS, Options, key_name, section
+from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.resume import resumable
 from stages.scores.columns import Attacks, score_batch
 from stages.tables import decode_images, read_table, write_table
+
+Columns = dict[str, dict[str, str | int]]  # name -> definition and network calls an image
 
 
 class Score(Options):
@@ -35,6 +39,9 @@ def score(target: str, role: str) -> None:
     """Write data/scores/<target>/<role>.parquet."""
     options = section("score", Score, target)
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
+    if target_entry(target).source == "scores":
+        _write(target, role, *_as_given(model / "scores.parquet", images))
+        return
     denoiser = Denoiser.from_pipeline(model, best_device())
     if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
         raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{problem}")
@@ -45,9 +52,23 @@ def score(target: str, role: str) -> None:
     with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
         shards = _score_shards(denoiser, pixels, ids, options, folder)
         columns = options.attacks.columns()
-        metadata = {"target": target, "role": role, "target_sha256": file_hash(model), "columns": columns}
-        scores = _table(model, ids, np.concatenate(shards), list(columns))
-        write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
+        _write(target, role, _table(model, ids, np.concatenate(shards), list(columns)), columns)
+
+
+def _as_given(given: Path, images: Path) -> tuple[pa.Table, Columns]:
+    """The rows of a file of scores for the images of a role, in their order, and what its columns are."""
+    table, ids = read_table(given), read_table(images, ["image_id"]).column("image_id")
+    rows = pc.index_in(ids, value_set=table.column("image_id").combine_chunks())
+    if rows.null_count:
+        raise InputError(f"{given}: has no scores of {rows.null_count} images of {images}: run `dvc repro`")
+    columns: Columns = {name: {"definition": "as given", "network_calls": 0} for name in table.column_names[1:]}
+    return table.take(rows), columns
+
+
+def _write(target: str, role: str, scores: pa.Table, columns: Columns) -> None:
+    target_sha256 = file_hash(Path(f"models/target/{target}"))
+    metadata = {"target": target, "role": role, "target_sha256": target_sha256, "columns": columns}
+    write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
 
 
 def _score_shards(

@@ -1,17 +1,19 @@
 """split: give every image of a target's dataset its role in the audit.
 
 `member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Members are drawn by
-seed, told by their names, or listed in an index file; non-members are always shared out by seed.  An image whose exact
-pixels are among the members never gets another role: such duplicates are dropped from the non-members, counted and
-reported.
+seed, told by their names, listed in an index file, or told by the target's file of scores (`source: scores`), which
+may tell every role; else non-members are shared out by seed.  An image whose exact pixels are among the members
+never gets another role: such duplicates are dropped from the non-members, counted and reported, and refused where the
+file gave them their role.
 
-data/images/<dataset>.parquet -> data/roles/<target>/{member,auxiliary,holdout}.parquet, each with its images
+data/images/<dataset>.parquet, data/statistics/<dataset>.parquet -> {member,auxiliary,holdout}.parquet in
+data/roles/<target>/, each with its images, and in data/statistics/<target>/, with what was measured on them
 """
 
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +21,15 @@ import pyarrow.compute as pc
 from pydantic import NonNegativeInt, PositiveInt
 
 from stages.command import InputError, run, warn
-from stages.files import file_hash
-from stages.params import PARAMS, Options, section, target_entry
-from stages.tables import read_table, write_table
+from stages.params import PARAMS, Options, key_name, section, target_entry
+from stages.published.index import read_index
+from stages.published.scores import read_scores
+from stages.tables import ROLES, read_table, write_table
+
+LEFT_OUT = {  # why an image of the dataset has no role although it could
+    "duplicates_dropped": "non-members have the very pixels of a member and were dropped",
+    "unscored": "images have no scores and were left out",
+}
 
 
 class Index(Options):
@@ -39,55 +47,64 @@ class Split(Options):
     auxiliary: PositiveInt  # how many non-members fit the thresholds
     holdout: PositiveInt | Literal["rest"]  # how many non-members measure the error rates
     index: Index | None  # rows `mia_train_idxs` (members) and `mia_eval_idxs` (non-members) stand in for `member`
+    unscored: Literal["refuse", "leave_out"]  # images without a row in the file of a target with `source: scores`
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Who is what."""
+
+    rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset
+    drawn_by: dict[str, Any]  # how, for the record
+    left_out: dict[str, int]  # reason -> how many images
 
 
 def split(target: str) -> None:
-    """Write the three role files of a target."""
-    options = section("split", Split, target)
-    dataset = target_entry(target).dataset
-    images = read_table(Path(f"data/images/{dataset}.parquet"))
-    order = np.random.default_rng(options.seed).permutation(images.num_rows)
+    """Write the role files of a target, and the statistics of their images."""
+    options, entry = section("split", Split, target), target_entry(target)
+    images = read_table(Path(f"data/images/{entry.dataset}.parquet"))
+    statistics = _statistics(entry.dataset, images)
+    drawn = _told(images, options, entry.path, target) if entry.source == "scores" else _drawn(images, options)
+    for reason, count in drawn.left_out.items():
+        if count:
+            warn(f"{target}: {count} {LEFT_OUT[reason]}")
+    facts: dict[str, Any] = {"target": target, "dataset": entry.dataset, "drawn_by": drawn.drawn_by}
+    for role, rows in drawn.rows.items():  # a file says nothing of the other roles, lest a larger holdout change it
+        chosen, left_out = pa.array(np.sort(rows)), drawn.left_out if role == "holdout" else {}
+        write_table(
+            Path(f"data/roles/{target}/{role}.parquet"), images.take(chosen), {**facts, "role": role, **left_out}
+        )
+        write_table(Path(f"data/statistics/{target}/{role}.parquet"), statistics.take(chosen), {**facts, "role": role})
+    print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
+
+
+def _statistics(dataset: str, images: pa.Table) -> pa.Table:
+    """What `describe` found of the images, row by row.  Raises InputError if it described others."""
+    path = Path(f"data/statistics/{dataset}.parquet")
+    statistics = read_table(path)
+    if statistics.column("image_id") != images.column("image_id"):
+        raise InputError(f"{path}: describes other images than data/images/{dataset}.parquet holds: run `dvc repro`")
+    return statistics
+
+
+def _drawn(images: pa.Table, options: Split) -> Draw:
+    """Members drawn, matched or listed; the others shared out."""
+    order = _shuffled(images, options)
     if options.index:
-        members, others = _from_index(options.index, images.num_rows, order)
+        members, others = read_index(Path(options.index.path), options.index.sha256, images.num_rows)
+        others = order[np.isin(order, others)]
     elif isinstance(options.member, str):
         members, others = _by_name(options.member, images.column("image_id").to_pylist(), order)
     else:
         members, others = order[: options.member], order[options.member :]
-    others, dropped = _without_duplicates(images, members, others)
-    roles = _assign(members, others, options)
-    if dropped:
-        warn(f"{target}: {dropped} non-members have the very pixels of a member and were dropped")
+    rows, dropped = _share_out(images, members, others, options)
     how = {"index": options.index.path} if options.index else {"member": options.member}
-    facts = {"target": target, "dataset": dataset, "drawn_by": {**how, "seed": options.seed}}
-    for role, rows in roles.items():  # a file says nothing of the other roles, lest a larger holdout change it
-        table = images.take(pa.array(np.sort(rows)))
-        metadata: dict[str, Any] = {**facts, "role": role}
-        if role == "holdout":
-            metadata["duplicates_dropped"] = dropped
-        write_table(Path(f"data/roles/{target}/{role}.parquet"), table, metadata)
-    print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in roles.items()))
+    return Draw(rows, {**how, "seed": options.seed}, {"duplicates_dropped": dropped})
 
 
-def _from_index(index: Index, count: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Members and non-members of a published split, the latter in the seed's order."""
-    path = Path(index.path)
-    found = file_hash(path)
-    if found != index.sha256:
-        raise InputError(f"{path}: its sha256 is {found}, params.yaml pins split.index.sha256: {index.sha256}")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            members, others = (np.unique(arrays[key]) for key in ("mia_train_idxs", "mia_eval_idxs"))
-    except (KeyError, ValueError, OSError, TypeError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: needs arrays mia_train_idxs and mia_eval_idxs: {error}") from None
-    if not all(len(rows) and rows.dtype.kind in "iu" for rows in (members, others)):
-        raise InputError(f"{path}: mia_train_idxs and mia_eval_idxs must be integers, and some of each")
-    shared = np.intersect1d(members, others)
-    if len(shared):
-        raise InputError(f"{path}: {len(shared)} rows are both member and non-member, the first is {shared[0]}")
-    both = np.concatenate([members, others])
-    if both.min() < 0 or both.max() >= count:
-        raise InputError(f"{path}: rows run from {both.min()} to {both.max()}, the dataset has {count} images")
-    return members, order[np.isin(order, others)]
+def _shuffled(images: pa.Table, options: Split) -> np.ndarray:
+    """All rows, in the seed's order."""
+    return np.random.default_rng(options.seed).permutation(images.num_rows)
 
 
 def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,15 +115,52 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
     return order[matches[order]], order[~matches[order]]
 
 
-def _without_duplicates(images: pa.Table, members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, int]:
-    """The non-members whose pixels no member has, and how many were dropped."""
+def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
+    """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
+    scores = read_scores(Path(path))
+    ids = images.column("image_id").to_pylist()
+    places = scores.rows_among(ids)
+    unscored = np.setdiff1d(np.arange(len(ids)), places)
+    if len(unscored) and options.unscored == "refuse":
+        raise InputError(
+            f"{path}: {len(unscored)} of {len(ids)} images of the dataset have no row, the first is image_id "
+            f"'{ids[unscored[0]]}': score them, or set {key_name('split', 'unscored', target)}: leave_out"
+        )
+    if scores.role is None:
+        order = _shuffled(images, options)
+        members, others = places[scores.is_member], order[np.isin(order, places[~scores.is_member])]
+        rows, dropped = _share_out(images, members, others, options)
+        how = {"is_member": path, "seed": options.seed}
+    else:
+        rows, dropped, how = {role: places[scores.role == role] for role in ROLES}, 0, {"role": path}
+        _refuse_copies(path, images, rows)
+    return Draw(rows, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
+
+
+def _refuse_copies(path: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
+    """Raise InputError if a non-member has a member's pixels: the file that gave it that role contradicts itself."""
+    ids, hashes = (images.column(name).to_pylist() for name in ("image_id", "sha256"))
+    members = {hashes[row]: ids[row] for row in rows["member"]}
+    for role in ("auxiliary", "holdout"):
+        if copies := [row for row in rows[role] if hashes[row] in members]:
+            first = copies[0]
+            raise InputError(
+                f"{path}: {len(copies)} {role} images have the very pixels of a member, the first is image_id "
+                f"'{ids[first]}' with those of member '{members[hashes[first]]}': correct its role or leave its row out"
+            )
+
+
+def _share_out(
+    images: pa.Table, members: np.ndarray, others: np.ndarray, options: Split
+) -> tuple[dict[str, np.ndarray], int]:
+    """The rows of each role, non-members in the order given, and how many of these were dropped as copies of members.
+
+    Raises InputError where too few are left.
+    """
     hashes = images.column("sha256")
     of_members = hashes.take(pa.array(members)).combine_chunks()
     copies = pc.is_in(hashes.take(pa.array(others)), value_set=of_members).to_numpy()
-    return others[~copies], int(copies.sum())
-
-
-def _assign(members: np.ndarray, others: np.ndarray, options: Split) -> dict[str, np.ndarray]:
+    others = others[~copies]
     auxiliary, holdout = others[: options.auxiliary], others[options.auxiliary :]
     wanted = 1 if options.holdout == "rest" else options.holdout
     if len(auxiliary) < options.auxiliary or len(holdout) < wanted:
@@ -116,7 +170,7 @@ def _assign(members: np.ndarray, others: np.ndarray, options: Split) -> dict[str
         )
     if options.holdout != "rest":
         holdout = holdout[: options.holdout]
-    return {"member": members, "auxiliary": auxiliary, "holdout": holdout}
+    return {"member": members, "auxiliary": auxiliary, "holdout": holdout}, int(copies.sum())
 
 
 if __name__ == "__main__":

@@ -41,12 +41,41 @@ def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a table written by `write_table`.  Raises InputError naming a missing or damaged file."""
+    if not path.exists():
+        raise InputError(f"{path}: not found: run `dvc repro` to make it")
+    return read_parquet(path, columns)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read anybody's Parquet file.  Raises InputError naming a missing or damaged one."""
+    if not path.is_file():
+        raise InputError(f"{path}: not found, or not a file")
     try:
         return pq.read_table(path, columns=columns, partitioning=None)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found: run `dvc repro` to make it") from None
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def image_ids(path: Path, table: pa.Table) -> list[str]:
+    """Column `image_id` of anybody's table: strings, or integers in decimal.  path : where the table stands.
+
+    Raises InputError for a missing column, another type, a row without an id, or an id that stands there twice.
+    """
+    if table.column_names.count("image_id") != 1:
+        raise InputError(f"{path}: needs one column 'image_id' (there is {', '.join(table.column_names) or 'nothing'})")
+    column = table.column("image_id")
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise InputError(f"{path}: column 'image_id' is {kind}: needs strings or integers")
+    ids = column.cast(kind).cast(pa.string()).to_pylist()
+    seen: set[str] = set()
+    for row, image_id in enumerate(ids):
+        if image_id is None:
+            raise InputError(f"{path}: row {row} has no image_id")
+        if image_id in seen:
+            raise InputError(f"{path}: image_id '{image_id}' stands there twice")
+        seen.add(image_id)
+    return ids
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -1,19 +1,26 @@
-"""Fixtures: a target whose ideal network is known, the reference target, and a small finished audit."""
+"""Fixtures: a target whose ideal network is known, the reference target, a small finished audit, published scores."""
 
 import copy
+import io
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from ruamel.yaml import YAML
 
 from stages import command
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
+from stages.tables import read_table, write_table
 
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -54,6 +61,14 @@ def write_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:
         YAML().dump(params, stream)
+
+
+def write_statistics(dataset: str) -> None:
+    """data/statistics/<dataset>.parquet, as `describe` writes it, with one statistic."""
+    images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
+    bits = [8.0 * len(image["bytes"]) for image in images.column("image").to_pylist()]
+    table = images.select(["image_id", "label"]).append_column("compressed_bits", pa.array(bits, pa.float32()))
+    write_table(Path(f"data/statistics/{dataset}.parquet"), table, {"dataset": dataset})
 
 
 class GaussianTarget:
@@ -104,6 +119,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare("digits")
+        write_statistics("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
         for role in ("member", "auxiliary", "holdout"):
@@ -123,6 +139,55 @@ def audit(finished_audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shutil.copytree(finished_audit, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+def encoded(pixels: np.ndarray, form: str = "PNG") -> bytes:
+    """An image as the bytes of a file.  pixels : (H, W, C) or (H, W) uint8."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format=form)
+    return stream.getvalue()
+
+
+def write_photos(ids: list, pixels: np.ndarray, path: Path = Path("photos.parquet")) -> None:
+    """A dataset in the Hub's layout."""
+    images = [{"bytes": encoded(image), "path": f"{image_id}.png"} for image_id, image in zip(ids, pixels, strict=True)]
+    pq.write_table(pa.table({"image_id": ids, "image": images, "label": [i % 10 for i in range(len(ids))]}), path)
+
+
+@dataclass
+class Elsewhere:
+    """A target of which only scores are known, in the working directory; prepared, not yet split."""
+
+    ids: np.ndarray  # (N,) int
+    scores: pd.DataFrame  # image_id, is_member and two scores
+
+    def hand_over(self, table: pd.DataFrame, name: str = "scores.csv", **split: object) -> None:
+        """Write a file of scores and the params.yaml that names it, with overrides of `split`."""
+        table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
+        params = tiny_params()
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+        overrides = {"split": split, "train_target": {}, "score": {}, "fit": {"score": "loss"}, "evaluate": {}}
+        params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
+        write_params(params)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    """200 photos, 50 of them members, 60 auxiliary images to be drawn, and the file `scores.csv`."""
+    from stages.prepare import prepare
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(np.arange(1000, 1200))
+    write_photos(ids.tolist(), rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8))
+    is_member = np.arange(200) < 50
+    loss = rng.lognormal(np.where(is_member, -1, 0), 1)
+    table = pd.DataFrame({"image_id": ids, "is_member": is_member, "loss": loss, "distance": rng.random(200) + 0.1})
+    audit = Elsewhere(ids, table)
+    audit.hand_over(table, auxiliary=60, holdout="rest")
+    prepare("photos")
+    write_statistics("photos")
+    return audit
 
 
 @pytest.fixture

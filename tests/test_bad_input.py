@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import tiny_params, write_params
+from conftest import tiny_params, write_params, write_statistics
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -201,6 +201,7 @@ def test_exact_duplicates_of_members_are_dropped_from_every_other_role(audit, ca
     params["split"] |= {"member": 20, "auxiliary": 10, "holdout": "rest"}
     write_params(params)
     prepare("photos")
+    write_statistics("photos")
     split(TARGET)
     tables = {role: read_table(Path(f"data/roles/{TARGET}/{role}.parquet")) for role in ROLES}
     hashes = {role: set(table.column("sha256").to_pylist()) for role, table in tables.items()}

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import REPOSITORY, tiny_params, write_params
+from conftest import REPOSITORY, tiny_params, write_params, write_photos
 from PIL import Image
 from ruamel.yaml import YAML
 from test_repro import TARGET, clone, environment, repro, run
@@ -60,24 +61,40 @@ def test_the_commands_run_as_written(tmp_path):
         command = command.replace("/tmp/leakgauge-cache", str(cache))  # the test's own, not the user's
         if command == "dvc repro":
             own_model(folder)
+            scores_from_elsewhere(folder)
+            add_entries(folder)
         done = subprocess.run(command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         if command == "dvc repro":
-            assert "Running stage 'score@mine-member'" in done.stdout
+            assert all(f"Running stage 'score@{target}-member'" in done.stdout for target in ("mine", "theirs"))
             assert not re.search(rf"Running stage '\w+@{TARGET}", done.stdout), "what was there runs again"
     assert json.loads((folder / "metrics/mine.json").read_text())["gbm"]["members"] == 30
-    assert ">mine<" in (folder / "metrics/report.html").read_text()
+    assert json.loads((folder / "metrics/theirs.json").read_text())["gbm"]["members"] == 40
+    assert all(f">{target}<" in (folder / "metrics/report.html").read_text() for target in ("mine", "theirs"))
     assert list(cache.rglob("*"))
 
 
 def own_model(folder: Path) -> None:
-    """What the section "Audit your own model" asks for: a pipeline, photos, and its entries in params.yaml."""
+    """What the section "Audit your own model" asks for: a pipeline and photos."""
     shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
     (folder / "photos/members").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(130):
         place = "members/" if number < 30 else ""
         Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"photos/{place}{number}.png")
+
+
+def scores_from_elsewhere(folder: Path) -> None:
+    """What the section of that name asks for: images.parquet and scores.csv."""
+    rng = np.random.default_rng(1)
+    is_member = np.arange(340) < 40
+    write_photos(list(range(340)), rng.integers(0, 255, (340, 8, 8, 3), dtype=np.uint8), folder / "images.parquet")
+    scores = {"image_id": range(340), "is_member": is_member.astype(int), "loss": rng.lognormal(-1.0 * is_member)}
+    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+
+
+def add_entries(folder: Path) -> None:
+    """Every entry that the README gives, in params.yaml."""
     params = YAML(typ="safe").load((folder / "params.yaml").read_text())
     for entries in [YAML(typ="safe").load(block) for block in blocks("yaml")]:
         for registry, added in entries.items():

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.datasets import digits, folder
+from stages.datasets import digits, folder, parquet
 from stages.datasets.images import Images
 
 READERS: dict[str, Callable[[Path], Images]] = {
     "digits": digits.read,
     "folder": folder.read,
+    "parquet": parquet.read,
 }

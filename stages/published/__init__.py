@@ -1,0 +1,1 @@
+"""What others hand over, checked before it is used: splits and files of scores."""

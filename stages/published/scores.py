@@ -1,0 +1,122 @@
+"""A file of scores from elsewhere, one row an image: any attack on any model, known here by its numbers alone.
+
+Columns, in any order: `image_id` (strings or integers); `role` (member, auxiliary, holdout) or `is_member` (1 or 0).
+Every other column is a score: a positive number per image, lower where the image is more member-like.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from stages.command import InputError
+from stages.tables import ROLES, image_ids, read_parquet
+
+ABOUT_IMAGES = ("image_id", "role", "is_member")
+WORDS = {"image_id": pa.string(), "role": pa.string()}  # of a CSV, where "007" could be a number
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The rows of a file, in its order.
+
+    ids : unique.  columns : name -> (N,) float64, positive and finite, not all equal.  is_member : (N,) bool.
+    role : (N,) words of `ROLES`; None where the file only says who is a member.
+    """
+
+    path: Path
+    ids: list[str]
+    columns: dict[str, np.ndarray]
+    is_member: np.ndarray
+    role: np.ndarray | None
+
+    def rows_among(self, images: list[str]) -> np.ndarray:
+        """(N,) int, where each row's image stands among image_ids.  Raises InputError for a row without an image."""
+        places = {image_id: place for place, image_id in enumerate(images)}
+        strangers = [image_id for image_id in self.ids if image_id not in places]
+        if strangers:
+            raise InputError(
+                f"{self.path}: {len(strangers)} of {len(self.ids)} rows are of no image of the dataset, the first is "
+                f"image_id '{strangers[0]}'; the dataset's first is '{images[0]}'"
+            )
+        return np.array([places[image_id] for image_id in self.ids])
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a .parquet or .csv file of scores.  Raises InputError naming the file and the column or image at fault."""
+    table = _read(path)
+    ids = image_ids(path, table)
+    if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
+        raise InputError(f"{path}: column '{twice[0]}' stands there twice")
+    if not ids:
+        raise InputError(f"{path}: has no rows")
+    role = _roles(path, table, ids) if "role" in table.column_names else None
+    is_member = _memberships(path, table, ids, role)
+    names = [name for name in table.column_names if name not in ABOUT_IMAGES]
+    if not names:
+        raise InputError(f"{path}: has no column of scores beside {', '.join(table.column_names)}")
+    return Scores(path, ids, {name: _numbers(path, table, name, ids) for name in names}, is_member, role)
+
+
+def _read(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        return read_parquet(path)
+    if path.suffix != ".csv":
+        raise InputError(f"{path}: a file of scores ends in .parquet or .csv")
+    if not path.is_file():
+        raise InputError(f"{path}: not found, or not a file")
+    whole = csv.ReadOptions(block_size=min(path.stat().st_size + 1, 2**31 - 1))  # types are told from one block
+    try:
+        return csv.read_csv(path, read_options=whole, convert_options=csv.ConvertOptions(column_types=WORDS))
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: not a readable CSV file: {error}") from None
+
+
+def _roles(path: Path, table: pa.Table, ids: list[str]) -> np.ndarray:
+    """(N,) words."""
+    roles = table.column("role").to_pylist()
+    for image_id, role in zip(ids, roles, strict=True):
+        if role not in ROLES:
+            raise InputError(f"{path}: image_id '{image_id}' has role '{role}': must be {', '.join(ROLES)}")
+    for role in ROLES:
+        if role not in roles:
+            raise InputError(f"{path}: no row has role '{role}': there must be some of each ({', '.join(ROLES)})")
+    return np.array(roles)
+
+
+def _memberships(path: Path, table: pa.Table, ids: list[str], role: np.ndarray | None) -> np.ndarray:
+    """(N,) bool, as `is_member` or the roles tell it; they must not contradict."""
+    if "is_member" not in table.column_names:
+        if role is None:
+            raise InputError(f"{path}: needs a column 'role' ({', '.join(ROLES)}) or 'is_member' (1 or 0)")
+        return role == "member"
+    values = table.column("is_member").to_pylist()
+    for image_id, value in zip(ids, values, strict=True):
+        if value not in (0, 1):  # True and False are, too
+            raise InputError(f"{path}: image_id '{image_id}' has is_member '{value}': must be 1 or 0, true or false")
+    if len(set(values)) < 2:
+        raise InputError(f"{path}: is_member is {int(values[0])} in every row: there must be members and others")
+    is_member = np.array(values, dtype=bool)
+    if role is not None and (is_member != (role == "member")).any():
+        row = int(np.argmax(is_member != (role == "member")))
+        raise InputError(f"{path}: image_id '{ids[row]}' has role '{role[row]}', but is_member is {values[row]}")
+    return is_member
+
+
+def _numbers(path: Path, table: pa.Table, name: str, ids: list[str]) -> np.ndarray:
+    """A column of scores, (N,) float64."""
+    column = table.column(name)
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise InputError(f"{path}: column '{name}' is {column.type}: a score is a number; remove other columns")
+    values = column.to_numpy().astype(np.float64)  # missing ones become NaN
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        raise InputError(
+            f"{path}: column '{name}' is {values[bad[0]]} for image_id '{ids[bad[0]]}' ({len(bad)} such in all): "
+            "scores must be positive and finite, since their logarithms are learnt"
+        )
+    if values.min() == values.max():
+        raise InputError(f"{path}: column '{name}' is {values[0]} for every image: it tells nothing")
+    return values
