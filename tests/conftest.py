@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from stages import command
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
+from stages.tables import ROLES, read_table, write_table
 
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -31,7 +33,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
             "noise_seed": 0,
         },
     },
-    "fit": {"bag_size": 4},
+    "fit": {"bag_size": 5},
     "report": {"exposed": 4},
 }
 TINY_LEARNERS = {
@@ -54,6 +56,15 @@ def write_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:
         YAML().dump(params, stream)
+
+
+def write_statistics(target: str) -> None:
+    """data/statistics/<target>/<role>.parquet with one statistic, from the roles' images."""
+    for role in ROLES:
+        images = read_table(Path(f"data/roles/{target}/{role}.parquet"))
+        bits = [8 * len(image["bytes"].as_py()) for image in images.column("image")]
+        table = images.select(["image_id", "label"]).append_column("compressed_bits", pa.array(bits, pa.float32()))
+        write_table(Path(f"data/statistics/{target}/{role}.parquet"), table, {"target": target})
 
 
 class GaussianTarget:
@@ -96,6 +107,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.prepare import prepare
     from stages.report import report
     from stages.score import score
+    from stages.select import select
     from stages.split import split
     from stages.train_target import train_target
 
@@ -105,9 +117,11 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         prepare("digits")
         split("digits_ddpm")
+        write_statistics("digits_ddpm")
         train_target("digits_ddpm")
         for role in ("member", "auxiliary", "holdout"):
             score("digits_ddpm", role)
+        select("digits_ddpm")
         for learner in TINY_LEARNERS:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
