@@ -68,7 +68,10 @@ def evaluate(target: str) -> None:
     kept = _kept(target, paths)
     judged: dict[str, Judged] = {}
     for learner, path in _prediction_files(target).items():
-        judged |= _judge(learner, path, paths, kept, options.fusion)
+        of_learner = _judge(learner, path, paths, kept, options.fusion)
+        if taken := judged.keys() & of_learner.keys():
+            raise InputError(f"{PARAMS}: learners: {taken.pop()} is also the name of a fusion: rename that learner")
+        judged |= of_learner
     _warn_of_strangers(target)
     _check_resolution(target, options, [one.judgement for one in judged.values()])
     scores = {role: read_table(path).filter(kept[role]) for role, path in paths.items()}

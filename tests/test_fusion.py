@@ -154,6 +154,17 @@ def test_a_bag_that_learnt_two_scores_is_judged_by_the_main_one_and_by_both(rule
     assert "<td>gbm_fusion</td>" in page
 
 
+def test_a_learner_that_has_the_name_of_a_fusion_is_refused(audit, refusal):
+    learn_second_score("gbm", "pia_t20")
+    params = tiny_params()
+    params["learners"]["gbm_fusion"] = params["learners"]["gbm"]
+    write_params(params)
+    folder = Path(f"data/predictions/{TARGET}")
+    (folder / "gbm_fusion.parquet").write_bytes((folder / "gbm.parquet").read_bytes())
+    line = refusal(evaluate, target=TARGET)
+    assert "params.yaml: learners: gbm_fusion is also the name of a fusion: rename that learner" in line
+
+
 def test_no_score_of_a_member_or_holdout_image_has_a_part_in_the_weights(audit):
     learn_second_score("gbm", "pia_t20")
     evaluate(TARGET)

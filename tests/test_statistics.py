@@ -213,6 +213,24 @@ def test_the_worst_decile_is_the_one_with_the_largest_rate_and_allows_for_having
     assert figures[f"{name}_ci_low"] < exact_rate(3, 4, 0.95).low
 
 
+def test_one_threshold_for_all_accuses_the_simple_and_thresholds_for_each_do_not():
+    """The score of a non-member is its complexity and noise; who knows the complexity judges all alike."""
+    rng = np.random.default_rng(7)
+    complexity = {role: rng.normal(0, 2, 4000) for role in ("member", "holdout", "auxiliary")}
+    noise = {role: rng.normal(0, 1, (4000, 1)) for role in complexity}
+    unseen, everyone = np.ones((4000, 1), dtype=bool), np.ones(4000, dtype=bool)
+    worst = []
+    for known in (0, 1):  # subtracted from the score or not
+        z = {role: noise[role] + (1 - known) * complexity[role][:, None] for role in complexity}
+        judged = judge({role: z[role] for role in ("member", "holdout")}, z["auxiliary"], unseen, everyone)
+        worst.append(worst_decile(judged, deciles(complexity["holdout"]), [0.05], 0.99))
+        figures = summarise(judged, [0.05], 0.999)
+        assert figures["realised_fpr_at_alpha_5e-2_ci_low"] < 0.05 < figures["realised_fpr_at_alpha_5e-2_ci_high"]
+    name = "worst_decile_fpr_at_alpha_5e-2"
+    assert worst[0][f"{name}_ci_low"] > 0.25
+    assert worst[1][f"{name}_ci_low"] < 0.05
+
+
 def test_worst_of_ten_intervals_cover_alpha_as_often_as_they_say():
     rng, decile = np.random.default_rng(5), np.repeat(np.arange(1, 11), 60)
     covered = 0

@@ -98,7 +98,6 @@ def _conditional_fpr(curve: pd.DataFrame, fpr: float, complexity: str) -> Figure
         _side_by_side(axes, rows)
         axes.axhline(100 * fpr, color=GREY, linestyle=":", label="as asked for")
         axes.set(xlabel=label, ylabel="Realised FPR (%)")
-        axes.set_ylim(bottom=0)
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     return figure
@@ -118,6 +117,7 @@ def _side_by_side(axes: Axes, curve: pd.DataFrame) -> None:
         axes.errorbar(x, realised, (realised - low, high - realised), fmt="o", markersize=4, **look)
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.margins(y=0.03)  # marks at zero stay whole
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
 
@@ -130,7 +130,7 @@ def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
         axes.fill_between(rows["attackers"], low, high, color=style["color"], alpha=0.06, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.legend(loc="best", framealpha=0.8, fontsize=8)
     return figure
 
 
