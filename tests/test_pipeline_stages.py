@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from conftest import REPOSITORY, TINY_LEARNERS, tiny_params, write_params
@@ -166,6 +167,16 @@ def test_the_false_positives_of_alike_images_add_up_to_those_of_all(audit):
     for (_, learner), rows in curve[curve["nominal"] == 0.1].groupby(["group_by", "learner"]):
         assert rows["images"].sum() == 150
         assert rows["false_positives"].sum() == metrics[learner]["realised_fpr_at_alpha_1e-1_count"]
+
+
+def test_images_without_classes_are_told_apart_by_complexity_alone(audit):
+    path = Path(f"data/statistics/{TARGET}/holdout.parquet")
+    table = read_table(path)
+    table = table.set_column(1, "label", pa.nulls(table.num_rows, pa.int64()))
+    write_table(path, table, read_metadata(path))
+    evaluate(TARGET)
+    report()
+    assert set(pd.read_csv(f"metrics/plots/{TARGET}/conditional_fpr.csv")["group_by"]) == {"complexity"}
 
 
 def test_scores_from_elsewhere_need_no_timesteps(audit):
