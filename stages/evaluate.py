@@ -1,16 +1,22 @@
 """evaluate: verdicts, error rates and curves of every learner's bag on one target.
 
-Raw verdicts are the bag's majority vote at a nominal level; calibrated verdicts compare p-values from out-of-bag
-margins with it.  Members and holdout are only measured here; nothing is chosen.
+Raw verdicts are the bag's majority vote at a nominal level; calibrated verdicts compare p-values from honest margins of
+auxiliary images with it.  A bag that learnt several scores is judged twice: by its main score, and by all of them as
+`<learner>_fusion`.  Members and holdout are only measured here; nothing is chosen, and the images that `select` set
+apart to choose on are left out.
 
-data/scores/<target>/*.parquet, data/predictions/<target>/*.parquet -> data/verdicts/<target>.parquet,
-metrics/<target>.json, metrics/plots/<target>/{roc,calibration,bag_size,timestep}.csv
+data/scores/<target>/*.parquet, data/predictions/<target>/*.parquet, data/statistics/<target>/holdout.parquet,
+data/selection/<target>.parquet -> data/verdicts/<target>.parquet, metrics/<target>.json,
+metrics/plots/<target>/{roc,calibration,conditional_fpr,bag_size,timestep}.csv
 """
 
+import difflib
 import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -19,14 +25,19 @@ from pydantic import Field
 
 from stages.command import InputError, run, warn
 from stages.files import write_bytes
-from stages.params import Options, names, section
+from stages.params import PARAMS, Options, key_name, names, section
+from stages.statistics.calibration import smallest_alpha
+from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
-from stages.statistics.judgement import Judgement, judge
+from stages.statistics.evidence import read_evidence
+from stages.statistics.fusion import Rule, learn_fusion
+from stages.statistics.judgement import Judgement
 from stages.statistics.summary import level_name, summarise
-from stages.statistics.vote import normal_scores_of_gaussians, normal_scores_of_quantiles, votes
-from stages.tables import ROLES, log_scores, read_metadata, read_table, write_table
+from stages.statistics.vote import votes
+from stages.tables import ROLES, read_table, write_table
 
 MEASURED = ("member", "holdout")
+T_ERROR = r"t_error_t(\d+)"  # the columns behind the curve over timesteps
 Level = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -35,107 +46,137 @@ class Evaluate(Options):
 
     alphas: list[Level] = Field(min_length=1)  # false-positive rates asked for
     confidence: Level  # of every interval
-    curve_fpr: Level  # at which the curves over bag size and timestep show their TPR
+    curve_fpr: Level  # at which curves show their TPR, and groups of images their FPR
+    fusion: Rule  # how the scores of a bag that learnt several become one
+    complexity: str  # the image statistic whose deciles must not differ in FPR
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A bag's judgement by its main score, or by all of them fused, and what that rests on."""
+
+    learner: str
+    bag: dict[str, Any]
+    judgement: Judgement
+    fusion: dict[str, Any] | None  # rule, columns and weights
 
 
 def evaluate(target: str) -> None:
     """Write the verdicts, the metrics and the curves of a target."""
     options = section("evaluate", Evaluate, target)
-    scores = {role: read_table(Path(f"data/scores/{target}/{role}.parquet")) for role in ROLES}
-    bags: dict[str, dict] = {}
-    judgements: dict[str, Judgement] = {}
-    for learner in names("learners"):
-        path = Path(f"data/predictions/{target}/{learner}.parquet")
-        bags[learner] = _checked_bag(target, path)
-        judgements[learner] = _judge(target, path, bags[learner]["score"], scores)
-    _warn_of_resolution(target, {*options.alphas, options.curve_fpr}, next(iter(judgements.values())))
-    _warn_of_strangers(target, list(judgements))
-    curves = _curves(judgements, scores, options)
-    figures = {name: summarise(judged, options.alphas, options.confidence) for name, judged in judgements.items()}
-    verdicts = [_verdicts(scores, learner, bags[learner], judgements[learner], options) for learner in judgements]
-    levels = [(level_name(alpha), alpha) for alpha in options.alphas]
-    facts = {"bags": bags, "figures": figures, "options": options.model_dump(), "levels": levels}
-    table = pa.Table.from_pandas(pd.concat(verdicts), preserve_index=False)
-    write_table(Path(f"data/verdicts/{target}.parquet"), table, facts)
+    paths = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ROLES}
+    kept = _kept(target, paths)
+    judged: dict[str, Judged] = {}
+    for learner, path in _prediction_files(target).items():
+        of_learner = _judge(learner, path, paths, kept, options.fusion)
+        if taken := judged.keys() & of_learner.keys():
+            raise InputError(f"{PARAMS}: learners: {taken.pop()} is also the name of a fusion: rename that learner")
+        judged |= of_learner
+    _warn_of_strangers(target)
+    _check_resolution(target, options, [one.judgement for one in judged.values()])
+    scores = {role: read_table(path).filter(kept[role]) for role, path in paths.items()}
+    groups = _groups(target, options.complexity, paths["holdout"], kept["holdout"])
+    figures = {
+        name: summarise(one.judgement, options.alphas, options.confidence)
+        | worst_decile(one.judgement, groups["complexity"].to_numpy(), options.alphas, options.confidence)
+        for name, one in judged.items()
+    }
+    curves = _curves(judged, scores, groups, options)
+    facts = {
+        "bags": {one.learner: one.bag for one in judged.values()},
+        "judgements": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
+        "figures": figures,
+        "options": options.model_dump(),
+        "levels": [(level_name(alpha), alpha) for alpha in options.alphas],
+    }
+    verdicts = pd.concat([_verdicts(scores, name, one, options.alphas) for name, one in judged.items()])
+    write_table(Path(f"data/verdicts/{target}.parquet"), pa.Table.from_pandas(verdicts, preserve_index=False), facts)
     write_bytes(Path(f"metrics/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
     for name, curve in curves.items():
         csv = curve.to_csv(index=False, float_format="%.6g").encode()
         write_bytes(Path(f"metrics/plots/{target}/{name}.csv"), csv)
 
 
-def _checked_bag(target: str, path: Path) -> dict:
-    """The description of the bag behind a table of predictions.  Raises InputError if it is another target's."""
-    bag = read_metadata(path)["bag"]
-    for role in ROLES:
-        scored = Path(f"data/scores/{target}/{role}.parquet")
-        if read_metadata(scored)["target_sha256"] != bag["target_sha256"]:
-            raise InputError(f"{path}: its bag was fitted on scores of another target than {scored}: run `dvc repro`")
-    return bag
+def _prediction_files(target: str) -> dict[str, Path]:
+    """Learner -> its predictions."""
+    return {learner: Path(f"data/predictions/{target}/{learner}.parquet") for learner in names("learners")}
 
 
-def _judge(target: str, path: Path, column: str, scores: dict[str, pa.Table]) -> Judgement:
-    """Hold the scores of every role against what the bag predicts for its images."""
-    predictions, levels = read_table(path), np.array(read_metadata(path)["levels"])
-    roles = predictions.column("role").to_numpy()
-    z, unseen = {}, np.empty(0)
-    for role in ROLES:
-        rows = predictions.filter(roles == role)
-        if rows.column("image_id").to_pylist() != scores[role].column("image_id").to_pylist():
-            raise InputError(f"{path}: predicts for other {role} images than are scored: run `dvc repro`")
-        z[role] = _normal_scores(rows, log_scores(Path(f"data/scores/{target}/{role}.parquet"), column), levels)
-        if role == "auxiliary":
-            unseen = _lists(rows, "out_of_bag")
-    return judge({role: z[role] for role in MEASURED}, z["auxiliary"], unseen)
+def _kept(target: str, paths: dict[str, Path]) -> dict[str, np.ndarray]:
+    """Role -> (N,) bool: the scored images that `select` did not set apart."""
+    apart = set(read_table(Path(f"data/selection/{target}.parquet")).column("image_id").to_pylist())
+    ids = {role: read_table(path, ["image_id"]).column("image_id").to_pylist() for role, path in paths.items()}
+    return {role: np.array([name not in apart for name in of_role], dtype=bool) for role, of_role in ids.items()}
 
 
-def _normal_scores(rows: pa.Table, values: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    if "quantiles" in rows.column_names:
-        quantiles = _lists(rows, "quantiles").reshape(len(values), -1, len(levels))  # (N, B, K)
-        return normal_scores_of_quantiles(values, levels, quantiles)
-    return normal_scores_of_gaussians(values, _lists(rows, "location"), _lists(rows, "scale"))
+def _judge(
+    learner: str, path: Path, scores: dict[str, Path], kept: dict[str, np.ndarray], rule: Rule
+) -> dict[str, Judged]:
+    """Judge by the main score, and where several were learnt also by their fusion.  Raises InputError."""
+    evidence = read_evidence(path, scores, kept)
+    bag = evidence.bag
+    judged = {learner: Judged(learner, bag, evidence.judge(lambda z: z[..., 0]), None)}
+    if len(bag["scores"]) > 1:
+        fusion = learn_fusion(evidence.honest_scores(), rule)
+        weights = None if fusion.weights is None else fusion.weights.tolist()
+        facts = {"rule": rule, "columns": bag["scores"], "weights": weights}
+        judged[f"{learner}_fusion"] = Judged(learner, bag, evidence.judge(fusion), facts)
+    return judged
 
 
-def _lists(rows: pa.Table, name: str) -> np.ndarray:
-    """A column of N lists of one size L, as (N, L)."""
-    values = rows.column(name).combine_chunks()
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
-
-
-def _warn_of_strangers(target: str, learners: list[str]) -> None:
+def _warn_of_strangers(target: str) -> None:
     for path in sorted(Path(f"data/predictions/{target}").glob("*.parquet")):
-        if path.stem not in learners:
+        if path not in _prediction_files(target).values():
             warn(f"{path}: its learner is no longer in params.yaml; the file is not used, remove it")
 
 
-def _warn_of_resolution(target: str, alphas: set[float], judgement: Judgement) -> None:
-    holdout, calibration = len(judgement.margin["holdout"]), judgement.calibration_size
-    for alpha in sorted(alphas, reverse=True):
-        level = level_name(alpha)
-        if holdout * alpha < 1 - 1e-9:
-            warn(f"{target}: {holdout} holdout images resolve FPR to {1 / holdout:.2g}: no TPR at FPR {level} is given")
-        if (calibration + 1) * alpha < 1 - 1e-9:
-            warn(
-                f"{target}: {calibration} auxiliary images resolve p-values to {1 / (calibration + 1):.2g}: "
-                f"no image can be a member at alpha {level}"
+def _check_resolution(target: str, options: Evaluate, judgements: list[Judgement]) -> None:
+    """Raises InputError for an alpha that no p-value can reach; warns of an FPR that the holdout cannot resolve."""
+    holdout, fewest = len(judgements[0].margin["holdout"]), min(j.calibration_size for j in judgements)
+    for key, alphas in (("alphas", options.alphas), ("curve_fpr", [options.curve_fpr])):
+        if (fewest + 1) * min(alphas) < 1 - 1e-9:
+            raise InputError(
+                f"{PARAMS}: {key_name('evaluate', key, target)}: {min(alphas):g} asked for, but {fewest} auxiliary "
+                f"images calibrate: the smallest alpha they support is {smallest_alpha(fewest):g}"
             )
+    for alpha in sorted({*options.alphas, options.curve_fpr}, reverse=True):
+        if holdout * alpha < 1 - 1e-9:
+            level = level_name(alpha)
+            warn(f"{target}: {holdout} holdout images resolve FPR to {1 / holdout:.2g}: no TPR at FPR {level} is given")
 
 
-def _verdicts(
-    scores: dict[str, pa.Table], learner: str, bag: dict, judgement: Judgement, options: Evaluate
-) -> pd.DataFrame:
-    """One row for each member and holdout image; the other learners' rows follow below."""
+def _groups(target: str, complexity: str, scored: Path, kept: np.ndarray) -> dict[str, pd.Series]:
+    """What alike images of the holdout are grouped by -> the group of each.  Raises InputError."""
+    path = Path(f"data/statistics/{target}/holdout.parquet")
+    table = read_table(path)
+    known = [name for name in table.column_names if name not in ("image_id", "label")]
+    if complexity not in known:
+        some = difflib.get_close_matches(complexity, known, n=5, cutoff=0.4) or known[:5]
+        key = key_name("evaluate", "complexity", target)
+        raise InputError(f"{PARAMS}: {key}: no image statistic '{complexity}'; there are {', '.join(some)} and others")
+    if table.column("image_id").to_pylist() != read_table(scored, ["image_id"]).column("image_id").to_pylist():
+        raise InputError(f"{path}: describes other images than {scored} scores: run `dvc repro`")
+    table = table.filter(kept)
+    return {
+        "complexity": pd.Series(deciles(table.column(complexity).to_numpy())),
+        "class": pd.Series(table.column("label").to_pylist(), dtype="Int64"),
+    }
+
+
+def _verdicts(scores: dict[str, pa.Table], name: str, judged: Judged, alphas: list[float]) -> pd.DataFrame:
+    """One row for each member and holdout image; the other judgements' rows follow below."""
     tables = []
     for role in MEASURED:
-        margin, p_value = judgement.margin[role], judgement.p_value[role]
+        margin, p_value = judged.judgement.margin[role], judged.judgement.p_value[role]
         table = {
             "image_id": scores[role].column("image_id").to_pylist(),
             "role": role,
-            "learner": learner,
-            "score": scores[role].column(bag["score"]).to_numpy(),
+            "learner": name,
+            "score": scores[role].column(judged.bag["score"]).to_numpy(),
             "margin": margin,
             "p_value": p_value,
         }
-        for alpha in options.alphas:
+        for alpha in alphas:
             table[f"member_at_{level_name(alpha)}"] = p_value <= alpha
             table[f"raw_member_at_{level_name(alpha)}"] = votes(margin, alpha)
         tables.append(pd.DataFrame(table))
@@ -143,20 +184,18 @@ def _verdicts(
 
 
 def _curves(
-    judgements: dict[str, Judgement], scores: dict[str, pa.Table], options: Evaluate
+    judged: dict[str, Judged], scores: dict[str, pa.Table], groups: dict[str, pd.Series], options: Evaluate
 ) -> dict[str, pd.DataFrame]:
     def of_each(curve: Callable[..., pd.DataFrame], *args: object) -> pd.DataFrame:
-        return pd.concat([curve(judged, *args).assign(learner=name) for name, judged in judgements.items()])
+        return pd.concat([curve(one.judgement, *args).assign(learner=name) for name, one in judged.items()])
 
     fpr, confidence = options.curve_fpr, options.confidence
-    columns = [name for name in scores["member"].column_names if name.startswith("t_error_t")]
-    member, holdout = (
-        {int(name.removeprefix("t_error_t")): scores[role].column(name).to_numpy() for name in columns}
-        for role in MEASURED
-    )
+    timesteps = [int(found[1]) for name in scores["member"].column_names if (found := re.fullmatch(T_ERROR, name))]
+    member, holdout = ({t: scores[role].column(f"t_error_t{t}").to_numpy() for t in timesteps} for role in MEASURED)
     return {
         "roc": of_each(roc_points),
         "calibration": of_each(calibration_curve, options.alphas, confidence),
+        "conditional_fpr": of_each(conditional_fpr, groups, sorted({*options.alphas, fpr}), confidence),
         "bag_size": of_each(bag_size_curve, fpr, confidence),
         "timestep": timestep_curve(member, holdout, fpr, confidence),
     }

@@ -48,6 +48,7 @@ def fit(target: str, learner: str) -> None:
             "learner": learner,
             "options": learner_options.model_dump(),
             **options.model_dump(),
+            "scores": [options.score],
             "auxiliary": len(ids),
             "out_of_bag_sha256": file_hash(made / "out_of_bag.parquet"),
             "target_sha256": read_metadata(scores)["target_sha256"],

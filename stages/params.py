@@ -19,7 +19,7 @@ from stages.command import InputError
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = ("split", "train_target", "score", "fit", "evaluate", "report")
+SECTIONS = ("split", "train_target", "score", "select", "fit", "evaluate", "report")
 
 
 class Options(BaseModel):
@@ -37,6 +37,7 @@ class Target(Options):
     split: dict[str, Any]
     train_target: dict[str, Any]
     score: dict[str, Any]
+    select: dict[str, Any]
     fit: dict[str, Any]
     evaluate: dict[str, Any]
 

@@ -40,8 +40,14 @@ def _predict_role(bag: Bag, path: Path, role: str) -> pa.Table:
     columns = {name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]}
     if not all(np.isfinite(values).all() for values in columns.values()):
         raise InputError(f"{bag.folder}: predicts NaN or inf for {path}: its fit diverged; a lower learning_rate helps")
-    table = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids)), "out_of_bag": _lists(unseen)}
-    return pa.table(table | {name: _lists(values) for name, values in columns.items()})
+    table = {
+        "image_id": pa.array(ids),
+        "role": pa.array([role] * len(ids)),
+        "out_of_bag": _lists(unseen),
+        "calibrates": pa.array([role == "auxiliary"] * len(ids)),
+    }
+    score = bag.description["score"]
+    return pa.table(table | {f"{score}.{name}": _lists(values) for name, values in columns.items()})
 
 
 def _lists(rows: np.ndarray) -> pa.Array:

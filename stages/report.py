@@ -1,9 +1,10 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/{plots,samples,training}/ -> metrics/report.html,
+data/verdicts/, data/roles/, metrics/{plots,samples,selection,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -43,10 +44,9 @@ def _page(target: str, options: Report) -> TargetPage:
     roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
     plots = Path(f"metrics/plots/{target}")
     curves = {path.stem: pd.read_csv(path) for path in sorted(plots.glob("*.csv"))}
-    figures = draw_figures(
-        {**curves, "loss": pd.read_csv(f"metrics/training/{target}/loss.csv")}, facts["options"]["curve_fpr"]
-    )
-    surest = max(facts["figures"], key=lambda learner: facts["figures"][learner]["auc"])
+    curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
+    figures = draw_figures(curves, facts["options"]["curve_fpr"], facts["options"]["complexity"])
+    surest = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"])
     rows = read_table(verdicts).to_pandas()
     pairs = exposed_pairs(rows[rows["learner"] == surest], options.exposed)
     images = _images(roles, {*pairs["image_id"], *pairs["holdout_id"]})
@@ -55,6 +55,7 @@ def _page(target: str, options: Report) -> TargetPage:
         entry=target_entry(target),
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
+        selection=json.loads(Path(f"metrics/selection/{target}.json").read_text(encoding="utf-8")),
         surest=surest,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,

@@ -20,7 +20,6 @@ from ruamel.yaml import YAML
 from stages import command
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
-from stages.tables import read_table, write_table
 
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -38,7 +37,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
             "noise_seed": 0,
         },
     },
-    "fit": {"bag_size": 4},
+    "fit": {"bag_size": 5},
     "report": {"exposed": 4},
 }
 TINY_LEARNERS = {
@@ -61,14 +60,6 @@ def write_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:
         YAML().dump(params, stream)
-
-
-def write_statistics(dataset: str) -> None:
-    """data/statistics/<dataset>.parquet, as `describe` writes it, with one statistic."""
-    images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
-    bits = [8.0 * len(image["bytes"]) for image in images.column("image").to_pylist()]
-    table = images.select(["image_id", "label"]).append_column("compressed_bits", pa.array(bits, pa.float32()))
-    write_table(Path(f"data/statistics/{dataset}.parquet"), table, {"dataset": dataset})
 
 
 class GaussianTarget:
@@ -105,12 +96,14 @@ def reference_target() -> Denoiser:
 @pytest.fixture(scope="session")
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage has run on the tiny configuration, called as functions."""
+    from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
     from stages.predict import predict
     from stages.prepare import prepare
     from stages.report import report
     from stages.score import score
+    from stages.select import select
     from stages.split import split
     from stages.train_target import train_target
 
@@ -119,11 +112,12 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare("digits")
-        write_statistics("digits")
+        describe("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
         for role in ("member", "auxiliary", "holdout"):
             score("digits_ddpm", role)
+        select("digits_ddpm")
         for learner in TINY_LEARNERS:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
@@ -174,6 +168,7 @@ class Elsewhere:
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """200 photos, 50 of them members, 60 auxiliary images to be drawn, and the file `scores.csv`."""
+    from stages.describe import describe
     from stages.prepare import prepare
 
     monkeypatch.chdir(tmp_path)
@@ -186,7 +181,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     audit = Elsewhere(ids, table)
     audit.hand_over(table, auxiliary=60, holdout="rest")
     prepare("photos")
-    write_statistics("photos")
+    describe("photos")
     return audit
 
 

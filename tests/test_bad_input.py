@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import tiny_params, write_params, write_statistics
+from conftest import TINY_LEARNERS, tiny_params, write_params
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stages import command
+from stages.describe import describe
 from stages.evaluate import evaluate
 from stages.files import file_hash
 from stages.fit import fit
@@ -201,7 +202,7 @@ def test_exact_duplicates_of_members_are_dropped_from_every_other_role(audit, ca
     params["split"] |= {"member": 20, "auxiliary": 10, "holdout": "rest"}
     write_params(params)
     prepare("photos")
-    write_statistics("photos")
+    describe("photos")
     split(TARGET)
     tables = {role: read_table(Path(f"data/roles/{TARGET}/{role}.parquet")) for role in ROLES}
     hashes = {role: set(table.column("sha256").to_pylist()) for role, table in tables.items()}
@@ -241,10 +242,15 @@ def test_an_index_file_other_than_the_pinned_one_is_refused(audit, refusal):
 
 
 def test_a_small_holdout_warns_of_its_resolution_and_gives_no_figure(audit, capsys):
+    change("split", holdout=80)
+    split(TARGET)
+    score(TARGET, "holdout")
+    for learner in TINY_LEARNERS:
+        predict(TARGET, learner)
     evaluate(TARGET)
     told = capsys.readouterr().err
-    assert "150 holdout images resolve FPR to 0.0067: no TPR at FPR 1e-3 is given" in told
-    assert json.loads(Path(f"metrics/{TARGET}.json").read_text())["gbm"]["tpr_at_fpr_1e-3"] is None
+    assert "80 holdout images resolve FPR to 0.013: no TPR at FPR 1e-2 is given" in told
+    assert json.loads(Path(f"metrics/{TARGET}.json").read_text())["gbm"]["tpr_at_fpr_1e-2"] is None
 
 
 def damage_weights(value: float) -> None:

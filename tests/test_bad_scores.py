@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import encoded, write_photos, write_statistics
+from conftest import encoded, write_photos
 
+from stages.describe import describe
 from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
@@ -111,7 +112,7 @@ def test_a_non_member_with_a_members_pixels_is_refused_and_both_are_named(role, 
     pixels[100] = pixels[7]
     write_photos(elsewhere.ids.tolist(), pixels)
     prepare("photos")
-    write_statistics("photos")
+    describe("photos")
     roles = np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
     line = refused(changed(elsewhere.scores.assign(role=roles), 100, role=role))
     assert f"1 {role} images have the very pixels of a member" in line

@@ -100,12 +100,14 @@ def test_arrows_between_rooms_go_one_way(room):
             assert allowed, f"{file.name} imports {other}"
 
 
-def test_fit_is_handed_nothing_but_auxiliary_data():
+def test_fit_is_handed_nothing_but_auxiliary_data_and_the_name_of_the_chosen_score():
     for stage in STAGES:
         if stage.name.startswith("fit@"):
-            data = [dep.def_path for dep in stage.deps if dep.def_path.startswith(("data/", "models/"))]
-            assert data
-            assert all(path.endswith("/auxiliary.parquet") for path in data)
+            data = {dep.def_path for dep in stage.deps if dep.def_path.startswith(("data/", "models/", "metrics/"))}
+            target = stage.name.removeprefix("fit@").rsplit("-", 1)[0]
+            choice = f"data/selection/{target}.json"  # holds one name: test_select.py
+            assert data - {choice}
+            assert all(path.endswith("/auxiliary.parquet") for path in data - {choice})
 
 
 def test_every_section_and_registry_of_params_is_some_stages_business():

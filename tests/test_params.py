@@ -12,6 +12,7 @@ from stages.params import SECTIONS, entry, section
 from stages.quantile.bag import Learner
 from stages.report import Report
 from stages.score import Score
+from stages.select import Select
 from stages.split import Split
 
 TARGET = "digits_ddpm"
@@ -27,7 +28,7 @@ def test_the_committed_file_is_valid(monkeypatch):
     from stages.diffusion.training import TrainingOptions
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Fit, Evaluate, Report)
+    models = (Split, TrainingOptions, Score, Select, Fit, Evaluate, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 

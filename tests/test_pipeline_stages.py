@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from conftest import REPOSITORY, TINY_LEARNERS, tiny_params, write_params
@@ -19,7 +21,7 @@ from stages.report import report
 from stages.score import score
 from stages.scores.columns import score_batch
 from stages.split import split
-from stages.tables import decode_images, pixel_hash, read_metadata, read_table
+from stages.tables import ROLES, decode_images, pixel_hash, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 
@@ -146,13 +148,56 @@ def test_verdicts_follow_p_values_and_only_members_and_holdout_get_one(audit):
     assert rows["p_value"].between(1 / 121, 1).all()
 
 
-def test_metrics_are_flat_and_unresolved_rates_are_null(audit):
+def test_metrics_are_flat_and_say_what_they_count(audit):
     metrics = json.loads(Path(f"metrics/{TARGET}.json").read_text())
     assert list(metrics) == list(TINY_LEARNERS)
     for figures in metrics.values():
         assert all(not isinstance(value, dict | list) for value in figures.values())
-        assert figures["tpr_at_fpr_1e-3"] is None
         assert figures["holdout"] == 150
+        assert figures["calibration_by"] == "out of bag"
+        worst = "worst_decile_fpr_at_alpha_1e-1"
+        assert figures[worst] == figures[f"{worst}_count"] / figures[f"{worst}_images"]
+        assert figures[worst] >= figures["realised_fpr_at_alpha_1e-1"]
+
+
+def test_the_false_positives_of_alike_images_add_up_to_those_of_all(audit):
+    metrics = json.loads(Path(f"metrics/{TARGET}.json").read_text())
+    curve = pd.read_csv(f"metrics/plots/{TARGET}/conditional_fpr.csv")
+    assert set(curve["group_by"]) == {"complexity", "class"}
+    for (_, learner), rows in curve[curve["nominal"] == 0.1].groupby(["group_by", "learner"]):
+        assert rows["images"].sum() == 150
+        assert rows["false_positives"].sum() == metrics[learner]["realised_fpr_at_alpha_1e-1_count"]
+
+
+def test_images_without_classes_are_told_apart_by_complexity_alone(audit):
+    path = Path(f"data/statistics/{TARGET}/holdout.parquet")
+    table = read_table(path)
+    table = table.set_column(1, "label", pa.nulls(table.num_rows, pa.int64()))
+    write_table(path, table, read_metadata(path))
+    evaluate(TARGET)
+    report()
+    assert set(pd.read_csv(f"metrics/plots/{TARGET}/conditional_fpr.csv")["group_by"]) == {"complexity"}
+
+
+def test_scores_from_elsewhere_need_no_timesteps(audit):
+    for role in ROLES:
+        path = Path(f"data/scores/{TARGET}/{role}.parquet")
+        table = read_table(path)
+        names = ["other" if name == "t_error_t10" else name for name in table.column_names]
+        table = table.rename_columns(names).select(["image_id", "other"])
+        write_table(path, table, read_metadata(path))
+    for learner in TINY_LEARNERS:
+        path = Path(f"data/predictions/{TARGET}/{learner}.parquet")
+        table, facts = read_table(path), read_metadata(path)
+        table = table.rename_columns([name.replace("t_error_t10.", "other.") for name in table.column_names])
+        facts["bag"] |= {"score": "other", "scores": ["other"]}
+        write_table(path, table, facts)
+    Path(f"metrics/figures/{TARGET}/timestep.png").unlink()
+    evaluate(TARGET)
+    report()
+    header = "timestep,auc,auc_ci_low,auc_ci_high,tpr,tpr_ci_low,tpr_ci_high\n"
+    assert Path(f"metrics/plots/{TARGET}/timestep.csv").read_text() == header
+    assert not Path(f"metrics/figures/{TARGET}/timestep.png").exists()
 
 
 def test_a_target_that_learnt_nothing_is_at_chance(audit):
@@ -168,17 +213,19 @@ def test_the_page_is_self_contained(audit):
     assert page.count("data:image/png;base64,") >= 6
     assert not list(Path("metrics/figures").rglob("exposed*")), "images of members do not go to git"
     target_sha256 = read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["target_sha256"]
-    for word in ("60 members", "<br>resolved", "bag_size: 4", target_sha256):
+    for word in ("60 members", "worst decile", "out of bag", "bag_size: 5", target_sha256):
         assert word in page
 
 
-@pytest.mark.parametrize("stage", ["prepare", "split", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["prepare", "split", "select", "evaluate", "report"])
 def test_stages_that_need_no_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
-@pytest.mark.parametrize("stage", ["prepare", "split", "train_target", "score", "fit", "predict", "evaluate", "report"])
+@pytest.mark.parametrize(
+    "stage", ["prepare", "split", "train_target", "score", "select", "fit", "predict", "evaluate", "report"]
+)
 def test_every_stage_has_help_that_says_what_it_makes(stage):
     command = [sys.executable, "-m", f"stages.{stage}", "--help"]
     told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from stages.quantile.image_statistics import image_statistics
 
 from stages.quantile.bag import ATTACKERS, Bag, Learner, bootstrap, fit_bag, load_bag, out_of_bag, save_bag
-from stages.quantile.image_statistics import image_statistics
 from stages.quantile.losses import gaussian_loss, pinball_loss
 from stages.quantile.predictions import LEVELS, Quantiles
 from stages.quantile.resnet import QuantileNet

@@ -79,7 +79,7 @@ def own_model(folder: Path) -> None:
     shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
     (folder / "photos/members").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for number in range(130):
+    for number in range(200):
         place = "members/" if number < 30 else ""
         Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"photos/{place}{number}.png")
 
@@ -99,5 +99,5 @@ def add_entries(folder: Path) -> None:
     for entries in [YAML(typ="safe").load(block) for block in blocks("yaml")]:
         for registry, added in entries.items():
             params[registry] |= added
-    params["targets"]["mine"]["split"] |= {"auxiliary": 60, "holdout": "rest"}  # as many as there are here
+    params["targets"]["mine"]["split"] |= {"auxiliary": 120, "holdout": "rest"}  # as many as there are here
     write_params(params, folder)

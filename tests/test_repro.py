@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which everything was run once and committed."""
     folder = clone(tmp_path_factory.mktemp("clone"), tiny_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 3 + 3 + 3 + 3 + 2
+    assert len(executed) == len(set(executed)) == 3 + 3 + 1 + 3 + 3 + 2
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "audit")
     return folder
@@ -99,7 +99,7 @@ def test_a_changed_learner_refits_only_itself(pipeline):
 def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     change(pipeline, "split", holdout=200)
     executed = repro(pipeline)
-    assert {name.split("@")[0] for name in executed} == {"split", "score", "predict", "evaluate", "report"}
+    assert {name.split("@")[0] for name in executed} == {"split", "score", "select", "predict", "evaluate", "report"}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 

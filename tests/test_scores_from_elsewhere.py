@@ -8,9 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Elsewhere, encoded, write_photos, write_statistics
+from conftest import Elsewhere, encoded, write_photos
 from PIL import Image
 
+from stages.describe import describe
 from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
@@ -137,7 +138,7 @@ def test_ids_of_a_csv_are_not_taken_for_numbers(elsewhere):
     write_photos(names, np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8))
     elsewhere.hand_over(elsewhere.scores.assign(image_id=names), **SHARING)
     prepare("photos")
-    write_statistics("photos")
+    describe("photos")
     split("theirs")
     assert ids_of("member") == names[:50]
 
@@ -162,7 +163,7 @@ def test_pixels_told_to_be_both_are_dropped_from_the_non_members_and_counted(els
     pixels[60:64] = pixels[:4]  # four members again, among the others
     write_photos(elsewhere.ids.tolist(), pixels)
     prepare("photos")
-    write_statistics("photos")
+    describe("photos")
     run_stages()
     copies = {str(number) for number in elsewhere.ids[60:64]}
     assert not copies & {image_id for role in ROLES for image_id in ids_of(role)}

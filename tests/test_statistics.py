@@ -1,13 +1,15 @@
 """ROC, intervals, votes and calibration against hand-computed tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from stages.statistics.calibration import conformal_p_values
-from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points
+from stages.statistics.calibration import conformal_p_values, smallest_alpha
+from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
+from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
 from stages.statistics.intervals import exact_rate
-from stages.statistics.judgement import judge
+from stages.statistics.judgement import Judgement, judge
 from stages.statistics.roc import asr, auc, roc, true_positives_at_fpr
 from stages.statistics.summary import level_name, summarise
 from stages.statistics.vote import bag_margin, normal_scores_of_gaussians, normal_scores_of_quantiles, votes
@@ -131,14 +133,14 @@ def shifted_judgement(shift: float, members: int = 400, holdout: int = 500, bag:
     z = {"member": rng.normal(-shift, 1, (members, 1)), "holdout": rng.normal(0, 1, (holdout, 1))}
     z = {role: values + rng.normal(0, 0.3, (len(values), bag)) for role, values in z.items()}
     auxiliary = rng.normal(0, 1, (600, 1)) + rng.normal(0, 0.3, (600, bag))
-    return judge(z, auxiliary, rng.random((600, bag)) < 0.37)
+    return judge(z, auxiliary, rng.random((600, bag)) < 0.37, np.ones(600, dtype=bool))
 
 
 def test_calibrated_error_rates_hold_whatever_scale_the_learner_got_wrong():
     rng = np.random.default_rng(1)
     z = {"member": rng.normal(-9, 5, (50, 3)), "holdout": np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)}
     auxiliary = np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)
-    judged = judge(z, auxiliary, rng.random((4000, 3)) < 0.5)
+    judged = judge(z, auxiliary, rng.random((4000, 3)) < 0.5, np.ones(4000, dtype=bool))
     figures = summarise(judged, [0.1], 0.999)
     assert figures["realised_fpr_at_alpha_1e-1_ci_low"] < 0.1 < figures["realised_fpr_at_alpha_1e-1_ci_high"]
     assert (
@@ -150,7 +152,98 @@ def test_images_that_every_attacker_saw_do_not_calibrate():
     unseen = np.ones((10, 2), dtype=bool)
     unseen[:4] = False
     z = {"member": np.zeros((1, 2)), "holdout": np.zeros((1, 2))}
-    assert judge(z, np.zeros((10, 2)), unseen).calibration_size == 6
+    judged = judge(z, np.zeros((10, 2)), unseen, np.ones(10, dtype=bool))
+    assert (judged.calibration_size, judged.calibration_by) == (6, "out of bag")
+
+
+def test_p_values_of_images_kept_apart_are_exactly_uniform():
+    """Over every choice of the suspect among n + 1 exchangeable images, each p-value k / (n + 1) comes once."""
+    rng = np.random.default_rng(3)
+    pool, seen = rng.normal(5, 3, (20, 4)), rng.normal(-50, 9, (30, 4))  # what fits is judged quite otherwise
+    calibrates = np.r_[np.zeros(30, dtype=bool), np.ones(19, dtype=bool)]
+    unseen = np.r_[rng.random((30, 4)) < 0.4, np.ones((19, 4), dtype=bool)]
+    p_values = []
+    for suspect in range(20):
+        auxiliary = np.r_[seen, np.delete(pool, suspect, axis=0)]
+        z = {"member": pool[[suspect]], "holdout": pool[[suspect]]}
+        judged = judge(z, auxiliary, unseen, calibrates)
+        assert (judged.calibration_size, judged.calibration_by) == (19, "kept apart")
+        p_values.append(judged.p_value["holdout"][0])
+    np.testing.assert_allclose(sorted(p_values), np.arange(1, 21) / 20)
+
+
+@pytest.mark.parametrize(("images", "alpha"), [(99, 0.01), (999, 0.001), (900, 0.00111), (97, 0.0103)])
+def test_the_smallest_alpha_is_named_so_that_it_stands(images, alpha):
+    named = smallest_alpha(images)
+    assert named == alpha
+    assert (images + 1) * named >= 1 - 1e-9
+
+
+def judgement_of(p_values: list[float]) -> Judgement:
+    p = np.array(p_values)
+    return Judgement({}, {"member": -p, "holdout": -p}, {"member": p, "holdout": p}, 99, "out of bag")
+
+
+def test_false_positives_of_alike_images_are_counted_by_hand():
+    judged = judgement_of([0.005, 0.5, 0.01, 0.02, 0.5, 0.5, 0.001])
+    groups = {"class": pd.Series([3, 3, 1, 1, 1, None, None], dtype="Int64")}
+    table = conditional_fpr(judged, groups, [0.01, 0.1], 0.95)
+    counted = table[["group_by", "group", "nominal", "false_positives", "images"]].values.tolist()
+    assert counted == [
+        ["class", 1, 0.01, 1, 3],
+        ["class", 3, 0.01, 1, 2],
+        ["class", 1, 0.1, 2, 3],
+        ["class", 3, 0.1, 1, 2],
+    ]
+    assert table["realised"].tolist() == pytest.approx([1 / 3, 1 / 2, 2 / 3, 1 / 2])
+    assert table["ci_high"][0] == pytest.approx(exact_rate(1, 3, 0.95).high)
+
+
+def test_deciles_share_images_evenly_and_never_part_equal_ones():
+    assert deciles(np.arange(20.0)).tolist() == np.repeat(np.arange(1, 11), 2).tolist()
+    assert deciles(-np.arange(10.0)).tolist() == list(range(10, 0, -1))
+    assert deciles(np.r_[np.zeros(10), 1.0]).tolist() == [5] * 10 + [10]
+
+
+def test_the_worst_decile_is_the_one_with_the_largest_rate_and_allows_for_having_been_looked_for():
+    judged = judgement_of([0.5] * 40 + [0.005, 0.005, 0.5, 0.005])
+    figures = worst_decile(judged, np.repeat([1, 2, 9], [20, 20, 4]), [0.01], 0.95)
+    name = "worst_decile_fpr_at_alpha_1e-2"
+    assert [figures[name], figures[f"{name}_count"], figures[f"{name}_images"]] == [0.75, 3, 4]
+    assert figures[f"{name}_ci_low"] < exact_rate(3, 4, 0.95).low
+
+
+def test_one_threshold_for_all_accuses_the_simple_and_thresholds_for_each_do_not():
+    """The score of a non-member is its complexity and noise; who knows the complexity judges all alike."""
+    rng = np.random.default_rng(7)
+    complexity = {role: rng.normal(0, 2, 4000) for role in ("member", "holdout", "auxiliary")}
+    noise = {role: rng.normal(0, 1, (4000, 1)) for role in complexity}
+    unseen, everyone = np.ones((4000, 1), dtype=bool), np.ones(4000, dtype=bool)
+    worst = []
+    for known in (0, 1):  # subtracted from the score or not
+        z = {role: noise[role] + (1 - known) * complexity[role][:, None] for role in complexity}
+        judged = judge({role: z[role] for role in ("member", "holdout")}, z["auxiliary"], unseen, everyone)
+        worst.append(worst_decile(judged, deciles(complexity["holdout"]), [0.05], 0.99))
+        figures = summarise(judged, [0.05], 0.999)
+        assert figures["realised_fpr_at_alpha_5e-2_ci_low"] < 0.05 < figures["realised_fpr_at_alpha_5e-2_ci_high"]
+    name = "worst_decile_fpr_at_alpha_5e-2"
+    assert worst[0][f"{name}_ci_low"] > 0.25
+    assert worst[1][f"{name}_ci_low"] < 0.05
+
+
+def test_worst_of_ten_intervals_cover_alpha_as_often_as_they_say():
+    rng, decile = np.random.default_rng(5), np.repeat(np.arange(1, 11), 60)
+    covered = 0
+    for _ in range(300):
+        figures = worst_decile(judgement_of(rng.random(600)), decile, [0.05], 0.9)
+        covered += figures["worst_decile_fpr_at_alpha_5e-2_ci_low"] <= 0.05
+    assert covered / 300 > 0.9
+
+
+def test_without_timesteps_the_curve_has_columns_and_no_rows():
+    empty, one = timestep_curve({}, {}, 0.1, 0.95), timestep_curve({10: -MEMBER}, {10: -HOLDOUT}, 0.1, 0.95)
+    assert len(empty) == 0
+    assert list(empty.columns) == list(one.columns)
 
 
 def test_figures_are_flat_and_carry_counts_and_intervals():
@@ -159,7 +252,7 @@ def test_figures_are_flat_and_carry_counts_and_intervals():
     assert figures["tpr_at_fpr_1e-1_ci_low"] < figures["tpr_at_fpr_1e-1"] < figures["tpr_at_fpr_1e-1_ci_high"]
     assert figures["tpr_at_fpr_1e-3"] is None, "500 holdout images cannot resolve an FPR of 0.1 %"
     assert figures["fpr_resolution"] == 1 / 500
-    assert all(value is None or isinstance(value, int | float) for value in figures.values())
+    assert all(value is None or isinstance(value, int | float | str) for value in figures.values())
 
 
 def test_curves_agree_with_the_figures():

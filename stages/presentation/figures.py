@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,18 +13,33 @@ from matplotlib.ticker import MaxNLocator
 
 matplotlib.use("Agg")
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: safe for colour-blind
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)  # Okabe & Ito: safe for colour-blind
 GREY = "#777777"
+MOST_CLASSES = 20  # that a figure still shows
 
 
-def draw_figures(curves: dict[str, pd.DataFrame], fpr: float) -> dict[str, bytes]:
-    """Figure name -> PNG.  curves : the CSV of `evaluate` by name.  fpr : at which TPR curves were taken."""
+def draw_figures(curves: dict[str, pd.DataFrame], fpr: float, complexity: str) -> dict[str, bytes]:
+    """Figure name -> PNG.
+
+    curves : the CSV of `evaluate` by name; one without rows gives no figure.  fpr : at which TPR curves were taken.
+    complexity : the image statistic behind the deciles.
+    """
     figures = {
         "roc": _roc(curves["roc"]),
         "calibration": _calibration(curves["calibration"]),
+        "conditional_fpr": _conditional_fpr(curves["conditional_fpr"], fpr, complexity),
         "bag_size": _bag_size(curves["bag_size"], fpr),
-        "timestep": _timestep(curves["timestep"], fpr),
     }
+    if len(curves["timestep"]):
+        figures["timestep"] = _timestep(curves["timestep"], fpr)
     if len(curves["loss"]):
         figures["loss"] = _loss(curves["loss"])
     return {name: to_png(figure) for name, figure in figures.items()}
@@ -41,11 +57,11 @@ def _roc(curve: pd.DataFrame) -> Figure:
     lowest = curve["fpr"].min()
     chance = np.geomspace(lowest, 1, 100)
     axes.plot(chance, chance, color=GREY, linestyle=":", label="chance")
-    for colour, learner, rows in _learners(curve):
-        axes.plot(rows["fpr"], rows["tpr"], drawstyle="steps-post", color=colour, label=learner)
+    for style, rows in _learners(curve):
+        axes.plot(rows["fpr"], rows["tpr"], drawstyle="steps-post", **style)
     axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(max(1e-3, lowest / 2), 1.05))
     axes.axvline(0.01, color=GREY, linewidth=0.6)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
     return figure
 
 
@@ -57,26 +73,64 @@ def _calibration(curve: pd.DataFrame) -> Figure:
     for axes, verdict in zip(panels, ("raw", "calibrated"), strict=True):
         nominal = np.array([curve["nominal"].min(), curve["nominal"].max()])
         axes.plot(nominal, nominal, color=GREY, linestyle=":", label="as asked for")
-        for colour, learner, rows in _learners(curve[curve["verdict"] == verdict]):
+        for style, rows in _learners(curve[curve["verdict"] == verdict]):
             realised = rows["realised"].clip(lower=floor)
-            axes.plot(rows["nominal"], realised, color=colour, marker=".", label=learner)
+            axes.plot(rows["nominal"], realised, marker=".", **style)
             low = rows["ci_low"].clip(lower=floor)
-            axes.fill_between(rows["nominal"], low, rows["ci_high"], color=colour, alpha=0.1)
+            axes.fill_between(rows["nominal"], low, rows["ci_high"], color=style["color"], alpha=0.08, linewidth=0)
         axes.set(xscale="log", yscale="log", title=f"{verdict} verdicts", xlabel="Nominal alpha", ylim=(floor, 1))
         _tidy(axes)
     panels[0].set_ylabel("Realised FPR on holdout (zero drawn at the bottom)")
-    panels[0].legend(loc="upper left", frameon=False)
+    panels[0].legend(loc="upper left", frameon=False, fontsize=8)
     return figure
+
+
+def _conditional_fpr(curve: pd.DataFrame, fpr: float, complexity: str) -> Figure:
+    """A panel by decile of complexity, and one by class if there are classes and few enough to see."""
+    curve = curve[np.isclose(curve["nominal"], fpr)]
+    by_class = curve[curve["group_by"] == "class"]
+    panels = {f"Decile of {complexity} (1: lowest)": curve[curve["group_by"] == "complexity"]}
+    if 0 < by_class["group"].nunique() <= MOST_CLASSES:
+        panels["Class"] = by_class
+    figure = Figure(figsize=(9.6, 0.6 + 3.2 * len(panels)), layout="constrained")
+    all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axes, (label, rows) in zip(all_axes, panels.items(), strict=True):
+        _side_by_side(axes, rows)
+        axes.axhline(100 * fpr, color=GREY, linestyle=":", label="as asked for")
+        axes.set(xlabel=label, ylabel="Realised FPR (%)")
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    return figure
+
+
+def _side_by_side(axes: Axes, curve: pd.DataFrame) -> None:
+    """Each group's rates with their exact intervals, in percent, one mark a learner."""
+    groups = sorted(curve["group"].unique())
+    learners = list(_learners(curve))
+    for place in range(0, len(groups), 2):
+        axes.axvspan(place - 0.5, place + 0.5, color=GREY, alpha=0.07, linewidth=0)
+    for number, (style, rows) in enumerate(learners):
+        x = np.searchsorted(groups, rows["group"]) + 0.8 * ((number + 0.5) / len(learners) - 0.5)
+        realised, low, high = (100 * rows[name].to_numpy() for name in ("realised", "ci_low", "ci_high"))
+        filled = "none" if style["linestyle"] == "--" else style["color"]
+        look = {"color": style["color"], "label": style["label"], "markerfacecolor": filled, "elinewidth": 0.9}
+        axes.errorbar(x, realised, (realised - low, high - realised), fmt="o", markersize=4, **look)
+    axes.set_xticks(range(len(groups)), [str(group) for group in groups])
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.margins(y=0.03)  # marks at zero stay whole
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
 
 
 def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
     figure, axes = _axes("Attackers in the bag", f"TPR at {100 * fpr:g} % FPR")
-    for colour, learner, rows in _learners(curve):
-        axes.plot(rows["attackers"], rows["tpr"], color=colour, marker=".", label=learner)
-        axes.fill_between(rows["attackers"], rows["tpr_ci_low"], rows["tpr_ci_high"], color=colour, alpha=0.08)
+    for style, rows in _learners(curve):
+        axes.plot(rows["attackers"], rows["tpr"], marker=".", **style)
+        low, high = rows["tpr_ci_low"], rows["tpr_ci_high"]
+        axes.fill_between(rows["attackers"], low, high, color=style["color"], alpha=0.06, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="best", framealpha=0.8, fontsize=8)
     return figure
 
 
@@ -99,10 +153,14 @@ def _loss(curve: pd.DataFrame) -> Figure:
     return figure
 
 
-def _learners(curve: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Colour, name and rows of each learner, in the order of the file."""
-    for number, (learner, rows) in enumerate(curve.groupby("learner", sort=False)):
-        yield COLOURS[number % len(COLOURS)], str(learner), rows
+def _learners(curve: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Look and rows of each judgement, in the order of the file: a fusion is dashed, in its learner's colour."""
+    names = [str(name) for name in curve["learner"].unique()]
+    of_learner = {name: name.removesuffix("_fusion") for name in names}
+    colours = {learner: COLOURS[i % len(COLOURS)] for i, learner in enumerate(dict.fromkeys(of_learner.values()))}
+    for name in names:
+        look = {"color": colours[of_learner[name]], "linestyle": "-" if of_learner[name] == name else "--"}
+        yield look | {"label": name}, curve[curve["learner"] == name]
 
 
 def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

@@ -17,8 +17,9 @@ class TargetPage:
     target: str
     entry: Any  # its entry in the registry
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
-    facts: dict[str, Any]  # figures, bags and options as `evaluate` left them
-    surest: str  # the learner behind the gallery
+    facts: dict[str, Any]  # figures, judgements, bags and options as `evaluate` left them
+    selection: dict[str, Any]  # the score chosen, among how many, on how many images, as `select` left it
+    surest: str  # the judgement behind the gallery
     figures: dict[str, bytes]  # name -> PNG of a curve
     exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
     samples: bytes  # PNG of what the target generates

@@ -1,12 +1,16 @@
-"""Error rates that hold whatever the learner got wrong: conformal p-values from out-of-bag margins.
+"""Error rates that hold whatever the learner got wrong: conformal p-values from honest margins of non-members.
 
-Every auxiliary image was left out of some attackers' resamples.  The margin that those attackers give it is an honest
-draw of a non-member's margin; a new image is as suspicious as it is rare among them.
+A new image is as suspicious as its margin is rare among auxiliary images', each given by attackers that never saw the
+image (Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005).  Two ways to have such margins:
 
-Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005, for the p-value; Kim, Xu & Barber,
-NeurIPS 2020, for out-of-bag calibration: not the exact guarantee of a set kept apart, since a margin that fewer
-attackers vote on is a little noisier, but it costs no auxiliary image, and the noise tends to the safe side.
+- kept apart: nothing was learnt from these n images.  A new non-member that is exchangeable with them has a p-value
+  of at most alpha with probability floor(alpha (n + 1)) / (n + 1), or less where margins tie: exact for every n.
+- out of bag: every auxiliary image was left out of some attackers' resamples, and those judge it (Kim, Xu & Barber,
+  NeurIPS 2020).  It costs no auxiliary image but has no exact guarantee: a margin that fewer attackers vote on is a
+  little noisier, which tends to the safe side.
 """
+
+import math
 
 import numpy as np
 
@@ -18,3 +22,10 @@ def conformal_p_values(margin: np.ndarray, non_members: np.ndarray) -> np.ndarra
     """
     below = np.searchsorted(np.sort(non_members), margin, side="left")
     return (1 + len(non_members) - below) / (len(non_members) + 1)
+
+
+def smallest_alpha(non_members: int) -> float:
+    """The lowest level at which a p-value from so many non-members can flag anything, rounded up to three digits."""
+    exact = 1 / (non_members + 1)
+    digit = 10.0 ** (math.floor(math.log10(exact)) - 2)
+    return float(f"{math.ceil(exact / digit - 1e-9) * digit:.3g}")

@@ -9,6 +9,7 @@ from stages.statistics.roc import auc, roc, true_positives_at_fpr
 from stages.statistics.vote import bag_margin, votes
 
 POINTS = 400  # of an ROC curve, at most
+POWER = ("auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high")
 
 
 def roc_points(judgement: Judgement) -> pd.DataFrame:
@@ -48,10 +49,10 @@ def timestep_curve(
 ) -> pd.DataFrame:
     """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `_power`.
 
-    member, holdout : timestep -> (N,) scores, lower is more member-like.
+    member, holdout : timestep -> (N,) scores, lower is more member-like; without any there are columns but no rows.
     """
     rows = [{"timestep": t, **_power(-member[t], -holdout[t], fpr, confidence)} for t in sorted(member)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["timestep", *POWER])
 
 
 def _power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
@@ -60,5 +61,4 @@ def _power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: floa
     hits = true_positives_at_fpr(member, holdout, fpr)
     rate = None if hits is None else exact_rate(hits, len(member), confidence)
     tpr = (rate.value, rate.low, rate.high) if rate else (None, None, None)
-    names = ("auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high")
-    return dict(zip(names, (area, area_low, area_high, *tpr), strict=True))
+    return dict(zip(POWER, (area, area_low, area_high, *tpr), strict=True))

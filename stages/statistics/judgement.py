@@ -16,15 +16,19 @@ class Judgement:
     margin: dict[str, np.ndarray]  # (N,) higher is more member-like
     p_value: dict[str, np.ndarray]  # (N,) of "not a member"
     calibration_size: int  # auxiliary images behind the p-values: none is below 1 / (this + 1)
+    calibration_by: str  # "kept apart": images that nothing was learnt from; "out of bag": each by who never saw it
 
 
-def judge(z: dict[str, np.ndarray], auxiliary: np.ndarray, unseen: np.ndarray) -> Judgement:
-    """z : role -> (N, B) normal scores.  auxiliary, unseen : (n, B) normal scores and out-of-bag mask.
+def judge(z: dict[str, np.ndarray], auxiliary: np.ndarray, unseen: np.ndarray, calibrates: np.ndarray) -> Judgement:
+    """Margins and p-values of the images of each role.
 
-    An auxiliary image that every attacker saw says nothing and does not calibrate.
+    z : role -> (N, B) normal scores.  auxiliary, unseen : (n, B) normal scores and out-of-bag mask.
+    calibrates : (n,) bool, the auxiliary images whose margins the p-values come from; of these an image that every
+    attacker saw says nothing and is left out.
     """
     margin = {role: bag_margin(scores) for role, scores in z.items()}
-    honest = unseen.any(axis=1)
+    honest = calibrates & unseen.any(axis=1)
     non_members = bag_margin(auxiliary[honest], unseen[honest])
     p_value = {role: conformal_p_values(values, non_members) for role, values in margin.items()}
-    return Judgement(z, margin, p_value, len(non_members))
+    apart = not calibrates.all() and unseen[calibrates].all()
+    return Judgement(z, margin, p_value, len(non_members), "kept apart" if apart else "out of bag")

@@ -5,7 +5,7 @@ from stages.statistics.judgement import Judgement
 from stages.statistics.roc import asr, auc, true_positives_at_fpr
 from stages.statistics.vote import votes
 
-Figures = dict[str, float | int | None]
+Figures = dict[str, float | int | str | None]
 
 
 def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> Figures:
@@ -20,7 +20,7 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
         level = level_name(alpha)
         hits = true_positives_at_fpr(member, holdout, alpha)
         rate = None if hits is None else exact_rate(hits, len(member), confidence)
-        figures |= _named(f"tpr_at_fpr_{level}", rate)
+        figures |= named_rate(f"tpr_at_fpr_{level}", rate)
     for alpha in alphas:
         verdicts = {
             "realised_fpr": judgement.p_value["holdout"] <= alpha,
@@ -29,11 +29,12 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
         }
         for name, flagged in verdicts.items():
             rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
-            figures |= _named(f"{name}_at_alpha_{level_name(alpha)}", rate)
+            figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", rate)
     return figures | {
         "members": len(member),
         "holdout": len(holdout),
         "calibration": judgement.calibration_size,
+        "calibration_by": judgement.calibration_by,
         "fpr_resolution": 1 / len(holdout),
         "p_value_resolution": 1 / (judgement.calibration_size + 1),
     }
@@ -45,7 +46,8 @@ def level_name(alpha: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _named(name: str, rate: Rate | None) -> Figures:
+def named_rate(name: str, rate: Rate | None) -> Figures:
+    """A rate with its interval and count, by name; all None where there is no rate."""
     if rate is None:
         return dict.fromkeys((name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_count"))
     return {name: rate.value, f"{name}_ci_low": rate.low, f"{name}_ci_high": rate.high, f"{name}_count": rate.count}
