@@ -8,10 +8,10 @@ data/images/<dataset>.parquet -> data/statistics/<dataset>.parquet
 from pathlib import Path
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from stages.command import run
 from stages.descriptors import CHUNK, describe_images
+from stages.parallel import spread
 from stages.tables import decode_images, read_table, write_table
 
 
@@ -19,16 +19,16 @@ def describe(dataset: str) -> None:
     """Write data/statistics/<dataset>.parquet: image_id, label and one float32 column a statistic."""
     images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
     starts = range(0, images.num_rows, CHUNK)
-    chunks = [
-        pa.table(describe_images(decode_images(images.slice(start, CHUNK))))
-        for start in tqdm(starts, desc="describe", unit="chunk", disable=None)
-    ]
-    table = pa.concat_tables(chunks)
+    table = pa.concat_tables(spread(_describe, [(images.slice(start, CHUNK),) for start in starts], "describe"))
     names = table.column_names
     for place, name in enumerate(("image_id", "label")):
         table = table.add_column(place, name, images.column(name))
     write_table(Path(f"data/statistics/{dataset}.parquet"), table, {"dataset": dataset})
     print(f"{dataset}: {len(names)} statistics of {table.num_rows} images")
+
+
+def _describe(images: pa.Table) -> pa.Table:
+    return pa.table(describe_images(decode_images(images)))
 
 
 if __name__ == "__main__":

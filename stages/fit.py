@@ -1,79 +1,166 @@
-"""fit: learn from auxiliary non-members how their score depends on their image, as a bag of bootstrap attackers.
+"""fit: learn from auxiliary non-members how their scores depend on their image, as a bag of bootstrap attackers.
 
-The stage is handed auxiliary images and scores only: it cannot look at members or holdout.
+The stage is handed auxiliary images, statistics and scores, and the name of the score to learn: it cannot look at
+members or holdout.  A run that was killed goes on after the last attacker it finished.
 
-data/roles/<target>/auxiliary.parquet, data/scores/<target>/auxiliary.parquet -> models/quantile/<target>/<learner>/
+data/{roles,statistics,scores}/<target>/auxiliary.parquet -> models/quantile/<target>/<learner>/,
+metrics/fit/<target>/<learner>.csv (pinball losses while fitting, of images that an attacker has seen and has not)
 """
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import NonNegativeInt, PositiveInt
 
 from stages.command import InputError, run
-from stages.files import file_hash, place_folder
+from stages.files import file_hash, place_folder, write_bytes
+from stages.parallel import spread
 from stages.params import PARAMS, Options, entry, key_name, section
-from stages.quantile.bag import Bag, Learner, fit_bag, out_of_bag, save_bag
+from stages.quantile.bag import (
+    Bag,
+    Learner,
+    LearnerOptions,
+    Resample,
+    attacker_folder,
+    fit_attacker,
+    kept_apart,
+    resamples,
+)
+from stages.quantile.inputs import Inputs
 from stages.resume import resumable
-from stages.tables import decode_images, log_scores, read_metadata, read_table, write_table
+from stages.tables import (
+    decode_images,
+    list_column,
+    log_scores,
+    read_metadata,
+    read_statistics,
+    read_table,
+    write_table,
+)
 
-FEWEST = 50  # auxiliary images that a bag can be fitted on
+FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
 
 
 class Fit(Options):
     """Section `fit`: what all learners share."""
 
-    score: str  # the score column that the attackers learn
+    score: str  # the score column that the attackers learn; `selected`: the one that `select` chose
+    fusion: list[str]  # columns learnt beside it, to be judged together with it
     bag_size: PositiveInt
     seed: NonNegativeInt
+    calibration: NonNegativeInt  # auxiliary images kept apart from fitting, to calibrate on; 0: out of bag
 
 
 def fit(target: str, learner: str) -> None:
-    """Write models/quantile/<target>/<learner>: bag.json, out_of_bag.parquet and the attackers' weights."""
+    """Write the bag of a learner on a target."""
     options = section("fit", Fit, target)
     learner_options = entry("learners", learner, Learner).root
-    images, scores = (Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "scores"))
-    rows, values = _read_auxiliary(images, scores, options.score, key_name("fit", "score", target))
-    ids = rows.column("image_id").to_pylist()
-    config = [options.model_dump(), learner_options.model_dump()]
-    with resumable(f"fit@{target}-{learner}", config, [images, scores]) as folder:
+    images, statistics, scores = (
+        Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "statistics", "scores")
+    )
+    columns = _score_columns(target, options, scores)
+    rows = read_table(images)
+    ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
+    kept = kept_apart(hashes, options.calibration, options.seed)
+    _check_count(images, hashes, kept, key_name("fit", "calibration", target))
+    for path in (statistics, scores):
+        if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
+            raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
+    inputs = Inputs(decode_images(rows), read_statistics(statistics)[1])
+    values = np.stack([log_scores(scores, column) for column in columns], axis=1)  # (N, S)
+    drawn = resamples(hashes, kept, options.seed, options.bag_size)
+    config = [options.model_dump(), learner_options.model_dump(), columns]
+    with resumable(f"fit@{target}-{learner}", config, [images, statistics, scores]) as folder:
         made = folder / "bag"
-        made.mkdir(exist_ok=True)
-        attackers = fit_bag(decode_images(rows), values, learner_options, options.bag_size, options.seed)
-        unseen = out_of_bag(rows.column("sha256").to_pylist(), options.seed, options.bag_size)  # (N, B)
-        write_table(made / "out_of_bag.parquet", pa.table({"image_id": ids, "out_of_bag": list(unseen)}), {})
+        _fit_all(inputs, values, learner_options, options.seed, drawn, made)
+        unseen = list_column(np.stack([resample.unseen for resample in drawn], axis=1))
+        calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)
+        mask = pa.table({"image_id": ids, "out_of_bag": unseen, "calibrates": calibrates})
+        write_table(made / "out_of_bag.parquet", mask, {})
+        curve = _curves(made, options.bag_size)
         description = {
+            **options.model_dump(),
             "learner": learner,
             "options": learner_options.model_dump(),
-            **options.model_dump(),
-            "scores": [options.score],
+            "score": columns[0],
+            "scores": columns,
             "auxiliary": len(ids),
+            "unseen_loss": float(curve.groupby("attacker")["unseen"].last().mean()),
             "out_of_bag_sha256": file_hash(made / "out_of_bag.parquet"),
             "target_sha256": read_metadata(scores)["target_sha256"],
         }
-        save_bag(Bag(made, description, attackers))
+        Bag(made, description).save()
+        csv = curve.to_csv(index=False, float_format="%.6g").encode()
+        write_bytes(Path(f"metrics/fit/{target}/{learner}.csv"), csv)
         place_folder(made, Path(f"models/quantile/{target}/{learner}"))
 
 
-def _read_auxiliary(images: Path, scores: Path, column: str, key: str) -> tuple[pa.Table, np.ndarray]:
-    """The auxiliary images, and their log scores (N,) float64.  key : where `column` stands in params.yaml.
-
-    Raises InputError for an unknown column, too few images, tables of different images, or scores without a log.
-    """
+def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
+    """The columns to learn, the main one first.  Raises InputError for one that is not there."""
+    main, key = options.score, "score"
+    if main == "selected":
+        choice = Path(f"data/selection/{target}.json")
+        main = json.loads(choice.read_text(encoding="utf-8"))["score"]
+        if main is None:
+            raise InputError(
+                f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
+                f"{key_name('select', 'share', target)} must be above 0"
+            )
+    columns = list(dict.fromkeys([main, *options.fusion]))
     known = list(read_metadata(scores)["columns"])
-    if column not in known:
-        raise InputError(f"{PARAMS}: {key}: no score column '{column}'; there are {', '.join(known)}")
-    rows, scored = read_table(images), read_table(scores, ["image_id"])
-    distinct = pc.count_distinct(rows.column("sha256")).as_py()
+    for column in columns:
+        if column not in known:
+            key = "score" if column == main else "fusion"
+            listed = ", ".join(known)
+            raise InputError(
+                f"{PARAMS}: {key_name('fit', key, target)}: no score column '{column}'; there are {listed}"
+            )
+    return columns
+
+
+def _check_count(images: Path, hashes: list[str], kept: np.ndarray, key: str) -> None:
+    distinct = len({digest for digest, apart in zip(hashes, kept, strict=True) if not apart})
     if distinct < FEWEST:
+        apart = f" beside the {kept.sum()} kept apart ({key})" if kept.any() else ""
         raise InputError(
-            f"{images}: {distinct} distinct auxiliary images; a bag needs at least {FEWEST} (split.auxiliary)"
+            f"{images}: {distinct} distinct auxiliary images{apart}; a bag needs at least {FEWEST} (split.auxiliary)"
         )
-    if rows.column("image_id") != scored.column("image_id"):
-        raise InputError(f"{scores}: scores other images than {images} holds: run `dvc repro`")
-    return rows, log_scores(scores, column)
+
+
+def _fit_all(
+    inputs: Inputs, values: np.ndarray, options: LearnerOptions, seed: int, drawn: list[Resample], made: Path
+) -> None:
+    """Fit the attackers that are not there yet, each in its own folder, whole or not at all."""
+    missing = [number for number in range(len(drawn)) if not attacker_folder(made, number).exists()]
+    jobs = [
+        (inputs, values, options, seed * 10_007 + number, drawn[number], attacker_folder(made, number))
+        for number in missing
+    ]
+    spread(_fit_one, jobs, f"fit {options.kind}")
+
+
+def _fit_one(
+    inputs: Inputs, values: np.ndarray, options: LearnerOptions, seed: int, resample: Resample, destination: Path
+) -> None:
+    attacker, curve = fit_attacker(inputs, values, options, seed, resample)
+    made = destination.with_name(f".{destination.name}")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    attacker.save(made)
+    curve.to_csv(made / "curve.csv", index=False, float_format="%.6g")
+    place_folder(made, destination)
+
+
+def _curves(made: Path, bag_size: int) -> pd.DataFrame:
+    """Columns attacker, step, seen, unseen."""
+    curves = [pd.read_csv(attacker_folder(made, number) / "curve.csv") for number in range(bag_size)]
+    return pd.concat([curve.assign(attacker=number) for number, curve in enumerate(curves)])[
+        ["attacker", "step", "seen", "unseen"]
+    ]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """predict: apply a bag to the images of every role.
 
 What comes out depends on the images alone; `evaluate` holds it against the scores.  Auxiliary images carry the mask
-of the attackers that never saw them; no attacker saw the others.
+of the attackers that never saw them, and whether they calibrate; no attacker saw the others.
 
-models/quantile/<target>/<learner>/, data/roles/<target>/*.parquet -> data/predictions/<target>/<learner>.parquet
+models/quantile/<target>/<learner>/, data/{roles,statistics}/<target>/*.parquet
+-> data/predictions/<target>/<learner>.parquet
 """
 
 from pathlib import Path
@@ -12,47 +13,58 @@ import numpy as np
 import pyarrow as pa
 
 from stages.command import InputError, run
-from stages.quantile.bag import Bag, load_bag
+from stages.parallel import spread
+from stages.quantile.bag import Bag
+from stages.quantile.inputs import Inputs
 from stages.quantile.predictions import LEVELS
-from stages.tables import ROLES, decode_images, read_table, write_table
+from stages.tables import ROLES, decode_images, list_column, list_values, read_statistics, read_table, write_table
 
 
 def predict(target: str, learner: str) -> None:
     """Write data/predictions/<target>/<learner>.parquet."""
-    bag = load_bag(Path(f"models/quantile/{target}/{learner}"))
-    tables = [_predict_role(bag, Path(f"data/roles/{target}/{role}.parquet"), role) for role in ROLES]
+    bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
+    tables = [_predict_role(bag, target, role) for role in ROLES]
     metadata = {"target": target, "learner": learner, "levels": LEVELS, "bag": bag.description}
     write_table(Path(f"data/predictions/{target}/{learner}.parquet"), pa.concat_tables(tables), metadata)
 
 
-def _predict_role(bag: Bag, path: Path, role: str) -> pa.Table:
-    """One row an image of the role, with a list over the attackers for each thing they predict."""
-    images = read_table(path)
-    ids = images.column("image_id").to_pylist()
-    pixels = decode_images(images)  # (N, C, H, W)
-    unseen = np.ones((len(ids), len(bag.attackers)), dtype=bool)
-    if role == "auxiliary":
-        mask = read_table(bag.folder / "out_of_bag.parquet")
-        if mask.column("image_id").to_pylist() != ids:
-            raise InputError(f"{bag.folder}: was fitted on other images than {path} holds: run `dvc repro`")
-        unseen = np.stack(mask.column("out_of_bag").to_numpy())
-    predicted = [attacker.predict(pixels).columns() for attacker in bag.attackers]
+def _predict_role(bag: Bag, target: str, role: str) -> pa.Table:
+    """One row an image of the role; for each learnt score a list over the attackers of what they predict."""
+    images, statistics = (Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "statistics"))
+    rows = read_table(images)
+    ids = rows.column("image_id").to_pylist()
+    described, features = read_statistics(statistics)
+    if described != ids:
+        raise InputError(f"{statistics}: tells of other images than {images} holds: run `dvc repro`")
+    inputs = Inputs(decode_images(rows), features)
+    size, scores = bag.description["bag_size"], bag.description["scores"]
+    predicted = spread(_columns, [(bag, number, inputs) for number in range(size)], f"predict {role}")
     columns = {name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]}
     if not all(np.isfinite(values).all() for values in columns.values()):
-        raise InputError(f"{bag.folder}: predicts NaN or inf for {path}: its fit diverged; a lower learning_rate helps")
-    table = {
-        "image_id": pa.array(ids),
-        "role": pa.array([role] * len(ids)),
-        "out_of_bag": _lists(unseen),
-        "calibrates": pa.array([role == "auxiliary"] * len(ids)),
-    }
-    score = bag.description["score"]
-    return pa.table(table | {f"{score}.{name}": _lists(values) for name, values in columns.items()})
+        raise InputError(f"{bag.folder}: predicts NaN or inf for {images}: a lower learning_rate helps")
+    unseen, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(len(ids), size)
+    named = {f"{scores[number]}.{what}": list_column(values) for (number, what), values in columns.items()}
+    facts = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids))}
+    return pa.table(facts | {"out_of_bag": list_column(unseen), "calibrates": pa.array(calibrates)} | named)
 
 
-def _lists(rows: np.ndarray) -> pa.Array:
-    """(N, L) as N lists of fixed size L."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+def _columns(bag: Bag, number: int, inputs: Inputs) -> dict[tuple[int, str], np.ndarray]:
+    """What one attacker predicts, each (N, L), by score and column."""
+    prediction = bag.attacker(number).predict(inputs)
+    scores = range(len(bag.description["scores"]))
+    return {(score, what): values for score in scores for what, values in prediction.columns(score).items()}
+
+
+def _masks(bag: Bag, ids: list[str], images: Path) -> tuple[np.ndarray, np.ndarray]:
+    """out_of_bag (N, B) and calibrates (N,) of the auxiliary images."""
+    mask = read_table(bag.folder / "out_of_bag.parquet")
+    if mask.column("image_id").to_pylist() != ids:
+        raise InputError(f"{bag.folder}: was fitted on other images than {images} holds: run `dvc repro`")
+    return list_values(mask, "out_of_bag"), mask.column("calibrates").to_numpy()
+
+
+def _never_seen(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.ones((count, size), dtype=bool), np.zeros(count, dtype=bool)
 
 
 if __name__ == "__main__":

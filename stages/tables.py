@@ -116,6 +116,24 @@ def decode_images(table: pa.Table) -> np.ndarray:
     return np.stack(images)
 
 
+def read_statistics(path: Path) -> tuple[list[str], np.ndarray]:
+    """The image ids of a table of statistics, and the statistics as (N, F) float32."""
+    table = read_table(path)
+    names = [name for name in table.column_names if name not in ("image_id", "label")]
+    return table.column("image_id").to_pylist(), np.stack([table.column(name).to_numpy() for name in names], axis=1)
+
+
+def list_column(rows: np.ndarray) -> pa.Array:
+    """(N, L) as a column of N lists of fixed size L."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+
+
+def list_values(table: pa.Table, name: str) -> np.ndarray:
+    """A column of N lists of one size L, as (N, L)."""
+    values = table.column(name).combine_chunks()
+    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+
+
 def log_scores(path: Path, column: str) -> np.ndarray:
     """The logarithm of a score column, (N,) float64.  Raises InputError where there is none."""
     values = read_table(path, [column]).column(column).to_numpy()

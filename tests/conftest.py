@@ -42,8 +42,9 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
 }
 TINY_LEARNERS = {
     "marginal": {},
-    "resnet": {"width": 4, "epochs": 1},
     "gbm": {"trees": 4, "scale_trees": 2},
+    "mlp": {"width": 8, "epochs": 2},
+    "resnet": {"width": 4, "epochs": 1},
 }
 
 

@@ -13,6 +13,7 @@ STAGES = [stage for stage in Repo(str(REPOSITORY)).index.stages if stage.name]
 # room -> rooms it may import from (stages/*.py that are not stages are doors, open to all)
 ARROWS = {
     "datasets": {"datasets"},
+    "descriptors": {"descriptors"},
     "diffusion": {"diffusion"},
     "published": {"published"},
     "scores": {"scores", "diffusion"},
@@ -20,7 +21,7 @@ ARROWS = {
     "statistics": {"statistics"},
     "presentation": {"presentation"},
 }
-DOORS = {"command", "device", "files", "params", "resume", "tables"}
+DOORS = {"command", "device", "files", "parallel", "params", "resume", "tables"}
 
 
 def imported(file: Path) -> set[Path]:

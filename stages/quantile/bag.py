@@ -4,51 +4,57 @@ Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeAlias
 
 import numpy as np
+import pandas as pd
 from lightgbm.basic import LightGBMError
 from pydantic import Field, RootModel
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from stages.command import InputError
 from stages.quantile.gbm import GBMAttacker, GBMOptions
+from stages.quantile.inputs import Inputs
 from stages.quantile.marginal import MarginalAttacker, MarginalOptions
-from stages.quantile.predictions import Prediction
+from stages.quantile.mlp import MLPAttacker, MLPOptions
+from stages.quantile.predictions import Prediction, mean_pinball_loss
 from stages.quantile.resnet import ResNetAttacker, ResNetOptions
 
-LearnerOptions: TypeAlias = MarginalOptions | ResNetOptions | GBMOptions
+LearnerOptions: TypeAlias = MarginalOptions | GBMOptions | MLPOptions | ResNetOptions
 Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # an entry of the registry
+WATCHED = 500  # images of each sort whose loss is followed while an attacker is fitted
 
 
 class Attacker(Protocol):
-    """One fitted learner: the distribution of a non-member's log score given its image."""
+    """One fitted learner: the distribution of a non-member's log scores given its image."""
 
     @classmethod
-    def fit(cls, images: np.ndarray, log_scores: np.ndarray, options: Any, seed: int) -> Self: ...
-    def predict(self, images: np.ndarray) -> Prediction: ...
-    def save(self, stem: Path) -> None: ...
+    def fit(
+        cls, inputs: Inputs, log_scores: np.ndarray, options: Any, seed: int, watch: Callable[[int, Any], None]
+    ) -> Self: ...
+    def predict(self, inputs: Inputs) -> Prediction: ...
+    def save(self, folder: Path) -> None: ...
     @classmethod
-    def load(cls, stem: Path, options: Any) -> Self: ...
+    def load(cls, folder: Path, options: Any) -> Self: ...
 
 
 ATTACKERS: dict[str, type[Attacker]] = {
     "marginal": MarginalAttacker,
-    "resnet": ResNetAttacker,
     "gbm": GBMAttacker,
+    "mlp": MLPAttacker,
+    "resnet": ResNetAttacker,
 }
 
 
 @dataclass(frozen=True)
-class Bag:
-    """A fitted bag as it lies in its folder.  description : bag.json, what it was fitted on and how."""
+class Resample:
+    """What one attacker is fitted on.  rows : (n,) indices, with repeats.  unseen : (N,) bool, images it never sees."""
 
-    folder: Path
-    description: dict[str, Any]
-    attackers: list[Attacker]
+    rows: np.ndarray
+    unseen: np.ndarray
 
 
 def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
@@ -56,45 +62,81 @@ def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
     return np.random.default_rng([seed, attacker]).integers(count, size=count)
 
 
-def out_of_bag(hashes: list[str], seed: int, bag_size: int) -> np.ndarray:
-    """(N, bag_size) bool: True where the attacker's resample does not hold the image, nor another of its pixels."""
+def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int) -> list[Resample]:
+    """A resample for each attacker, of the images that are not kept apart.
+
+    hashes : of the N images' pixels: an attacker has seen an image if it has seen its pixels.  kept : (N,) bool.
+    """
     _, image = np.unique(hashes, return_inverse=True)  # (N,)
-    drawn = [image[bootstrap(len(image), seed, attacker)] for attacker in range(bag_size)]
-    return np.stack([~np.isin(image, seen) for seen in drawn], axis=1)
+    free = np.flatnonzero(~np.isin(image, image[kept]))
+    drawn = [free[bootstrap(len(free), seed, attacker)] for attacker in range(bag_size)]
+    return [Resample(rows, ~np.isin(image, image[rows])) for rows in drawn]
 
 
-def fit_bag(
-    images: np.ndarray, log_scores: np.ndarray, options: LearnerOptions, bag_size: int, seed: int
-) -> list[Attacker]:
-    """Fit the attackers one by one.  images : (N, C, H, W) uint8; log_scores : (N,) float64."""
-    attackers = []
-    for attacker in tqdm(range(bag_size), desc=f"fit {options.kind}", unit="attacker", disable=None):
-        rows = bootstrap(len(images), seed, attacker)
-        fitted = ATTACKERS[options.kind].fit(images[rows], log_scores[rows], options, seed * 10_007 + attacker)
-        attackers.append(fitted)
-    return attackers
+def kept_apart(hashes: list[str], count: int, seed: int) -> np.ndarray:
+    """(N,) bool: `count` distinct images, and their copies, that no attacker is fitted on."""
+    distinct, image = np.unique(hashes, return_inverse=True)
+    chosen = np.random.default_rng([seed, len(distinct)]).permutation(len(distinct))[:count]
+    return np.isin(image, chosen)
 
 
-def save_bag(bag: Bag) -> None:
-    """Write bag.json and the attackers' weights into the bag's folder."""
-    for number, attacker in enumerate(bag.attackers):
-        attacker.save(_stem(bag.folder, number))
-    text = json.dumps(bag.description, indent=2, sort_keys=True)
-    (bag.folder / "bag.json").write_text(text + "\n", encoding="utf-8")
+def fit_attacker(
+    inputs: Inputs, log_scores: np.ndarray, options: LearnerOptions, seed: int, resample: Resample
+) -> tuple[Attacker, pd.DataFrame]:
+    """One attacker, and its loss on the way: columns step, seen and unseen (mean pinball losses).
+
+    log_scores : (N, S) float64.
+    """
+    looked_at = {
+        "seen": np.unique(resample.rows)[:WATCHED],
+        "unseen": np.flatnonzero(resample.unseen)[:WATCHED],
+    }
+    curve = []
+
+    def watch(step: int, attacker: Attacker) -> None:
+        losses = {
+            name: mean_pinball_loss(attacker.predict(inputs[rows]), log_scores[rows])
+            for name, rows in looked_at.items()
+            if len(rows)
+        }
+        curve.append({"step": step, **losses})
+
+    fit = ATTACKERS[options.kind].fit
+    attacker = fit(inputs[resample.rows], log_scores[resample.rows], options, seed, watch)
+    return attacker, pd.DataFrame(curve, columns=["step", *looked_at])
 
 
-def load_bag(folder: Path) -> Bag:
-    """Read what `save_bag` wrote.  Raises InputError for a folder that is no whole bag."""
-    try:
-        description = json.loads((folder / "bag.json").read_text(encoding="utf-8"))
-        options = Learner.model_validate(description["options"]).root
-        load = ATTACKERS[options.kind].load
-        attackers = [load(_stem(folder, number), options) for number in range(description["bag_size"])]
-    except (OSError, KeyError, ValueError, SafetensorError, LightGBMError) as error:
-        raise InputError(f"{folder}: not a whole bag: {error}") from None
-    return Bag(folder, description, attackers)
+@dataclass(frozen=True)
+class Bag:
+    """A fitted bag in its folder.  description : bag.json, what it was fitted on and how."""
+
+    folder: Path
+    description: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read bag.json.  Raises InputError for a folder that is no bag."""
+        try:
+            description = json.loads((folder / "bag.json").read_text(encoding="utf-8"))
+            Learner.model_validate(description["options"])
+            return cls(folder, {**description, "bag_size": int(description["bag_size"])})
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{folder}: not a whole bag: {error}") from None
+
+    def save(self) -> None:
+        """Write bag.json."""
+        text = json.dumps(self.description, indent=2, sort_keys=True)
+        (self.folder / "bag.json").write_text(text + "\n", encoding="utf-8")
+
+    def attacker(self, number: int) -> Attacker:
+        """Read one attacker.  Raises InputError if it is not whole."""
+        options = Learner.model_validate(self.description["options"]).root
+        try:
+            return ATTACKERS[options.kind].load(attacker_folder(self.folder, number), options)
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
+            raise InputError(f"{self.folder}: not a whole bag: attacker {number}: {error}") from None
 
 
-def _stem(folder: Path, attacker: int) -> Path:
-    """Where an attacker's files are, without their endings."""
-    return folder / f"attacker_{attacker:03d}"
+def attacker_folder(folder: Path, number: int) -> Path:
+    """Where an attacker of a bag has its files."""
+    return folder / f"attacker_{number:03d}"

@@ -5,6 +5,7 @@ model made for images it had not seen, since the residuals of seen images are to
 Head `quantiles`: one booster a level, by pinball loss, sorted so that they don't cross.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -41,10 +42,19 @@ class GBMAttacker:
         self.boosters = boosters  # one dictionary a score
 
     @classmethod
-    def fit(cls, inputs: Inputs, log_scores: np.ndarray, options: GBMOptions, seed: int) -> Self:
-        """inputs : with repeats as a bootstrap draws them.  log_scores : (N, S) float64."""
+    def fit(
+        cls,
+        inputs: Inputs,
+        log_scores: np.ndarray,
+        options: GBMOptions,
+        seed: int,
+        watch: Callable[[int, Self], None],
+    ) -> Self:
+        """inputs : with repeats as a bootstrap draws them.  log_scores : (N, S) float64.  watch : called at the end."""
         boost = _boost_quantiles if options.head == "quantiles" else _boost_location_scale
-        return cls([boost(inputs.statistics, values, options, seed) for values in log_scores.T])
+        attacker = cls([boost(inputs.statistics, values, options, seed) for values in log_scores.T])
+        watch(options.trees, attacker)
+        return attacker
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Only the statistics are looked at."""

@@ -1,5 +1,6 @@
 """marginal: one threshold for every image, the baseline that per-image thresholds must beat."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -24,9 +25,18 @@ class MarginalAttacker:
         self.quantiles = quantiles  # (S, K) float64
 
     @classmethod
-    def fit(cls, inputs: Inputs, log_scores: np.ndarray, options: MarginalOptions, seed: int) -> Self:
-        """log_scores : (N, S) float64; the rest is not used."""
-        return cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
+    def fit(
+        cls,
+        inputs: Inputs,
+        log_scores: np.ndarray,
+        options: MarginalOptions,
+        seed: int,
+        watch: Callable[[int, Self], None],
+    ) -> Self:
+        """log_scores : (N, S) float64.  watch : called once, with what was fitted."""
+        attacker = cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
+        watch(1, attacker)
+        return attacker
 
     def predict(self, inputs: Inputs) -> Quantiles:
         """The same of every image."""

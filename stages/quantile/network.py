@@ -20,6 +20,7 @@ from stages.quantile.inputs import Inputs
 from stages.quantile.predictions import Prediction
 
 PREDICT_BATCH = 500
+WATCHES = 8  # looks at the loss while fitting
 FARTHEST = 5.0  # deviations: statistics beyond are clipped, so that a strange image is not extrapolated to
 
 
@@ -45,6 +46,11 @@ def hidden_layers(inputs: int, width: int, depth: int, dropout: float) -> nn.Seq
 
 class Network(nn.Module):
     """A body that makes features of images and statistics, and a linear head that starts out at N(0, 1)."""
+
+    statistics_mean: Tensor  # (F,) float32
+    statistics_spread: Tensor
+    score_mean: Tensor  # (S,) float64
+    score_spread: Tensor
 
     def __init__(self, body: nn.Module, features: int, scores: int, head: Head, statistics: int) -> None:
         super().__init__()
@@ -91,9 +97,9 @@ class NetworkAttacker:
         log_scores: np.ndarray,
         options: Any,
         seed: int,
-        watch: Callable[[int, Self], None] | None = None,
+        watch: Callable[[int, Self], None],
     ) -> Self:
-        """log_scores : (N, S) float64.  watch : called with the epoch and the attacker after every epoch."""
+        """log_scores : (N, S) float64.  watch : called with the epoch and the attacker `WATCHES` times."""
         device = best_device()
         torch.manual_seed(seed)
         network = cls.build(inputs.images.shape[1], inputs.statistics.shape[1], log_scores.shape[1], options).to(device)
@@ -117,7 +123,7 @@ class NetworkAttacker:
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
-            if watch:
+            if (epoch + 1) * WATCHES // options.epochs > epoch * WATCHES // options.epochs:
                 watch(epoch + 1, attacker)
         return attacker
 

@@ -2,7 +2,7 @@
 
 The paper's base attackers have about 5.6e3, 2e4 and 8e4 parameters at first widths 1, 2 and 4; these come close, at
 first widths 4, 8 and 16, without statistics.  No normalisation layers: they would wash out the contrast that a score
-depends on.  Pixel differences enter beside the pixels, as they are and as logarithms, for log scores follow log energies.
+depends on.  Pixel differences enter beside the pixels, as they are and as logarithms: log scores follow log energies.
 """
 
 from typing import Literal
@@ -34,11 +34,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
         same = channels_in == channels_out and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(x)
@@ -86,7 +85,7 @@ class ResNetAttacker(NetworkAttacker):
     @staticmethod
     def build(channels: int, statistics: int, scores: int, options: ResNetOptions) -> Network:
         """The network before training."""
-        body = ImageBody(channels, statistics, options).to(memory_format=torch.channels_last)
+        body = ImageBody(channels, statistics, options)
         return Network(body, body.features, scores, options.head, statistics)
 
     @staticmethod

@@ -11,7 +11,7 @@ import pyarrow as pa
 from stages.command import InputError
 from stages.statistics.judgement import Judgement, judge
 from stages.statistics.vote import bag_margin, normal_scores_of_gaussians, normal_scores_of_quantiles
-from stages.tables import log_scores, read_metadata, read_table
+from stages.tables import list_values, log_scores, read_metadata, read_table
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_evidence(path: Path, scores: dict[str, Path], kept: dict[str, np.ndarra
         values = {column: log_scores(scored, column)[kept[role]] for column in bag["scores"]}
         z[role] = normal_scores(rows.filter(kept[role]), values, levels)
     auxiliary = predictions.filter(roles == "auxiliary")
-    return Evidence(bag, z, _lists(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy())
+    return Evidence(bag, z, list_values(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy())
 
 
 def normal_scores(rows: pa.Table, values: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
@@ -70,12 +70,8 @@ def normal_scores(rows: pa.Table, values: dict[str, np.ndarray], levels: np.ndar
 
 def _of_column(rows: pa.Table, column: str, observed: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if f"{column}.quantiles" in rows.column_names:
-        quantiles = _lists(rows, f"{column}.quantiles").reshape(len(observed), -1, len(levels))  # (N, B, levels)
+        quantiles = list_values(rows, f"{column}.quantiles").reshape(len(observed), -1, len(levels))  # (N, B, levels)
         return normal_scores_of_quantiles(observed, levels, quantiles)
-    return normal_scores_of_gaussians(observed, _lists(rows, f"{column}.location"), _lists(rows, f"{column}.scale"))
-
-
-def _lists(rows: pa.Table, name: str) -> np.ndarray:
-    """A column of N lists of one size L, as (N, L)."""
-    values = rows.column(name).combine_chunks()
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+    return normal_scores_of_gaussians(
+        observed, list_values(rows, f"{column}.location"), list_values(rows, f"{column}.scale")
+    )

@@ -1,0 +1,33 @@
+"""One process a core, one thread a process: faster than many threads on small work, and the same bytes on any machine.
+
+A GPU is one worker: the work then stays in this process.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+from joblib import Parallel, cpu_count, delayed
+from tqdm import tqdm
+
+from stages.device import best_device
+
+Result = TypeVar("Result")
+
+
+def spread(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], description: str) -> list[Result]:
+    """`work(*job)` of every job, in order, with a progress bar.  LOKY_MAX_CPU_COUNT sets fewer processes than cores."""
+    jobs = list(jobs)
+    processes = 1 if best_device().type != "cpu" else min(cpu_count(), len(jobs))
+    parallel = Parallel(n_jobs=processes or 1, return_as="generator")
+    results = parallel(delayed(_single_threaded)(work, job) for job in jobs)
+    return list(tqdm(results, desc=description, total=len(jobs), disable=None))
+
+
+def _single_threaded(work: Callable[..., Result], job: tuple[Any, ...]) -> Result:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return work(*job)
+    finally:
+        torch.set_num_threads(before)
