@@ -16,7 +16,7 @@ import pyarrow as pa
 from stages.command import InputError, run
 from stages.files import write_bytes
 from stages.params import PARAMS, Options, key_name, names, section
-from stages.quantile.stack import Stack, fit_stack
+from stages.statistics.stacking import Stack, fit_stack
 from stages.tables import list_column, list_values, log_scores, read_metadata, read_table, write_table
 
 SHARED = ("image_id", "role", "out_of_bag", "calibrates")  # columns in which a stack's learners agree
@@ -37,15 +37,15 @@ def stack(target: str) -> None:
         _write(target, destination, pa.table({"image_id": pa.array([], pa.string())}), {"bag": None}, {})
         return
     paths = _prediction_files(target, options.of, key)
-    tables, facts = [read_table(path) for path in paths], [read_metadata(path) for path in paths]
-    for path, table, fact in zip(paths, tables, facts, strict=True):
-        if (
-            not table.select(SHARED).equals(tables[0].select(SHARED))
-            or fact["bag"]["scores"] != facts[0]["bag"]["scores"]
-        ):
+    tables, facts = [read_table(path) for path in paths], read_metadata(paths[0])
+    scores = facts["bag"]["scores"]
+    for path, table in zip(paths, tables, strict=True):
+        alike = table.select(SHARED).equals(tables[0].select(SHARED))
+        if not alike or read_metadata(path)["bag"]["scores"] != scores:
             raise InputError(f"{path}: another bag's images or scores than {paths[0]}: run `dvc repro`")
-    columns, weights = {}, {}
-    for score in facts[0]["bag"]["scores"]:
+    columns: dict[str, pa.Array] = {}
+    weights: dict[str, dict] = {}
+    for score in scores:
         location, scale = _predictions(paths, tables, score, key)
         fitted = _fit(target, tables[0], score, location, scale)
         stacked = fitted.combine(location, scale)
