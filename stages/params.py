@@ -19,7 +19,7 @@ from stages.command import InputError
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = ("split", "train_target", "score", "select", "fit", "evaluate", "report")
+SECTIONS = ("split", "train_target", "score", "select", "fit", "evaluate", "sweep", "report")
 
 
 class Options(BaseModel):
@@ -40,6 +40,7 @@ class Target(Options):
     select: dict[str, Any]
     fit: dict[str, Any]
     evaluate: dict[str, Any]
+    sweep: dict[str, Any]
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -38,6 +38,15 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
         },
     },
     "fit": {"bag_size": 5},
+    "sweep": {
+        "bag_size": 5,
+        "bag_sizes": [1, 3, 5],
+        "resamplings": 4,
+        "timesteps": [0, 20],
+        "auxiliary": [60, "all"],
+        "resnet_bag_size": 1,
+        "widths": [2, 4],
+    },
     "report": {"exposed": 4},
 }
 TINY_LEARNERS = {
@@ -106,6 +115,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.score import score
     from stages.select import select
     from stages.split import split
+    from stages.sweep import sweep
     from stages.train_target import train_target
 
     folder = tmp_path_factory.mktemp("audit")
@@ -123,6 +133,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
         evaluate("digits_ddpm")
+        sweep("digits_ddpm")
         report()
     return folder
 
@@ -161,7 +172,8 @@ class Elsewhere:
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
         params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
-        overrides = {"split": split, "train_target": {}, "score": {}, "fit": {"score": "loss"}, "evaluate": {}}
+        overrides = {"split": split, "train_target": {}, "score": {}, "select": {}, "fit": {"score": "loss"}}
+        overrides |= {"evaluate": {}, "sweep": {"timesteps": []}}
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)
 
