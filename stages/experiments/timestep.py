@@ -18,6 +18,7 @@ def t_error(timestep: int) -> str:
 
 def measure(workshop: Workshop, learner: Named, size: int, timesteps: list[int], asked: Evaluate) -> pd.DataFrame:
     """AUC, and TPR at the curves' FPR, by timestep.  One bag learns them all at once.  Columns: `COLUMNS`."""
+    timesteps = sorted(set(timesteps))
     columns = [t_error(timestep) for timestep in timesteps]
     everybody = np.arange(len(workshop.roles["auxiliary"]))
     bag = workshop.fit(learner, size, columns, everybody, "sweep timesteps")

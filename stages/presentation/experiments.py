@@ -82,15 +82,17 @@ def _width(table: pd.DataFrame, fpr: float) -> Figure:
 
 
 def _panels(table: pd.DataFrame, x: str, xlabel: str, fpr: float, measures: list[str]) -> Figure:
-    """A panel a measure, side by side, each against column `x`."""
+    """A panel a measure, each against column `x`."""
     labels = {
         "tpr": f"TPR at {100 * fpr:g} % FPR",
         "auc": "AUC",
         "unseen_loss": "Pinball loss of unseen images",
         "realised_fpr": f"Realised FPR, {100 * fpr:g} % asked for",
     }
-    figure = Figure(figsize=(3.6 * len(measures), 3.6), layout="constrained")
-    for axes, measure in zip(figure.subplots(1, len(measures)), measures, strict=True):
+    columns = 3 if len(measures) == 3 else 2
+    rows = len(measures) // columns
+    figure = Figure(figsize=(9.6, 3.6 * rows), layout="constrained")
+    for axes, measure in zip(figure.subplots(rows, columns, squeeze=False).flat, measures, strict=True):
         _lines(axes, table, x, measure)
         axes.set(xlabel=xlabel, title=labels[measure])
     figure.axes[0].legend(loc="best", framealpha=0.8, fontsize=8)
