@@ -115,6 +115,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.score import score
     from stages.select import select
     from stages.split import split
+    from stages.stack import stack
     from stages.sweep import sweep
     from stages.train_target import train_target
 
@@ -132,6 +133,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for learner in TINY_LEARNERS:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
+        stack("digits_ddpm")
         evaluate("digits_ddpm")
         sweep("digits_ddpm")
         report()
@@ -172,8 +174,16 @@ class Elsewhere:
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
         params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
-        overrides = {"split": split, "train_target": {}, "score": {}, "select": {}, "fit": {"score": "loss"}}
-        overrides |= {"evaluate": {}, "sweep": {"timesteps": []}}
+        overrides = {
+            "split": split,
+            "train_target": {},
+            "score": {},
+            "select": {},
+            "fit": {"score": "loss"},
+            "stack": {},
+            "evaluate": {},
+            "sweep": {"timesteps": []},
+        }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)
 
