@@ -49,7 +49,7 @@ TINY_LEARNERS = {
 
 
 def tiny_params() -> dict:
-    """The repository's params.yaml with the overrides above; three learners."""
+    """The repository's params.yaml with the overrides above; a learner of each kind."""
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
     for section, values in TINY.items():
         params[section] |= copy.deepcopy(values)
@@ -161,7 +161,8 @@ class Elsewhere:
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
         params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
-        overrides = {"split": split, "train_target": {}, "score": {}, "fit": {"score": "loss"}, "evaluate": {}}
+        overrides = {"split": split, "train_target": {}, "score": {}, "select": {}}
+        overrides |= {"fit": {"score": "loss"}, "evaluate": {}}
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)
 
