@@ -103,8 +103,7 @@ def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
     """The columns to learn, the main one first.  Raises InputError for one that is not there."""
     main, key = options.score, "score"
     if main == "selected":
-        choice = Path(f"data/selection/{target}.json")
-        main = json.loads(choice.read_text(encoding="utf-8"))["score"]
+        main = _selected(Path(f"data/selection/{target}.json"))
         if main is None:
             raise InputError(
                 f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
@@ -120,6 +119,16 @@ def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
                 f"{PARAMS}: {key_name('fit', key, target)}: no score column '{column}'; there are {listed}"
             )
     return columns
+
+
+def _selected(choice: Path) -> str | None:
+    """The name that `select` left.  Raises InputError for a file that is not there or not whole."""
+    try:
+        return json.loads(choice.read_text(encoding="utf-8"))["score"]
+    except FileNotFoundError:
+        raise InputError(f"{choice}: not found: run `dvc repro` to make it") from None
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{choice}: is not what `select` wrote: run `dvc repro`") from None
 
 
 def _check_count(images: Path, hashes: list[str], kept: np.ndarray, key: str) -> None:

@@ -58,7 +58,7 @@ TINY_LEARNERS = {
 
 
 def tiny_params() -> dict:
-    """The repository's params.yaml with the overrides above; three learners."""
+    """The repository's params.yaml with the overrides above; a learner of each kind."""
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
     for section, values in TINY.items():
         params[section] |= copy.deepcopy(values)
