@@ -39,6 +39,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
     },
     "fit": {"bag_size": 5},
     "sweep": {
+        "learner": "gbm",
         "bag_size": 5,
         "bag_sizes": [1, 3, 5],
         "resamplings": 4,
