@@ -224,7 +224,20 @@ def test_stages_that_need_no_network_do_not_import_torch(stage):
 
 
 @pytest.mark.parametrize(
-    "stage", ["prepare", "describe", "split", "train_target", "score", "select", "fit", "predict", "evaluate", "report"]
+    "stage",
+    [
+        "prepare",
+        "describe",
+        "split",
+        "train_target",
+        "score",
+        "select",
+        "fit",
+        "predict",
+        "evaluate",
+        "sweep",
+        "report",
+    ],
 )
 def test_every_stage_has_help_that_says_what_it_makes(stage):
     command = [sys.executable, "-m", f"stages.{stage}", "--help"]
