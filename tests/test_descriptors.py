@@ -101,7 +101,7 @@ def test_planes_are_those_of_jpeg():
     for image, (luma, blue, red) in zip(rgb, planes, strict=True):
         expected = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("YCbCr"), dtype=np.float32)
         ours = np.stack([luma, blue + 128, red + 128], axis=-1)
-        assert -0.01 < (ours - expected).min() <= (ours - expected).max() < 1.01, "Pillow leaves fractions off"
+        assert -0.1 < (ours - expected).min() <= (ours - expected).max() < 1.1, "Pillow leaves fractions off"
 
 
 def test_a_grey_image_is_its_own_luma():
