@@ -6,7 +6,7 @@ auxiliary images with it.  A bag that learnt several scores is judged twice: by 
 apart to choose on are left out.
 
 data/scores/<target>/*.parquet, data/predictions/<target>/*.parquet, data/statistics/<target>/holdout.parquet,
-data/selection/<target>.parquet -> data/verdicts/<target>.parquet, metrics/<target>.json,
+data/selection/<target>.parquet, data/stacks/<target>.parquet -> data/verdicts/<target>.parquet, metrics/<target>.json,
 metrics/plots/<target>/{roc,calibration,conditional_fpr,bag_size,timestep}.csv
 """
 
@@ -34,7 +34,7 @@ from stages.statistics.fusion import Rule, learn_fusion
 from stages.statistics.judgement import Judgement
 from stages.statistics.summary import level_name, summarise
 from stages.statistics.vote import votes
-from stages.tables import ROLES, read_table, write_table
+from stages.tables import ROLES, read_metadata, read_table, write_table
 
 MEASURED = ("member", "holdout")
 T_ERROR = r"t_error_t(\d+)"  # the columns behind the curve over timesteps
@@ -98,8 +98,10 @@ def evaluate(target: str) -> None:
 
 
 def _prediction_files(target: str) -> dict[str, Path]:
-    """Learner -> its predictions."""
-    return {learner: Path(f"data/predictions/{target}/{learner}.parquet") for learner in names("learners")}
+    """Learner -> its predictions, and those of the stack if there is one."""
+    files = {learner: Path(f"data/predictions/{target}/{learner}.parquet") for learner in names("learners")}
+    stacked = Path(f"data/stacks/{target}.parquet")
+    return files if read_metadata(stacked)["bag"] is None else files | {"stack": stacked}
 
 
 def _kept(target: str, paths: dict[str, Path]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from stages.command import InputError
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = ("split", "train_target", "score", "select", "fit", "evaluate", "report")
+SECTIONS = ("split", "train_target", "score", "select", "fit", "stack", "evaluate", "report")
 
 
 class Options(BaseModel):
@@ -39,6 +39,7 @@ class Target(Options):
     score: dict[str, Any]
     select: dict[str, Any]
     fit: dict[str, Any]
+    stack: dict[str, Any]
     evaluate: dict[str, Any]
 
 

@@ -106,6 +106,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.score import score
     from stages.select import select
     from stages.split import split
+    from stages.stack import stack
     from stages.train_target import train_target
 
     folder = tmp_path_factory.mktemp("audit")
@@ -122,6 +123,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for learner in TINY_LEARNERS:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
+        stack("digits_ddpm")
         evaluate("digits_ddpm")
         report()
     return folder
@@ -161,8 +163,15 @@ class Elsewhere:
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
         params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
-        overrides = {"split": split, "train_target": {}, "score": {}, "select": {}}
-        overrides |= {"fit": {"score": "loss"}, "evaluate": {}}
+        overrides = {
+            "split": split,
+            "train_target": {},
+            "score": {},
+            "select": {},
+            "fit": {"score": "loss"},
+            "stack": {},
+            "evaluate": {},
+        }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)
 

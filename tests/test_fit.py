@@ -16,6 +16,7 @@ from stages.fit import fit
 from stages.predict import predict
 from stages.quantile.bag import fit_attacker
 from stages.select import select
+from stages.stack import stack
 from stages.tables import list_values, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
@@ -55,6 +56,7 @@ def test_images_kept_apart_calibrate_and_no_attacker_saw_them(audit):
     for learner in TINY_LEARNERS:
         fit(TARGET, learner)
         predict(TARGET, learner)
+    stack(TARGET)
     rows = predictions("gbm")
     auxiliary = rows[rows["role"] == "auxiliary"]
     kept = auxiliary["calibrates"]
@@ -100,6 +102,7 @@ def test_scores_learnt_beside_the_main_one_are_predicted_and_judged(audit):
         levels = len(read_metadata(Path(f"data/predictions/{TARGET}/{learner}.parquet"))["levels"])
         for name in table.column_names[4:]:
             assert list_values(table, name).shape == (330, 5 * (levels if name.endswith("quantiles") else 1))
+    stack(TARGET)
     evaluate(TARGET)
     assert {f"{learner}_fusion" for learner in TINY_LEARNERS} <= set(
         json.loads(Path(f"metrics/{TARGET}.json").read_text())

@@ -22,7 +22,8 @@ def describe(planes: np.ndarray) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     flat = planes.reshape(*planes.shape[:2], -1)  # (N, P, H W)
     mean, deviation = flat.mean(-1), flat.std(-1)
-    skew = ((flat - mean[..., None]) ** 3).mean(-1) / (deviation**3 + 1)
+    centred = flat - mean[..., None]
+    skew = (centred * centred * centred).mean(-1) / (deviation**3 + 1)
     edge = np.concatenate([planes[..., 0, :], planes[..., -1, :], planes[..., 0], planes[..., -1]], axis=-1).mean(-1)
     for p, plane in enumerate(PLANES[: planes.shape[1]]):
         columns[f"mean_{plane}"], columns[f"deviation_{plane}"] = mean[:, p], deviation[:, p]

@@ -4,14 +4,14 @@ import numpy as np
 
 from stages.descriptors.colour import PLANES
 
-FLAT = (0.5, 2, 4, 8, 16, 32)  # grey levels
+FLAT = (0.5, 1.5, 3, 5, 8, 12, 18, 26, 38, 56)  # grey levels
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
 def describe(planes: np.ndarray) -> dict[str, np.ndarray]:
     """`gradient_<x|y>_<plane>_<scale>` and `laplacian_<plane>`: log energies; `sparse_<plane>_<scale>`: log ratio of
-    mean size to root mean square; `gradient_q<percent>`: log quantiles of luma; `flat_<levels>`: the share of
-    neighbours in luma that differ by at most so many grey levels.
+    mean size to root mean square; `gradient_q<percent>`: log quantiles of luma; `flat_<plane>_<levels>`: the share
+    of positions where the gradient is at most so many grey levels.
     """
     columns: dict[str, np.ndarray] = {}
     for p, plane in enumerate(PLANES[: planes.shape[1]]):
@@ -21,16 +21,20 @@ def describe(planes: np.ndarray) -> dict[str, np.ndarray]:
             across, down = np.diff(image, axis=2), np.diff(image, axis=1)
             columns[f"gradient_x_{plane}_{scale}"] = log_energy(across)
             columns[f"gradient_y_{plane}_{scale}"] = log_energy(down)
-            size = np.hypot(across[:, :-1], down[:, :, :-1]).reshape(len(image), -1)
+            size = _sizes(image)
             columns[f"sparse_{plane}_{scale}"] = np.log(size.mean(1) + 0.1) - np.log((size**2).mean(1) + 0.01) / 2
             image, scale = halved(image), 2 * scale
-    luma = planes[:, 0]
-    sizes = np.hypot(np.diff(luma, axis=2)[:, :-1], np.diff(luma, axis=1)[:, :, :-1]).reshape(len(luma), -1)
-    for level, value in zip(QUANTILES, np.quantile(sizes, QUANTILES, axis=1), strict=True):
-        columns[f"gradient_q{100 * level:.0f}"] = np.log(value + 0.5)
-    for bound in FLAT:
-        columns[f"flat_{bound:g}"] = (sizes <= bound).mean(1)
+        sizes = _sizes(planes[:, p])
+        columns |= {f"flat_{plane}_{bound:g}": (sizes <= bound).mean(1) for bound in FLAT}
+    quantiles = np.quantile(_sizes(planes[:, 0]), QUANTILES, axis=1)
+    columns |= {f"gradient_q{100 * q:.0f}": np.log(v + 0.5) for q, v in zip(QUANTILES, quantiles, strict=True)}
     return columns
+
+
+def _sizes(image: np.ndarray) -> np.ndarray:
+    """The gradient's length at every position.  (N, H, W) -> (N, (H - 1) (W - 1))."""
+    across, down = np.diff(image, axis=2)[:, :-1], np.diff(image, axis=1)[:, :, :-1]
+    return np.hypot(across, down).reshape(len(image), -1)
 
 
 def log_energy(values: np.ndarray) -> np.ndarray:
