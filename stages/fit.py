@@ -101,14 +101,7 @@ def fit(target: str, learner: str) -> None:
 
 def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
     """The columns to learn, the main one first.  Raises InputError for one that is not there."""
-    main, key = options.score, "score"
-    if main == "selected":
-        main = _selected(Path(f"data/selection/{target}.json"))
-        if main is None:
-            raise InputError(
-                f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
-                f"{key_name('select', 'share', target)} must be above 0"
-            )
+    main = _selected(target) if options.score == "selected" else options.score
     columns = list(dict.fromkeys([main, *options.fusion]))
     known = list(read_metadata(scores)["columns"])
     for column in columns:
@@ -121,14 +114,21 @@ def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
     return columns
 
 
-def _selected(choice: Path) -> str | None:
-    """The name that `select` left.  Raises InputError for a file that is not there or not whole."""
+def _selected(target: str) -> str:
+    """The column that `select` chose.  Raises InputError if there is none, or its file is not there or not whole."""
+    choice = Path(f"data/selection/{target}.json")
     try:
-        return json.loads(choice.read_text(encoding="utf-8"))["score"]
+        column = json.loads(choice.read_text(encoding="utf-8"))["score"]
     except FileNotFoundError:
         raise InputError(f"{choice}: not found: run `dvc repro` to make it") from None
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{choice}: is not what `select` wrote: run `dvc repro`") from None
+        raise InputError(f"{choice}: not what `select` wrote: run `dvc repro` to make it") from None
+    if column is None:
+        raise InputError(
+            f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
+            f"{key_name('select', 'share', target)} must be above 0"
+        )
+    return column
 
 
 def _check_count(images: Path, hashes: list[str], kept: np.ndarray, key: str) -> None:
