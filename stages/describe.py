@@ -7,6 +7,7 @@ data/images/<dataset>.parquet -> data/statistics/<dataset>.parquet
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from stages.command import run
@@ -18,8 +19,9 @@ from stages.tables import decode_images, read_table, write_table
 def describe(dataset: str) -> None:
     """Write data/statistics/<dataset>.parquet: image_id, label and one float32 column a statistic."""
     images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
-    starts = range(0, images.num_rows, CHUNK)
-    table = pa.concat_tables(spread(_describe, [(images.slice(start, CHUNK),) for start in starts], "describe"))
+    rows = np.arange(images.num_rows)
+    parts = [images.take(rows[start : start + CHUNK]) for start in rows[::CHUNK]]  # a slice would travel as a whole
+    table = pa.concat_tables(spread(_describe, [(part,) for part in parts], "describe"))
     names = table.column_names
     for place, name in enumerate(("image_id", "label")):
         table = table.add_column(place, name, images.column(name))

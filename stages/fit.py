@@ -21,11 +21,13 @@ from stages.files import file_hash, place_folder, write_bytes
 from stages.parallel import spread
 from stages.params import PARAMS, Options, entry, key_name, section
 from stages.quantile.bag import (
+    FEWEST,
     Bag,
     Learner,
     LearnerOptions,
     Resample,
     attacker_folder,
+    attacker_seed,
     fit_attacker,
     kept_apart,
     resamples,
@@ -41,8 +43,6 @@ from stages.tables import (
     read_table,
     write_table,
 )
-
-FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
 
 
 class Fit(Options):
@@ -101,15 +101,7 @@ def fit(target: str, learner: str) -> None:
 
 def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
     """The columns to learn, the main one first.  Raises InputError for one that is not there."""
-    main, key = options.score, "score"
-    if main == "selected":
-        choice = Path(f"data/selection/{target}.json")
-        main = json.loads(choice.read_text(encoding="utf-8"))["score"]
-        if main is None:
-            raise InputError(
-                f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
-                f"{key_name('select', 'share', target)} must be above 0"
-            )
+    main = _selected(target) if options.score == "selected" else options.score
     columns = list(dict.fromkeys([main, *options.fusion]))
     known = list(read_metadata(scores)["columns"])
     for column in columns:
@@ -120,6 +112,23 @@ def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
                 f"{PARAMS}: {key_name('fit', key, target)}: no score column '{column}'; there are {listed}"
             )
     return columns
+
+
+def _selected(target: str) -> str:
+    """The column that `select` chose.  Raises InputError if there is none, or its file is not there or not whole."""
+    choice = Path(f"data/selection/{target}.json")
+    try:
+        column = json.loads(choice.read_text(encoding="utf-8"))["score"]
+    except FileNotFoundError:
+        raise InputError(f"{choice}: not found: run `dvc repro` to make it") from None
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{choice}: not what `select` wrote: run `dvc repro` to make it") from None
+    if column is None:
+        raise InputError(
+            f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
+            f"{key_name('select', 'share', target)} must be above 0"
+        )
+    return column
 
 
 def _check_count(images: Path, hashes: list[str], kept: np.ndarray, key: str) -> None:
@@ -137,7 +146,7 @@ def _fit_all(
     """Fit the attackers that are not there yet, each in its own folder, whole or not at all."""
     missing = [number for number in range(len(drawn)) if not attacker_folder(made, number).exists()]
     jobs = [
-        (inputs, values, options, seed * 10_007 + number, drawn[number], attacker_folder(made, number))
+        (inputs, values, options, attacker_seed(seed, number), drawn[number], attacker_folder(made, number))
         for number in missing
     ]
     spread(_fit_one, jobs, f"fit {options.kind}")

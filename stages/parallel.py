@@ -3,7 +3,9 @@
 A GPU is one worker: the work then stays in this process.
 """
 
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -16,17 +18,21 @@ Result = TypeVar("Result")
 
 
 def spread(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], description: str) -> list[Result]:
-    """`work(*job)` of every job, in order, with a progress bar.  LOKY_MAX_CPU_COUNT sets fewer processes than cores."""
+    """`work(*job)` of every job, in order, with a progress bar.  LOKY_MAX_CPU_COUNT sets fewer processes than cores.
+
+    The work finds this process's working directory, and may find its large arrays not writable.
+    """
     jobs = list(jobs)
     processes = 1 if best_device().type != "cpu" else min(cpu_count(), len(jobs))
     parallel = Parallel(n_jobs=processes or 1, return_as="generator")
-    results = parallel(delayed(_single_threaded)(work, job) for job in jobs)
+    results = parallel(delayed(_single_threaded)(work, job, Path.cwd()) for job in jobs)
     return list(tqdm(results, desc=description, total=len(jobs), disable=None))
 
 
-def _single_threaded(work: Callable[..., Result], job: tuple[Any, ...]) -> Result:
+def _single_threaded(work: Callable[..., Result], job: tuple[Any, ...], folder: Path) -> Result:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    os.chdir(folder)  # processes are kept, and may have been started elsewhere
     try:
         return work(*job)
     finally:

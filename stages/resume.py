@@ -20,7 +20,7 @@ from stages.files import file_hash
 
 PARTIAL = Path(".partial")
 CODE = Path(__file__).parent
-LIBRARIES = ("torch", "diffusers", "numpy")  # another version may give other bytes
+LIBRARIES = ("torch", "diffusers", "lightgbm", "numpy")  # another version may give other bytes
 
 
 @contextmanager

@@ -117,10 +117,16 @@ def decode_images(table: pa.Table) -> np.ndarray:
 
 
 def read_statistics(path: Path) -> tuple[list[str], np.ndarray]:
-    """The image ids of a table of statistics, and the statistics as (N, F) float32."""
+    """The image ids of a table of statistics, and the statistics as (N, F) float32.
+
+    Raises InputError where one is not finite.
+    """
     table = read_table(path)
     names = [name for name in table.column_names if name not in ("image_id", "label")]
-    return table.column("image_id").to_pylist(), np.stack([table.column(name).to_numpy() for name in names], axis=1)
+    ids, values = table.column("image_id").to_pylist(), np.stack([table.column(name).to_numpy() for name in names], 1)
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        raise InputError(f"{path}: {names[column]} of image {ids[row]} is {values[row, column]}: run `dvc repro`")
+    return ids, values
 
 
 def list_column(rows: np.ndarray) -> pa.Array:

@@ -38,6 +38,16 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
         },
     },
     "fit": {"bag_size": 5},
+    "sweep": {
+        "learner": "gbm",
+        "bag_size": 5,
+        "bag_sizes": [1, 3, 5],
+        "resamplings": 4,
+        "timesteps": [0, 20],
+        "auxiliary": [60, "all"],
+        "resnet_bag_size": 1,
+        "widths": [2, 4],
+    },
     "report": {"exposed": 4},
 }
 TINY_LEARNERS = {
@@ -49,7 +59,7 @@ TINY_LEARNERS = {
 
 
 def tiny_params() -> dict:
-    """The repository's params.yaml with the overrides above; three learners."""
+    """The repository's params.yaml with the overrides above; a learner of each kind."""
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
     for section, values in TINY.items():
         params[section] |= copy.deepcopy(values)
@@ -107,6 +117,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.select import select
     from stages.split import split
     from stages.stack import stack
+    from stages.sweep import sweep
     from stages.train_target import train_target
 
     folder = tmp_path_factory.mktemp("audit")
@@ -125,6 +136,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             predict("digits_ddpm", learner)
         stack("digits_ddpm")
         evaluate("digits_ddpm")
+        sweep("digits_ddpm")
         report()
     return folder
 
@@ -167,9 +179,11 @@ class Elsewhere:
             "split": split,
             "train_target": {},
             "score": {},
+            "select": {},
             "fit": {"score": "loss"},
             "stack": {},
             "evaluate": {},
+            "sweep": {"timesteps": []},
         }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)

@@ -14,6 +14,8 @@ from stages.report import Report
 from stages.score import Score
 from stages.select import Select
 from stages.split import Split
+from stages.stack import StackOptions
+from stages.sweep import Sweep
 
 TARGET = "digits_ddpm"
 
@@ -28,7 +30,7 @@ def test_the_committed_file_is_valid(monkeypatch):
     from stages.diffusion.training import TrainingOptions
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Select, Fit, Evaluate, Report)
+    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Sweep, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 
@@ -55,7 +57,7 @@ def test_numbers_are_read_as_dvc_reads_them(params):
         (("evaluate", "alphas"), [0.1, 2.0], "params.yaml: evaluate.alphas.1: Input should be less than 1, found 2.0"),
         (("fit", "bag_size"), True, "params.yaml: fit.bag_size: Input should be a valid integer, found True"),
         (("score", "attacks", "piaa"), [1], "params.yaml: score.attacks.piaa: unknown key"),
-        (("learners", "resnet", "width"), 6, "params.yaml: learners.resnet.width: Input should be a multiple of 4"),
+        (("learners", "resnet", "width"), 0, "params.yaml: learners.resnet.width: Input should be greater than 0"),
         (("learners", "gbm", "kind"), "forest", "params.yaml: learners.gbm"),
     ],
 )

@@ -1,47 +1,111 @@
 """Learners and bags: they learn what there is to learn, honestly and reproducibly."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from stages.quantile.image_statistics import image_statistics
 
-from stages.quantile.bag import ATTACKERS, Bag, Learner, bootstrap, fit_bag, load_bag, out_of_bag, save_bag
+from stages.command import InputError
+from stages.parallel import spread
+from stages.quantile.bag import (
+    ATTACKERS,
+    Attacker,
+    Bag,
+    Learner,
+    LearnerOptions,
+    Resample,
+    attacker_folder,
+    bootstrap,
+    fit_attacker,
+    kept_apart,
+    resamples,
+)
+from stages.quantile.inputs import Inputs
 from stages.quantile.losses import gaussian_loss, pinball_loss
-from stages.quantile.predictions import LEVELS, Quantiles
-from stages.quantile.resnet import QuantileNet
+from stages.quantile.predictions import LEVELS, LocationScale, Quantiles, mean_pinball_loss
+from stages.quantile.resnet import ResNetAttacker
 
-OPTIONS = {
-    "marginal": {"kind": "marginal"},
-    "quantiles": {
-        "kind": "resnet",
-        "head": "quantiles",
-        "width": 4,
-        "epochs": 30,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.0,
-    },
-    "gbm": {"kind": "gbm", "trees": 60, "scale_trees": 20, "leaves": 4, "learning_rate": 0.1, "min_leaf": 10},
+NETWORK = {
+    "epochs": 30,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "weight_decay": 0.0,
+    "dropout": 0.0,
+    "precision": "float32",
 }
-OPTIONS["location_scale"] = OPTIONS["quantiles"] | {"head": "location_scale"}
+GBM = {"trees": 120, "scale_trees": 20, "leaves": 4, "learning_rate": 0.1, "min_leaf": 10, "feature_fraction": 1.0}
+KINDS = {
+    "gbm": {"kind": "gbm", **GBM},
+    "mlp": {"kind": "mlp", "width": 16, "depth": 2, **NETWORK},
+    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "statistics": False, "hidden": 16, **NETWORK},
+}
+HEADS = ("location_scale", "quantiles")
+CONDITIONAL = [f"{kind}-{head}" for kind in KINDS for head in HEADS]
 
 
-def options(name: str, **changes):
-    return Learner.model_validate(OPTIONS[name] | changes).root
+def options(name: str, **changes: object) -> LearnerOptions:
+    """name : `marginal`, or kind and head, as in `mlp-quantiles`."""
+    kind, _, head = name.partition("-")
+    entry = {**KINDS[kind], "head": head} if head else {"kind": kind}
+    return Learner.model_validate(entry | changes).root
 
 
-def brightness_scores(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Log scores that depend on the image: brighter means higher, and twice as spread."""
-    brightness = (images.mean((1, 2, 3)) - 125) / 40
-    noise = np.random.default_rng(seed).standard_normal(len(images))
-    return 2 * brightness + np.where(brightness > 0, 0.4, 0.2) * noise
+def quickly(name: str, **changes: object) -> LearnerOptions:
+    """Options that fit in a moment, and learn little."""
+    if name.startswith("gbm"):
+        return options(name, trees=5, scale_trees=5, **changes)
+    return options(name, **changes) if name == "marginal" else options(name, epochs=2, **changes)
+
+
+def fitted(
+    chosen: LearnerOptions, inputs: Inputs, log_scores: np.ndarray, seed: int = 0, watch=lambda step, attacker: None
+) -> Attacker:
+    return ATTACKERS[chosen.kind].fit(inputs, log_scores, chosen, seed, watch)
+
+
+@pytest.fixture
+def inputs(random_images) -> Inputs:
+    return describe(random_images)
+
+
+def describe(images: np.ndarray) -> Inputs:
+    """Three statistics: brightness, busyness, and one that tells nothing."""
+    noise = np.random.default_rng(1).standard_normal(len(images))
+    statistics = np.stack([images.mean((1, 2, 3)), images.std((1, 2, 3)), noise], axis=1)
+    return Inputs(images, statistics.astype(np.float32))
+
+
+def brightness_of(inputs: Inputs) -> np.ndarray:
+    return (inputs.images.mean((1, 2, 3)) - 125) / 40
+
+
+def brightness_scores(inputs: Inputs, seed: int = 0) -> np.ndarray:
+    """(N, 1) log scores that depend on the image: brighter means higher, and twice as spread."""
+    brightness = brightness_of(inputs)
+    noise = np.random.default_rng(seed).standard_normal(len(inputs))
+    return (2 * brightness + np.where(brightness > 0, 0.4, 0.2) * noise)[:, None]
+
+
+def two_scores(inputs: Inputs) -> np.ndarray:
+    """(N, 2) log scores: one rises with brightness, the other, elsewhere and wider, falls with it."""
+    first = brightness_scores(inputs)
+    return np.concatenate([first, 30 - 10 * brightness_scores(inputs, seed=1)], axis=1)
 
 
 def median_and_spread(prediction) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(prediction, Quantiles):
-        at = {level: prediction.values[:, i] for i, level in enumerate(LEVELS)}
-        return at[0.5], at[0.9] - at[0.1]
-    return prediction.location, 2.56 * prediction.scale
+    """(N, S) each."""
+    at = dict(zip(LEVELS, np.moveaxis(prediction.quantiles(), -1, 0), strict=True))
+    return at[0.5], at[0.9] - at[0.1]
+
+
+def saved(attacker: Attacker, folder: Path) -> dict[str, bytes]:
+    folder.mkdir(parents=True)
+    attacker.save(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# Losses
 
 
 def test_pinball_loss_is_the_hand_computed_one():
@@ -63,86 +127,380 @@ def test_gaussian_loss_is_least_at_mean_and_deviation():
     assert at[0] < min(at[1:])
 
 
-@pytest.mark.parametrize("learner", ["quantiles", "location_scale", "gbm"])
-def test_conditional_learners_find_location_and_spread_of_each_image(learner, random_images):
-    scores = brightness_scores(random_images)
-    fitted = ATTACKERS[options(learner).kind].fit(random_images, scores, options(learner), seed=0)
-    median, spread = median_and_spread(fitted.predict(random_images))
-    truth = 2 * (random_images.mean((1, 2, 3)) - 125) / 40
-    assert np.corrcoef(median, truth)[0, 1] > 0.97
-    bright = truth > 0
-    assert spread[bright].mean() > 1.2 * spread[~bright].mean()
+def test_mean_pinball_loss_is_the_hand_computed_one():
+    flat = Quantiles(np.zeros((2, 1, len(LEVELS))))
+    above, below = np.mean(LEVELS), 1 - np.mean(LEVELS)  # what a score 1 above, or below, all quantiles costs
+    assert mean_pinball_loss(flat, np.array([[1.0], [-2.0]])) == pytest.approx((above + 2 * below) / 2)
 
 
-def test_the_marginal_learner_says_the_same_of_every_image(random_images):
-    scores = brightness_scores(random_images)
-    prediction = ATTACKERS["marginal"].fit(random_images, scores, options("marginal"), 0).predict(random_images[:3])
-    assert (prediction.values == np.quantile(scores, LEVELS)).all()
-
-
-def test_quantiles_never_cross(random_images):
-    attacker = ATTACKERS["resnet"].fit(
-        random_images, brightness_scores(random_images), options("quantiles", epochs=2), 0
+def test_mean_pinball_loss_measures_quantiles_and_gaussians_with_one_yardstick():
+    scores = np.random.default_rng(0).standard_normal((500, 2))
+    gaussian = LocationScale(np.zeros((500, 2)), np.ones((500, 2)))
+    assert mean_pinball_loss(gaussian, scores) == mean_pinball_loss(Quantiles(gaussian.quantiles()), scores)
+    assert mean_pinball_loss(LocationScale(np.full((500, 2), 0.5), np.ones((500, 2))), scores) > mean_pinball_loss(
+        gaussian, scores
     )
-    assert (np.diff(attacker.predict(random_images).values, axis=1) > 0).all()
+
+
+# What learners learn
+
+
+@pytest.mark.parametrize("learner", CONDITIONAL)
+def test_conditional_learners_find_location_and_spread_of_each_image(learner, inputs):
+    attacker = fitted(options(learner), inputs, brightness_scores(inputs))
+    median, width = median_and_spread(attacker.predict(inputs))
+    truth = 2 * brightness_of(inputs)
+    assert median.shape == (len(inputs), 1)
+    assert np.corrcoef(median[:, 0], truth)[0, 1] > 0.97
+    bright = truth > 0
+    assert width[bright].mean() > 1.2 * width[~bright].mean()
+
+
+def test_the_marginal_learner_says_the_same_of_every_image(inputs):
+    scores = two_scores(inputs)
+    prediction = fitted(options("marginal"), inputs, scores).predict(inputs[:3])
+    assert prediction.values.shape == (3, 2, len(LEVELS))
+    assert (prediction.values == np.quantile(scores, LEVELS, axis=0).T).all()
+
+
+@pytest.mark.parametrize("learner", [name for name in CONDITIONAL if name.endswith("quantiles")])
+def test_quantiles_never_cross(learner, inputs):
+    attacker = fitted(quickly(learner), inputs, two_scores(inputs))
+    steps = np.diff(attacker.predict(inputs).values, axis=-1)
+    assert (steps >= 0).all()
+    assert learner.startswith("gbm") or (steps > 0).all()
+
+
+@pytest.mark.parametrize("learner", [name for name in CONDITIONAL if name.endswith("location_scale")])
+def test_scales_are_positive(learner, inputs):
+    assert (fitted(quickly(learner), inputs, two_scores(inputs)).predict(inputs).scale > 0).all()
+
+
+@pytest.mark.parametrize("learner", ["marginal", *CONDITIONAL])
+def test_of_several_scores_each_prediction_is_about_its_own(learner, inputs):
+    scores = two_scores(inputs)
+    predicted, of_swapped = (
+        fitted(options(learner), inputs, values).predict(inputs) for values in (scores, scores[:, ::-1].copy())
+    )
+    error = np.abs(median_and_spread(predicted)[0] - scores).mean(0) / scores.std(0)
+    assert (error < (1 if learner == "marginal" else 0.2)).all()
+    unit = scores.std(0)[:, None]
+    np.testing.assert_allclose(of_swapped.quantiles()[:, ::-1] / unit, predicted.quantiles() / unit, atol=0.02)
+
+
+@pytest.mark.parametrize("learner", ["marginal", "gbm-location_scale", "gbm-quantiles"])
+def test_learners_of_one_score_at_a_time_say_of_each_what_they_say_of_it_alone(learner, inputs):
+    scores, chosen = two_scores(inputs), quickly(learner)
+    both = fitted(chosen, inputs, scores).predict(inputs)
+    for column in (0, 1):
+        alone = fitted(chosen, inputs, scores[:, [column]]).predict(inputs)
+        for name, values in alone.columns(0).items():
+            np.testing.assert_array_equal(both.columns(column)[name], values)
+
+
+# What learners look at
+
+
+def same(one, other) -> bool:
+    return np.array_equal(one.quantiles(), other.quantiles())
+
+
+def with_other_pixels(inputs: Inputs) -> Inputs:
+    return Inputs(255 - inputs.images, inputs.statistics)
+
+
+def with_other_statistics(inputs: Inputs) -> Inputs:
+    return Inputs(inputs.images, inputs.statistics[::-1].copy())
+
+
+@pytest.mark.parametrize("learner", [name for name in CONDITIONAL if not name.startswith("resnet")])
+def test_mlp_and_gbm_look_at_the_statistics_and_not_at_the_pixels(learner, inputs):
+    attacker = fitted(quickly(learner), inputs, brightness_scores(inputs))
+    expected = attacker.predict(inputs)
+    assert same(attacker.predict(with_other_pixels(inputs)), expected)
+    assert not same(attacker.predict(with_other_statistics(inputs)), expected)
+    again = fitted(quickly(learner), with_other_pixels(inputs), brightness_scores(inputs))
+    assert same(again.predict(inputs), expected), "nor while it was fitted"
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_resnet_looks_at_the_pixels_and_at_the_statistics_where_asked_to(head, statistics, inputs):
+    chosen = quickly(f"resnet-{head}", statistics=statistics)
+    attacker = fitted(chosen, inputs, brightness_scores(inputs))
+    expected = attacker.predict(inputs)
+    assert not same(attacker.predict(with_other_pixels(inputs)), expected)
+    assert same(attacker.predict(with_other_statistics(inputs)), expected) == (not statistics)
+
+
+def test_statistics_teach_a_resnet_what_pixels_do_not_tell(inputs):
+    scores = 3.0 * inputs.statistics[:, [2]].astype(float)  # the statistic that the pixels know nothing of
+    losses = {}
+    for statistics in (False, True):
+        attacker = fitted(options("resnet-location_scale", statistics=statistics), inputs, scores)
+        losses[statistics] = mean_pinball_loss(attacker.predict(inputs), scores)
+    assert losses[True] < 0.5 * losses[False]
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_resnet_says_exactly_the_same_of_a_mirrored_image(head, statistics, inputs):
+    attacker = fitted(quickly(f"resnet-{head}", statistics=statistics), inputs, brightness_scores(inputs))
+    mirrored = Inputs(inputs.images[..., ::-1].copy(), inputs.statistics)
+    upside_down = Inputs(inputs.images[..., ::-1, :].copy(), inputs.statistics)
+    assert same(attacker.predict(mirrored), attacker.predict(inputs))
+    assert not same(attacker.predict(upside_down), attacker.predict(inputs))
+
+
+@pytest.mark.parametrize("learner", CONDITIONAL)
+def test_strange_statistics_are_not_extrapolated_to(learner, inputs):
+    chosen = quickly(learner, statistics=True) if learner.startswith("resnet") else quickly(learner)
+    attacker = fitted(chosen, inputs, brightness_scores(inputs))
+    far, farther = (Inputs(inputs.images, inputs.statistics + np.float32(shift)) for shift in (1e4, 1e30))
+    assert np.isfinite(attacker.predict(far).quantiles()).all()
+    assert same(attacker.predict(far), attacker.predict(farther)), "beyond some point, farther is no other"
+
+
+@pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-quantiles"])
+def test_a_statistic_that_never_varied_tells_nothing_of_other_images(learner, inputs):
+    constant = np.full((len(inputs), 1), 0.1, np.float32)
+    inputs = Inputs(inputs.images, np.concatenate([inputs.statistics, constant], axis=1))
+    chosen = quickly(learner, statistics=True) if learner.startswith("resnet") else quickly(learner)
+    attacker = fitted(chosen, inputs, brightness_scores(inputs))
+    other = inputs.statistics.copy()
+    other[:, -1] = 7
+    assert same(attacker.predict(Inputs(inputs.images, other)), attacker.predict(inputs))
+
+
+@pytest.mark.parametrize("learner", [name for name in CONDITIONAL if not name.startswith("gbm")])
+def test_bfloat16_is_close_to_float32(learner, inputs):
+    scores = brightness_scores(inputs)
+    medians = []
+    for precision in ("float32", "bfloat16"):
+        attacker = fitted(options(learner, precision=precision, epochs=15), inputs, scores)
+        medians.append(median_and_spread(attacker.predict(inputs))[0][:, 0])
+    exact, coarse = medians
+    assert not np.array_equal(exact, coarse)
+    assert np.abs(coarse - exact).mean() < 0.1 * scores.std()
+    assert np.corrcoef(exact, coarse)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 2), (3, 5), (3, 32)])
+@pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-location_scale"])
+def test_images_may_have_any_size_and_colours(learner, channels, size, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, channels, size, size + 1), dtype=np.uint8)
+    inputs = describe(images)
+    attacker = fitted(quickly(learner), inputs, brightness_scores(inputs))
+    saved(attacker, tmp_path / "a")
+    loaded = ATTACKERS[attacker.options.kind].load(tmp_path / "a", attacker.options)
+    assert same(loaded.predict(inputs), attacker.predict(inputs))
 
 
 @pytest.mark.parametrize(("width", "parameters"), [(4, 5.6e3), (8, 2e4), (16, 8e4)])
-def test_widths_give_about_the_papers_parameter_counts(width, parameters):
-    net = QuantileNet(3, width, torch.zeros(1))
-    assert sum(p.numel() for p in net.parameters()) == pytest.approx(parameters, rel=0.15)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_widths_give_about_the_papers_parameter_counts(channels, head, width, parameters):
+    network = ResNetAttacker.build(channels, 100, 1, options(f"resnet-{head}", width=width))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=0.15)
 
 
-@pytest.mark.parametrize("learner", OPTIONS)
-def test_the_same_seed_gives_the_same_bytes_and_saving_loses_nothing(learner, random_images, tmp_path):
-    chosen = options(learner) if "epochs" not in OPTIONS[learner] else options(learner, epochs=2)
-    scores = brightness_scores(random_images)
-    files = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        attackers = fit_bag(random_images, scores, chosen, bag_size=3, seed=5)
-        save_bag(Bag(folder, {"options": chosen.model_dump(), "bag_size": 3}, attackers))
-        files.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+def test_an_untrained_network_predicts_the_standard_normal_of_every_score(inputs):
+    for head in HEADS:
+        chosen = options(f"resnet-{head}")
+        attacker = ResNetAttacker(ResNetAttacker.build(1, 3, 2, chosen), chosen)
+        quantiles = attacker.predict(inputs[:4]).quantiles()
+        expected = LocationScale(np.zeros((4, 2)), np.ones((4, 2))).quantiles()
+        np.testing.assert_allclose(quantiles, expected, atol=1e-5)
+
+
+# The same seed, the same bytes
+
+
+@pytest.mark.parametrize("learner", ["marginal", *CONDITIONAL])
+def test_the_same_seed_gives_the_same_bytes_and_saving_loses_nothing(learner, inputs, tmp_path):
+    chosen, scores = quickly(learner), two_scores(inputs)
+    attackers = [fitted(chosen, inputs, scores, seed=5) for _ in range(2)]
+    files = [saved(attacker, tmp_path / name) for name, attacker in zip("ab", attackers, strict=True)]
     assert files[0] == files[1]
-    for attacker, loaded in zip(attackers, load_bag(tmp_path / "b").attackers, strict=True):
-        before, after = (a.predict(random_images).columns() for a in (attacker, loaded))
+    loaded = ATTACKERS[chosen.kind].load(tmp_path / "a", chosen)
+    for score in (0, 1):
+        before, after = (attacker.predict(inputs).columns(score) for attacker in (attackers[0], loaded))
         for name in before:
             np.testing.assert_array_equal(before[name], after[name])
 
 
+@pytest.mark.parametrize("learner", [name for name in CONDITIONAL if name != "gbm-quantiles"])
+def test_another_seed_gives_another_attacker(learner, inputs):
+    chosen, scores = quickly(learner), brightness_scores(inputs)
+    one, other = (fitted(chosen, inputs, scores, seed).predict(inputs) for seed in (0, 1))
+    assert not same(one, other)
+
+
+@pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-location_scale"])
+def test_being_watched_changes_nothing(learner, inputs, tmp_path):
+    chosen = quickly(learner, dropout=0.3)
+    scores, steps = brightness_scores(inputs), []
+
+    def watch(step: int, attacker: Attacker) -> None:
+        attacker.predict(inputs)
+        steps.append(step)
+
+    watched = saved(fitted(chosen, inputs, scores, watch=watch), tmp_path / "watched")
+    assert watched == saved(fitted(chosen, inputs, scores), tmp_path / "alone")
+    assert steps == [1, 2]
+
+
+def bytes_of_fit(inputs: Inputs, scores: np.ndarray, chosen: LearnerOptions, folder: Path) -> dict[str, bytes]:
+    return saved(fitted(chosen, inputs, scores), folder)
+
+
+@pytest.mark.parametrize("learner", CONDITIONAL)
+def test_the_number_of_threads_outside_changes_no_byte(learner, inputs, tmp_path):
+    before, files = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            job = (inputs, brightness_scores(inputs), quickly(learner), tmp_path / f"{threads}")
+            files += spread(bytes_of_fit, [job], "fit")
+            assert torch.get_num_threads() == threads, "what was set outside is set again"
+    finally:
+        torch.set_num_threads(before)
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-quantiles", "gbm-quantiles"])
+def test_an_image_is_predicted_the_same_whatever_is_predicted_beside_it(learner, inputs):
+    attacker = fitted(quickly(learner), inputs, brightness_scores(inputs))
+    together = attacker.predict(inputs).quantiles()
+    apart = np.concatenate([attacker.predict(inputs[start : start + 7]).quantiles() for start in range(0, 200, 7)])
+    np.testing.assert_allclose(apart, together, rtol=1e-5, atol=1e-5)
+
+
+# Bags
+
+
+def names(count: int, copies: int = 1) -> list[str]:
+    """`count` hashes, each `copies` times in a row."""
+    return [f"{i // copies:03d}" for i in range(count)]
+
+
+NOBODY = np.zeros(100, dtype=bool)
+
+
 def test_out_of_bag_is_exactly_what_the_bootstrap_left_out():
-    unseen = out_of_bag([f"{i:03d}" for i in range(100)], seed=3, bag_size=4)
-    for attacker in range(4):
-        drawn = set(bootstrap(100, 3, attacker).tolist())
-        assert {i for i in range(100) if unseen[i, attacker]} == set(range(100)) - drawn
-    assert 0.3 < unseen.mean() < 0.45
-    assert not np.array_equal(bootstrap(100, 3, 0), bootstrap(100, 3, 1))
+    drawn = resamples(names(100), NOBODY, seed=3, bag_size=4)
+    assert len(drawn) == 4
+    for attacker, resample in enumerate(drawn):
+        np.testing.assert_array_equal(resample.rows, bootstrap(100, 3, attacker))
+        assert set(np.flatnonzero(resample.unseen)) == set(range(100)) - set(resample.rows)
+    assert 0.3 < np.mean([resample.unseen for resample in drawn]) < 0.45
+    assert not np.array_equal(drawn[0].rows, drawn[1].rows)
+
+
+def test_a_larger_bag_leaves_the_attackers_that_were_there_as_they_are():
+    few, many = (resamples(names(100), NOBODY, seed=3, bag_size=size) for size in (2, 5))
+    assert all(np.array_equal(one.rows, other.rows) for one, other in zip(few, many, strict=False))
 
 
 def test_an_image_is_not_out_of_bag_while_its_pixel_twin_is_in():
-    alone = out_of_bag([f"{i:03d}" for i in range(50)], seed=0, bag_size=8)
-    twins = out_of_bag([f"{i // 2:03d}" for i in range(50)], seed=0, bag_size=8)
-    assert (twins[0::2] == twins[1::2]).all()
-    assert (twins[0::2] == (alone[0::2] & alone[1::2])).all()
+    alone = resamples(names(50), NOBODY[:50], seed=0, bag_size=8)
+    twins = resamples(names(50, copies=2), NOBODY[:50], seed=0, bag_size=8)
+    for by_itself, of_two in zip(alone, twins, strict=True):
+        np.testing.assert_array_equal(by_itself.rows, of_two.rows)
+        assert (of_two.unseen[0::2] == of_two.unseen[1::2]).all()
+        assert (of_two.unseen[0::2] == (by_itself.unseen[0::2] & by_itself.unseen[1::2])).all()
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_images_kept_apart_are_as_many_as_asked_and_no_attacker_sees_them_or_their_copies(copies):
+    hashes = names(100, copies)
+    kept = kept_apart(hashes, 20, seed=0)
+    assert len({hashes[row] for row in np.flatnonzero(kept)}) == 20
+    assert kept.sum() == 20 * copies, "copies go along"
+    for resample in resamples(hashes, kept, seed=0, bag_size=10):
+        assert not kept[resample.rows].any()
+        assert resample.unseen[kept].all()
+        assert len(resample.rows) == (~kept).sum()
+
+
+def test_others_are_kept_apart_by_another_seed_and_nobody_by_default():
+    assert not np.array_equal(kept_apart(names(100), 20, seed=0), kept_apart(names(100), 20, seed=1))
+    assert not kept_apart(names(100), 0, seed=0).any()
+    assert kept_apart(names(100), 500, seed=0).all()
+
+
+def test_a_kept_image_stays_kept_when_more_are():
+    few, many = (kept_apart(names(100), count, seed=0) for count in (10, 30))
+    assert (many[few]).all()
 
 
 def test_raw_thresholds_are_honest_on_fresh_images_of_a_well_specified_learner():
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (2000, 1, 8, 8), dtype=np.uint8)
-    scores = rng.standard_normal(2000)
-    attackers = fit_bag(images[:1000], scores[:1000], options("marginal"), bag_size=5, seed=0)
-    thresholds = np.median([a.predict(images[1000:]).values[:, LEVELS.index(0.1)] for a in attackers], axis=0)
-    assert 0.07 < (scores[1000:] <= thresholds).mean() < 0.13
+    inputs = describe(rng.integers(0, 255, (2000, 1, 8, 8), dtype=np.uint8))
+    scores = rng.standard_normal((2000, 1))
+    drawn = resamples(names(1000), np.zeros(1000, dtype=bool), seed=0, bag_size=5)
+    attackers = [fit_attacker(inputs[:1000], scores[:1000], options("marginal"), 0, one)[0] for one in drawn]
+    predicted = [attacker.predict(inputs[1000:]).values[:, 0, LEVELS.index(0.1)] for attacker in attackers]
+    assert 0.07 < (scores[1000:, 0] <= np.median(predicted, axis=0)).mean() < 0.13
 
 
-def test_image_statistics_tell_bright_from_dark_and_busy_from_flat():
-    flat, busy = np.full((1, 1, 8, 8), 128, np.uint8), np.random.default_rng(0).integers(0, 255, (1, 1, 8, 8), np.uint8)
-    statistics = image_statistics(np.concatenate([flat, busy]))
-    assert np.isfinite(statistics).all()
-    assert statistics[0, 1] < statistics[1, 1], "deviation of the grey levels"
+@pytest.mark.parametrize("learner", ["mlp-quantiles", "gbm-location_scale"])
+def test_the_curve_of_an_attacker_ends_at_its_own_losses(learner, inputs):
+    scores = brightness_scores(inputs)
+    (resample,) = resamples(names(200), np.zeros(200, dtype=bool), seed=0, bag_size=1)
+    attacker, curve = fit_attacker(inputs, scores, options(learner), 0, resample)
+    assert list(curve.columns) == ["step", "seen", "unseen"]
+    prediction = attacker.predict(inputs[resample.unseen])
+    assert curve["unseen"].iloc[-1] == pytest.approx(mean_pinball_loss(prediction, scores[resample.unseen]))
+    assert curve["seen"].iloc[-1] < curve["unseen"].iloc[-1]
+    if learner.startswith("mlp"):
+        assert len(curve) == 8
+        assert curve["step"].is_monotonic_increasing
+        assert curve["unseen"].iloc[-1] < curve["unseen"].iloc[0] / 2
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 5, 7), (2, 3, 32, 32), (2, 3, 64, 48)])
-def test_image_statistics_take_any_size_and_channels(shape):
-    images = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    assert np.isfinite(image_statistics(images)).all()
+def test_an_attacker_that_saw_every_image_has_no_unseen_loss(inputs):
+    everyone = Resample(np.arange(len(inputs)), np.zeros(len(inputs), dtype=bool))
+    _, curve = fit_attacker(inputs, brightness_scores(inputs), options("marginal"), 0, everyone)
+    assert curve["seen"].notna().all()
+    assert curve["unseen"].isna().all()
+
+
+@pytest.fixture
+def bag(inputs, tmp_path) -> Bag:
+    """Three marginal attackers in a folder."""
+    chosen = options("marginal")
+    for number in range(3):
+        saved(fitted(chosen, inputs[number:], brightness_scores(inputs[number:])), attacker_folder(tmp_path, number))
+    bag = Bag(tmp_path, {"options": chosen.model_dump(), "bag_size": 3})
+    bag.save()
+    return bag
+
+
+def test_a_bag_opens_as_it_was_saved(bag, inputs):
+    opened = Bag.open(bag.folder)
+    assert opened == bag
+    first, second = (opened.attacker(number).predict(inputs) for number in (0, 1))
+    assert not same(first, second)
+
+
+@pytest.mark.parametrize("content", [None, "{}", "not JSON", '{"options": {"kind": "oracle"}, "bag_size": 3}'])
+def test_a_folder_that_is_no_bag_is_refused(content, bag):
+    path = bag.folder / "bag.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(InputError, match=f"{bag.folder}: not a whole bag"):
+        Bag.open(bag.folder)
+
+
+@pytest.mark.parametrize("learner", ["marginal", *CONDITIONAL])
+@pytest.mark.parametrize("damage", ["missing", "empty", "torn"])
+def test_a_damaged_attacker_is_refused(learner, damage, inputs, tmp_path):
+    chosen = quickly(learner)
+    saved(fitted(chosen, inputs, brightness_scores(inputs)), attacker_folder(tmp_path, 0))
+    path = min(attacker_folder(tmp_path, 0).iterdir())
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(b"" if damage == "empty" else content[:60])
+    with pytest.raises(InputError, match="not a whole bag: attacker 0: "):
+        Bag(tmp_path, {"options": chosen.model_dump(), "bag_size": 1}).attacker(0)

@@ -26,8 +26,11 @@ def describe(planes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _residual(levels: np.ndarray) -> np.ndarray:
-    """Each pixel less its prediction from the left, upper and upper left neighbours.  Weinberger et al., 2000."""
-    padded = np.pad(levels, ((0, 0), (0, 0), (1, 0), (1, 0)), mode="edge")
+    """Each pixel less its prediction from the left, upper and upper left neighbours; in the first row or column from
+    the one neighbour there is; the very first costs nothing.  Weinberger et al., 2000.
+    """
+    levels = levels - levels[..., :1, :1]
+    padded = np.pad(levels, ((0, 0), (0, 0), (1, 0), (1, 0)))
     left, above, corner = padded[..., 1:, :-1], padded[..., :-1, 1:], padded[..., :-1, :-1]
     lowest, highest = np.minimum(left, above), np.maximum(left, above)
     return levels - np.clip(left + above - corner, lowest, highest)

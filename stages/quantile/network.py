@@ -71,8 +71,9 @@ class Network(nn.Module):
 
     def standardise(self, statistics: Tensor, log_scores: Tensor) -> None:
         """Take means and spreads from what the network is to be fitted on."""
-        self.statistics_mean.copy_(statistics.mean(0))
-        self.statistics_spread.copy_(statistics.std(0) + 1e-6)
+        spread = statistics.double().std(0).float()  # of a constant column exactly 0, in float64 alone
+        self.statistics_mean.copy_(statistics.double().mean(0))
+        self.statistics_spread.copy_(spread.where(spread > 0, torch.inf))  # what never varied tells nothing
         self.score_mean.copy_(log_scores.mean(0))
         self.score_spread.copy_(log_scores.std(0).clamp(min=1e-6))
 
@@ -135,7 +136,7 @@ class NetworkAttacker:
         outputs = []
         for start in range(0, len(inputs), PREDICT_BATCH):
             part = inputs[start : start + PREDICT_BATCH]
-            images, statistics = (torch.from_numpy(a).to(device) for a in (part.images, part.statistics))
+            images, statistics = (torch.tensor(a, device=device) for a in (part.images, part.statistics))
             views = [images, images.flip(3)] if self.flips else [images]
             outputs.append(torch.stack([self._outputs(view, statistics).float() for view in views]).mean(0).cpu())
         mean, spread = self.network.score_mean.cpu(), self.network.score_spread.cpu()

@@ -1,0 +1,242 @@
+"""fit and predict: images kept apart, several scores, the chosen score, curves, and runs that were killed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import TINY_LEARNERS, tiny_params, write_params
+
+from stages import fit as stage
+from stages.evaluate import evaluate
+from stages.files import file_hash
+from stages.fit import fit
+from stages.predict import predict
+from stages.quantile.bag import fit_attacker
+from stages.select import select
+from stages.stack import stack
+from stages.tables import list_values, read_metadata, read_table, write_table
+
+TARGET = "digits_ddpm"
+CONDITIONAL = [name for name in TINY_LEARNERS if name != "marginal"]
+
+
+def change(section: str, learner: dict | None = None, **values: object) -> None:
+    """Write params.yaml with other options.  learner : name -> other options of learners."""
+    params = tiny_params()
+    params[section] |= values
+    for name, changed in (learner or {}).items():
+        params["learners"][name] |= changed
+    write_params(params)
+
+
+def bag_folder(learner: str) -> Path:
+    return Path(f"models/quantile/{TARGET}/{learner}")
+
+
+def description(learner: str) -> dict:
+    return json.loads((bag_folder(learner) / "bag.json").read_text())
+
+
+def curve(learner: str) -> pd.DataFrame:
+    return pd.read_csv(f"metrics/fit/{TARGET}/{learner}.csv")
+
+
+def predictions(learner: str) -> pd.DataFrame:
+    return read_table(Path(f"data/predictions/{TARGET}/{learner}.parquet")).to_pandas()
+
+
+def test_images_kept_apart_calibrate_and_no_attacker_saw_them(audit):
+    params = tiny_params()
+    params["fit"]["calibration"] = 40
+    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}
+    write_params(params)
+    for learner in TINY_LEARNERS:
+        fit(TARGET, learner)
+        predict(TARGET, learner)
+    stack(TARGET)
+    rows = predictions("gbm")
+    auxiliary = rows[rows["role"] == "auxiliary"]
+    kept = auxiliary["calibrates"]
+    assert kept.sum() == 40
+    assert not rows.loc[rows["role"] != "auxiliary", "calibrates"].any()
+    unseen = np.stack(auxiliary["out_of_bag"])
+    assert unseen[kept].all()
+    assert 0.2 < unseen[~kept].mean() < 0.5
+    evaluate(TARGET)
+    for figures in json.loads(Path(f"metrics/{TARGET}.json").read_text()).values():
+        assert figures["calibration_by"] == "kept apart"
+        assert figures["calibration"] == 40
+
+
+def test_all_learners_keep_the_same_images_apart_and_draw_the_same_resamples(audit):
+    change("fit", calibration=40)
+    masks = []
+    for learner in ("marginal", "gbm"):
+        fit(TARGET, learner)
+        masks.append(read_table(bag_folder(learner) / "out_of_bag.parquet"))
+    assert masks[0].equals(masks[1])
+
+
+def test_without_images_kept_apart_all_calibrate_out_of_bag(audit):
+    rows = predictions("gbm")
+    auxiliary = rows[rows["role"] == "auxiliary"]
+    assert auxiliary["calibrates"].all()
+    assert 0.2 < np.stack(auxiliary["out_of_bag"]).mean() < 0.5
+    assert np.stack(rows.loc[rows["role"] == "holdout", "out_of_bag"]).all()
+
+
+def test_scores_learnt_beside_the_main_one_are_predicted_and_judged(audit):
+    change("fit", fusion=["pia_t20", "t_error_t10", "sima_t0"])  # the main one once more: counts once
+    scores = ["t_error_t10", "pia_t20", "sima_t0"]
+    for learner in TINY_LEARNERS:
+        fit(TARGET, learner)
+        predict(TARGET, learner)
+        assert (description(learner)["score"], description(learner)["scores"]) == ("t_error_t10", scores)
+        table = read_table(Path(f"data/predictions/{TARGET}/{learner}.parquet"))
+        head = description(learner)["options"].get("head", "quantiles")
+        stored = ["quantiles"] if head == "quantiles" else ["location", "scale"]
+        assert table.column_names[4:] == [f"{score}.{name}" for score in scores for name in stored]
+        levels = len(read_metadata(Path(f"data/predictions/{TARGET}/{learner}.parquet"))["levels"])
+        for name in table.column_names[4:]:
+            assert list_values(table, name).shape == (330, 5 * (levels if name.endswith("quantiles") else 1))
+    stack(TARGET)
+    evaluate(TARGET)
+    assert {f"{learner}_fusion" for learner in TINY_LEARNERS} <= set(
+        json.loads(Path(f"metrics/{TARGET}.json").read_text())
+    )
+
+
+def test_a_bag_that_was_not_asked_for_more_scores_predicts_the_main_one_alone(audit):
+    for learner in TINY_LEARNERS:
+        assert {name.split(".")[0] for name in predictions(learner).columns[4:]} == {"t_error_t10"}
+
+
+def test_the_score_learnt_may_be_the_one_that_select_chose(audit):
+    params = tiny_params()
+    params["select"] |= {"share": 0.5, "candidates": ["pia_t20"]}
+    params["fit"] |= {"score": "selected"}
+    write_params(params)
+    select(TARGET)
+    fit(TARGET, "gbm")
+    predict(TARGET, "gbm")
+    assert description("gbm")["score"] == "pia_t20"
+    assert "pia_t20.location" in predictions("gbm")
+    chosen = file_hash(bag_folder("gbm") / "attacker_000")
+    change("fit", score="pia_t20")
+    fit(TARGET, "gbm")
+    assert file_hash(bag_folder("gbm") / "attacker_000") == chosen, "how the name was found changes nothing"
+
+
+@pytest.mark.parametrize("learner", TINY_LEARNERS)
+def test_the_curve_tells_the_losses_of_every_attacker(audit, learner):
+    rows = curve(learner)
+    assert list(rows.columns) == ["attacker", "step", "seen", "unseen"]
+    assert list(rows["attacker"].unique()) == list(range(5))
+    assert np.isfinite(rows.to_numpy()).all()
+    last = rows.groupby("attacker").last()
+    assert description(learner)["unseen_loss"] == pytest.approx(last["unseen"].mean(), rel=1e-4)
+
+
+def plant_a_score_that_images_tell() -> None:
+    """Let the auxiliary images' main score follow their brightness."""
+    path = Path(f"data/scores/{TARGET}/auxiliary.parquet")
+    table = read_table(path)
+    brightness = read_table(Path(f"data/statistics/{TARGET}/auxiliary.parquet")).column("mean_luma").to_numpy()
+    noise = np.random.default_rng(0).standard_normal(len(brightness))
+    values = np.exp((brightness - brightness.mean()) / brightness.std() + 0.1 * noise)
+    place = table.column_names.index("t_error_t10")
+    write_table(path, table.set_column(place, "t_error_t10", pa.array(values)), read_metadata(path))
+
+
+@pytest.mark.parametrize("learner", ["mlp", "resnet"])
+def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit, learner):
+    plant_a_score_that_images_tell()
+    learning_rate = {"mlp": 1e-2, "resnet": 3e-3}[learner]
+    change("fit", {learner: {"epochs": 40, "dropout": 0.0, "learning_rate": learning_rate}}, bag_size=2)
+    for fitted in (learner, "marginal"):
+        fit(TARGET, fitted)
+    rows = curve(learner)
+    assert (rows.groupby("attacker").size() == 8).all()
+    losses = rows.groupby("step")[["seen", "unseen"]].mean()
+    assert losses["unseen"].iloc[-1] < losses["unseen"].iloc[0]
+    assert losses["unseen"].iloc[-1] < 0.7 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
+
+
+@pytest.mark.parametrize("learner", CONDITIONAL)
+def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(audit, learner, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    outputs = (bag_folder(learner), Path(f"metrics/fit/{TARGET}/{learner}.csv"))
+    before, seeds = [file_hash(path) for path in outputs], []
+
+    def die_at_the_third(inputs, log_scores, options, seed, resample):
+        seeds.append(seed)
+        if len(seeds) == 3:
+            raise KeyboardInterrupt
+        return fit_attacker(inputs, log_scores, options, seed, resample)
+
+    monkeypatch.setattr(stage, "fit_attacker", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        fit(TARGET, learner)
+    assert [file_hash(path) for path in outputs] == before, "what was there stays until all is done"
+    fit(TARGET, learner)
+    assert seeds == [0, 1, 2, 2, 3, 4], "two were done, the third begins again"
+    assert [file_hash(path) for path in outputs] == before
+    assert not list(Path(".partial").glob("fit@*/*"))
+
+
+def test_a_run_that_was_killed_while_it_wrote_an_attacker_writes_it_again(audit, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    before, places = file_hash(bag_folder("gbm")), []
+
+    def die_at_the_second(made, destination):
+        places.append(destination)
+        if len(places) == 2:
+            raise KeyboardInterrupt
+        place_folder(made, destination)
+
+    place_folder = stage.place_folder
+    monkeypatch.setattr(stage, "place_folder", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        fit(TARGET, "gbm")
+    fit(TARGET, "gbm")
+    assert file_hash(bag_folder("gbm")) == before
+
+
+def test_work_on_other_options_is_not_gone_on_with(audit, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    numbers = []
+
+    def die_once(inputs, log_scores, options, seed, resample):
+        numbers.append((options.trees, seed))
+        if len(numbers) == 2:
+            raise KeyboardInterrupt
+        return fit_attacker(inputs, log_scores, options, seed, resample)
+
+    monkeypatch.setattr(stage, "fit_attacker", die_once)
+    with pytest.raises(KeyboardInterrupt):
+        fit(TARGET, "gbm")
+    change("fit", {"gbm": {"trees": 6}})
+    fit(TARGET, "gbm")
+    assert numbers[2:] == [(6, seed) for seed in range(5)]
+
+
+@pytest.mark.parametrize("learner", CONDITIONAL)
+def test_the_number_of_processes_changes_no_byte(audit, learner, monkeypatch):
+    bag, predicted = file_hash(bag_folder(learner)), file_hash(Path(f"data/predictions/{TARGET}/{learner}.parquet"))
+    for processes in ("1", "2"):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", processes)
+        fit(TARGET, learner)
+        predict(TARGET, learner)
+        assert file_hash(bag_folder(learner)) == bag
+        assert file_hash(Path(f"data/predictions/{TARGET}/{learner}.parquet")) == predicted
+
+
+def test_a_larger_bag_has_the_smaller_ones_attackers(audit):
+    before = [file_hash(bag_folder("gbm") / f"attacker_{number:03d}") for number in range(5)]
+    change("fit", bag_size=7)
+    fit(TARGET, "gbm")
+    assert [file_hash(bag_folder("gbm") / f"attacker_{number:03d}") for number in range(5)] == before
+    assert len(list(bag_folder("gbm").glob("attacker_*"))) == 7
