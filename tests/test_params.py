@@ -14,6 +14,7 @@ from stages.report import Report
 from stages.score import Score
 from stages.select import Select
 from stages.split import Split
+from stages.stack import StackOptions
 
 TARGET = "digits_ddpm"
 
@@ -28,7 +29,7 @@ def test_the_committed_file_is_valid(monkeypatch):
     from stages.diffusion.training import TrainingOptions
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Select, Fit, Evaluate, Report)
+    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 
