@@ -23,6 +23,7 @@ from stages.predict import predict
 from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
+from stages.stack import stack
 from stages.tables import read_metadata, read_table, write_table
 from stages.train_target import train_target
 
@@ -247,6 +248,7 @@ def test_a_small_holdout_warns_of_its_resolution_and_gives_no_figure(audit, caps
     score(TARGET, "holdout")
     for learner in TINY_LEARNERS:
         predict(TARGET, learner)
+    stack(TARGET)
     evaluate(TARGET)
     told = capsys.readouterr().err
     assert "80 holdout images resolve FPR to 0.013: no TPR at FPR 1e-2 is given" in told

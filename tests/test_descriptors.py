@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.fft import idctn
 
-from stages.descriptors import FAMILIES, colour, compression, describe_images, frequency, gradients, texture
+from stages.descriptors import FAMILIES, colour, compression, describe_images, frequency, gradients, structure, texture
 from stages.descriptors.colour import luma_and_chroma
 from stages.descriptors.gradients import halved, log_energy
 
@@ -89,7 +89,9 @@ def test_grey_statistics_are_those_of_the_luma_of_equal_channels():
 
 def test_no_two_families_use_one_name():
     images = random_images(32, 32, 3)
-    assert sum(len(family(luma_and_chroma(images))) for family in FAMILIES) == len(describe_images(images))
+    planes, pixels = luma_and_chroma(images), images.astype(np.float32)
+    of_families = [*(family(planes) for family in FAMILIES), structure.describe(pixels)]
+    assert sum(map(len, of_families)) == len(describe_images(images))
 
 
 # Colour
@@ -170,7 +172,7 @@ def test_a_ramp_has_gradients_across_alone_which_double_with_the_scale():
         assert told[f"gradient_x_luma_{scale}"] == pytest.approx(np.log((3 * scale) ** 2 + 0.01))
         assert told[f"gradient_y_luma_{scale}"] == pytest.approx(FLOOR)
         assert told[f"sparse_luma_{scale}"] == pytest.approx(0, abs=0.04), "all differences are of one size"
-    assert (told["flat_2"], told["flat_4"]) == (0, 1)
+    assert (told["flat_luma_1.5"], told["flat_luma_3"]) == (0, 1)
     assert told["gradient_q50"] == pytest.approx(np.log(3.5))
     edges = 2 * 8 * 3**2 / 64  # only the first and last columns are bent
     assert told["laplacian_luma"] == pytest.approx(np.log(edges + 0.01), rel=1e-4)
@@ -181,7 +183,7 @@ def test_a_checkerboard_is_busy_at_the_finest_scale_alone():
     for direction in "xy":
         assert told[f"gradient_{direction}_luma_1"] == pytest.approx(np.log(100.01))
         assert told[f"gradient_{direction}_luma_2"] == pytest.approx(FLOOR)
-    assert (told["flat_8"], told["flat_16"]) == (0, 1), "each neighbour differs by 10 both ways: 14.1 levels"
+    assert (told["flat_luma_12"], told["flat_luma_18"]) == (0, 1), "neighbours differ by 10 both ways: 14.1 levels"
 
 
 def test_one_edge_is_sparse_and_noise_is_not():
@@ -215,16 +217,16 @@ def test_a_ring_averages_over_its_coefficients():
 
 
 def test_a_wiener_filter_keeps_nothing_of_a_flat_block_and_its_share_of_others():
-    assert all(
-        value == pytest.approx(0, abs=1e-6)
-        for name, (value,) in frequency.describe(constant()).items()
-        if name.startswith("kept")
-    )
-    told = frequency.describe(basis(0, 1, size=4, amplitude=12))  # one of the two lowest coefficients
-    for noise in frequency.NOISE:
-        assert told[f"kept_luma_low_{noise:g}"] == pytest.approx(144 / (144 + noise**2) / 2, rel=1e-4)
-        assert told[f"kept_luma_mid_{noise:g}"] == pytest.approx(0, abs=1e-4)
-        assert told[f"kept_luma_high_{noise:g}"] == pytest.approx(0, abs=1e-4)
+    flat = frequency.describe(constant())
+    told = frequency.describe(basis(0, 1, size=4, amplitude=12))  # one of the two coefficients of order 1
+    for order in range(1, 7):
+        share = 0.5 if order == 1 else 0
+        for noise in frequency.NOISE:
+            name = f"kept_luma_{order}_{noise}"
+            assert flat[name] == pytest.approx(0, abs=1e-6)
+            assert told[name] == pytest.approx(share * 144 / (144 + noise**2), abs=1e-4)
+        assert flat[f"size_luma_{order}"] == pytest.approx(0, abs=1e-4)
+        assert told[f"size_luma_{order}"] == pytest.approx(share * np.log(13), abs=1e-4)
 
 
 # Texture
@@ -248,6 +250,45 @@ def test_a_busy_middle_is_told_from_a_busy_border():
     image[8:24, 8:24] = checkerboard(size=16)[0, 0]
     assert texture.describe(plane(image))["window_2_centre"] > 1
     assert texture.describe(plane(np.roll(image, (16, 16), (0, 1))))["window_2_centre"] < -0.5
+
+
+def test_cells_are_where_the_image_is_busy_or_its_mirror_image():
+    image = np.full((16, 16), 128.0)
+    image[:4, :4] = checkerboard(100, 110, size=4)[0, 0]
+    told, mirrored = (texture.describe(plane(rows)) for rows in (image, image[:, ::-1]))
+    cells = {name: value for name, (value,) in told.items() if name.startswith("cell")}
+    assert cells.pop("cell_0_0_luma") == pytest.approx((np.log(5.5) + np.log(0.5)) / 2)
+    assert len(cells) == 7
+    assert all(value == pytest.approx(np.log(0.5)) for value in cells.values())
+    assert all(told[name] == mirrored[name] for name in cells)
+
+
+# Structure
+
+
+def test_a_ramp_is_told_by_one_number_a_patch():
+    told = structure.describe(ramp(step=3, size=8))
+    positions = 35 / 12  # the variance of 0..5, where a patch may stand
+    assert told.pop("patch_8") == pytest.approx(np.log(9 * 9 * positions + 0.05), rel=1e-5)
+    assert len(told) == 8, "a grey image has no channels to compare"
+    assert all(value == pytest.approx(np.log(0.05), abs=0.05) for value in told.values())
+
+
+def test_channels_alike_are_correlated_and_channels_apart_are_not():
+    rng = np.random.default_rng(0)
+    red, blue = rng.normal(128, 30, (2, 64, 64))
+    told = structure.describe(np.stack([red, 255 - red, blue])[None].astype(np.float32))
+    for direction in "xy":
+        assert told[f"channels_{direction}_01_1"] == pytest.approx(-1, abs=0.01)
+        assert told[f"channels_{direction}_02_1"] == pytest.approx(0, abs=0.1)
+
+
+def test_the_spectrum_of_channels_alike_is_one_eigenvalue():
+    grey = np.random.default_rng(0).normal(128, 30, (1, 1, 16, 16)).astype(np.float32)
+    told = structure.describe(np.repeat(grey, 3, axis=1))
+    assert told["spectrum_pixels_1_2"] == pytest.approx(np.log(3 * grey.var()), abs=0.01)
+    assert told["spectrum_pixels_1_0"] == pytest.approx(np.log(0.05), abs=0.1)
+    assert told["spectrum_pixels_1_1"] == pytest.approx(np.log(0.05), abs=0.1)
 
 
 # Compression

@@ -162,7 +162,7 @@ def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit, learner):
     assert (rows.groupby("attacker").size() == 8).all()
     losses = rows.groupby("step")[["seen", "unseen"]].mean()
     assert losses["unseen"].iloc[-1] < losses["unseen"].iloc[0]
-    assert losses["unseen"].iloc[-1] < 0.7 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
+    assert losses["unseen"].iloc[-1] < 0.8 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
 
 
 @pytest.mark.parametrize("learner", CONDITIONAL)

@@ -143,7 +143,7 @@ def test_a_bag_that_learnt_two_scores_is_judged_by_the_main_one_and_by_both(rule
     evaluate(TARGET)
     path = Path(f"data/verdicts/{TARGET}.parquet")
     rows, facts = read_table(path).to_pandas(), read_metadata(path)
-    assert list(rows["learner"].unique()) == ["marginal", "gbm", "gbm_fusion", "mlp", "resnet"]
+    assert list(rows["learner"].unique()) == ["marginal", "gbm", "gbm_fusion", "mlp", "resnet", "stack"]
     alone = rows[rows["learner"] != "gbm_fusion"].reset_index(drop=True)
     assert alone.equals(before), "the main score is judged as if it were alone"
     fused = facts["judgements"]["gbm_fusion"]

@@ -21,9 +21,11 @@ from stages.report import report
 from stages.score import score
 from stages.scores.columns import score_batch
 from stages.split import split
+from stages.stack import stack
 from stages.tables import ROLES, decode_images, pixel_hash, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
+JUDGED = [*TINY_LEARNERS, "stack"]
 
 
 def test_images_follow_the_contract_and_survive_the_png(audit):
@@ -119,6 +121,7 @@ def test_running_a_stage_again_gives_the_same_bytes(audit):
     score(TARGET, "holdout")
     for learner in TINY_LEARNERS:
         fit(TARGET, learner)
+    stack(TARGET)
     evaluate(TARGET)
     report()
     for path, data in before.items():
@@ -143,14 +146,14 @@ def test_the_marginal_bag_has_exactly_the_roc_of_the_score(audit):
 def test_verdicts_follow_p_values_and_only_members_and_holdout_get_one(audit):
     rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas()
     assert set(rows["role"]) == {"member", "holdout"}
-    assert len(rows) == len(TINY_LEARNERS) * (60 + 150)
+    assert len(rows) == len(JUDGED) * (60 + 150)
     assert (rows["member_at_1e-1"] == (rows["p_value"] <= 0.1)).all()
     assert rows["p_value"].between(1 / 121, 1).all()
 
 
 def test_metrics_are_flat_and_say_what_they_count(audit):
     metrics = json.loads(Path(f"metrics/{TARGET}.json").read_text())
-    assert list(metrics) == list(TINY_LEARNERS)
+    assert list(metrics) == JUDGED
     for figures in metrics.values():
         assert all(not isinstance(value, dict | list) for value in figures.values())
         assert figures["holdout"] == 150
@@ -180,6 +183,10 @@ def test_images_without_classes_are_told_apart_by_complexity_alone(audit):
 
 
 def test_scores_from_elsewhere_need_no_timesteps(audit):
+    params = tiny_params()
+    params["stack"]["of"] = []
+    write_params(params)
+    stack(TARGET)
     for role in ROLES:
         path = Path(f"data/scores/{TARGET}/{role}.parquet")
         table = read_table(path)
@@ -217,7 +224,7 @@ def test_the_page_is_self_contained(audit):
         assert word in page
 
 
-@pytest.mark.parametrize("stage", ["prepare", "split", "select", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["prepare", "split", "select", "stack", "evaluate", "report"])
 def test_stages_that_need_no_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
@@ -234,6 +241,7 @@ def test_stages_that_need_no_network_do_not_import_torch(stage):
         "select",
         "fit",
         "predict",
+        "stack",
         "evaluate",
         "sweep",
         "report",
