@@ -37,7 +37,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
             "noise_seed": 0,
         },
     },
-    "fit": {"bag_size": 5},
+    "fit": {"bag_size": 5, "fusion": []},
     "sweep": {
         "learner": "gbm",
         "bag_size": 5,

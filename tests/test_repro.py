@@ -98,7 +98,7 @@ def test_an_evaluate_option_reruns_what_measures_and_fits_no_bag_of_the_audit(pi
 
 
 def test_an_evaluate_option_that_no_experiment_needs_reruns_none(pipeline):
-    change(pipeline, "evaluate", complexity="brightness_mean")
+    change(pipeline, "evaluate", complexity="mean_luma")
     assert repro(pipeline) == [f"evaluate@{TARGET}", "report"]
 
 

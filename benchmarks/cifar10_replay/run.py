@@ -34,6 +34,7 @@ REPOSITORY = HERE.parent.parent
 IMAGES, SCORES = "cifar10-train.parquet", "cifar10-secmi-t-error.parquet"
 AUXILIARY, HOLDOUT, MEMBERS = 15_000, 5_000, 5_000
 QUICK = {"learners": ["marginal", "mlp"], "stack": []}
+AGAIN = ("stack", "evaluate", "report")  # of several learners: they run again, for there may be more now
 FIGURES = ("roc", "calibration", "conditional_fpr", "bag_size")
 
 
@@ -106,7 +107,10 @@ def _params(data: Path, arguments: argparse.Namespace, work: Path) -> dict:
         path = work / f"scores_{seed}.parquet"
         _draw(scores, seed).to_parquet(path, index=False)
         entry = {"dataset": "cifar10", "source": "scores", "path": path.name}
-        params["targets"][f"seed_{seed}"] = entry | {name: {} for name in sections}
+        overrides = {name: {} for name in sections}
+        if arguments.quick or seed != arguments.seeds[0]:
+            overrides["sweep"] = {"auxiliary": []}
+        params["targets"][f"seed_{seed}"] = entry | overrides
     return params
 
 
@@ -132,13 +136,13 @@ def _run_stages(work: Path, learners: list[str], seeds: list[int], stacked: bool
         commands += [["score", target, role] for role in ("member", "auxiliary", "holdout")]
         commands += [["select", target]]
         commands += [[stage, target, learner] for learner in learners for stage in ("fit", "predict")]
-        commands += [["stack", target], ["evaluate", target]]
+        commands += [["stack", target], ["evaluate", target], ["sweep", target]]
     commands += [["report"]]
     record = work / "costs.json"
     costs = _read(record) if record.exists() else {}
     for command in tqdm(commands, desc="stages"):
         name = " ".join(command)
-        if name in costs and command[0] not in ("stack", "evaluate", "report"):
+        if name in costs and command[0] not in AGAIN:
             continue
         costs[name] = _run(command, work)
         record.write_text(json.dumps(costs, indent=1))
