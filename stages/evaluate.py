@@ -16,39 +16,28 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import Field
 
 from stages.command import InputError, run, warn
 from stages.files import write_bytes
-from stages.params import PARAMS, Options, key_name, names, section
+from stages.params import PARAMS, key_name, names, section
 from stages.statistics.calibration import smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
-from stages.statistics.evidence import read_evidence
+from stages.statistics.evidence import kept_rows, read_evidence
 from stages.statistics.fusion import Rule, learn_fusion
 from stages.statistics.judgement import Judgement
+from stages.statistics.options import Evaluate
 from stages.statistics.summary import level_name, summarise
 from stages.statistics.vote import votes
 from stages.tables import ROLES, read_metadata, read_table, write_table
 
 MEASURED = ("member", "holdout")
 T_ERROR = r"t_error_t(\d+)"  # the columns behind the curve over timesteps
-Level = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Evaluate(Options):
-    """Section `evaluate`."""
-
-    alphas: list[Level] = Field(min_length=1)  # false-positive rates asked for
-    confidence: Level  # of every interval
-    curve_fpr: Level  # at which curves show their TPR, and groups of images their FPR
-    fusion: Rule  # how the scores of a bag that learnt several become one
-    complexity: str  # the image statistic whose deciles must not differ in FPR
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ def evaluate(target: str) -> None:
     """Write the verdicts, the metrics and the curves of a target."""
     options = section("evaluate", Evaluate, target)
     paths = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ROLES}
-    kept = _kept(target, paths)
+    kept = kept_rows(Path(f"data/selection/{target}.parquet"), paths)
     judged: dict[str, Judged] = {}
     for learner, path in _prediction_files(target).items():
         of_learner = _judge(learner, path, paths, kept, options.fusion)
@@ -102,13 +91,6 @@ def _prediction_files(target: str) -> dict[str, Path]:
     files = {learner: Path(f"data/predictions/{target}/{learner}.parquet") for learner in names("learners")}
     stacked = Path(f"data/stacks/{target}.parquet")
     return files if read_metadata(stacked)["bag"] is None else files | {"stack": stacked}
-
-
-def _kept(target: str, paths: dict[str, Path]) -> dict[str, np.ndarray]:
-    """Role -> (N,) bool: the scored images that `select` did not set apart."""
-    apart = set(read_table(Path(f"data/selection/{target}.parquet")).column("image_id").to_pylist())
-    ids = {role: read_table(path, ["image_id"]).column("image_id").to_pylist() for role, path in paths.items()}
-    return {role: np.array([name not in apart for name in of_role], dtype=bool) for role, of_role in ids.items()}
 
 
 def _judge(

@@ -21,11 +21,13 @@ from stages.files import file_hash, place_folder, write_bytes
 from stages.parallel import spread
 from stages.params import PARAMS, Options, entry, key_name, section
 from stages.quantile.bag import (
+    FEWEST,
     Bag,
     Learner,
     LearnerOptions,
     Resample,
     attacker_folder,
+    attacker_seed,
     fit_attacker,
     kept_apart,
     resamples,
@@ -41,8 +43,6 @@ from stages.tables import (
     read_table,
     write_table,
 )
-
-FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
 
 
 class Fit(Options):
@@ -146,7 +146,7 @@ def _fit_all(
     """Fit the attackers that are not there yet, each in its own folder, whole or not at all."""
     missing = [number for number in range(len(drawn)) if not attacker_folder(made, number).exists()]
     jobs = [
-        (inputs, values, options, seed * 10_007 + number, drawn[number], attacker_folder(made, number))
+        (inputs, values, options, attacker_seed(seed, number), drawn[number], attacker_folder(made, number))
         for number in missing
     ]
     spread(_fit_one, jobs, f"fit {options.kind}")

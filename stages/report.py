@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/{plots,samples,selection,training}/ -> metrics/report.html,
+data/verdicts/, data/roles/, metrics/{plots,samples,selection,sweeps,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from stages.command import run
 from stages.files import file_hash, write_bytes
 from stages.params import PARAMS, Options, names, section, target_entry
+from stages.presentation.experiments import draw_experiments
 from stages.presentation.figures import draw_figures
 from stages.presentation.gallery import draw_gallery, exposed_pairs
 from stages.presentation.page import TargetPage, render
@@ -42,10 +43,10 @@ def _page(target: str, options: Report) -> TargetPage:
     verdicts = Path(f"data/verdicts/{target}.parquet")
     facts = read_metadata(verdicts)
     roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
-    plots = Path(f"metrics/plots/{target}")
-    curves = {path.stem: pd.read_csv(path) for path in sorted(plots.glob("*.csv"))}
+    curves, experiments = (_tables(Path(f"metrics/{folder}/{target}")) for folder in ("plots", "sweeps"))
     curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
-    figures = draw_figures(curves, facts["options"]["curve_fpr"], facts["options"]["complexity"])
+    fpr = facts["options"]["curve_fpr"]
+    figures = draw_figures(curves, fpr, facts["options"]["complexity"]) | draw_experiments(experiments, fpr)
     surest = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"])
     rows = read_table(verdicts).to_pandas()
     pairs = exposed_pairs(rows[rows["learner"] == surest], options.exposed)
@@ -61,6 +62,11 @@ def _page(target: str, options: Report) -> TargetPage:
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
     )
+
+
+def _tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The CSV files of a folder by name."""
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def _describe_role(path: Path) -> dict:

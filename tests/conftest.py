@@ -38,6 +38,16 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
         },
     },
     "fit": {"bag_size": 5},
+    "sweep": {
+        "learner": "gbm",
+        "bag_size": 5,
+        "bag_sizes": [1, 3, 5],
+        "resamplings": 4,
+        "timesteps": [0, 20],
+        "auxiliary": [60, "all"],
+        "resnet_bag_size": 1,
+        "widths": [2, 4],
+    },
     "report": {"exposed": 4},
 }
 TINY_LEARNERS = {
@@ -107,6 +117,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.select import select
     from stages.split import split
     from stages.stack import stack
+    from stages.sweep import sweep
     from stages.train_target import train_target
 
     folder = tmp_path_factory.mktemp("audit")
@@ -125,6 +136,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             predict("digits_ddpm", learner)
         stack("digits_ddpm")
         evaluate("digits_ddpm")
+        sweep("digits_ddpm")
         report()
     return folder
 
@@ -171,6 +183,7 @@ class Elsewhere:
             "fit": {"score": "loss"},
             "stack": {},
             "evaluate": {},
+            "sweep": {"timesteps": []},
         }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)

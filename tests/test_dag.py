@@ -19,6 +19,7 @@ ARROWS = {
     "scores": {"scores", "diffusion"},
     "quantile": {"quantile"},
     "statistics": {"statistics"},
+    "experiments": {"experiments", "quantile", "statistics"},
     "presentation": {"presentation"},
 }
 DOORS = {"command", "device", "files", "parallel", "params", "resume", "tables"}

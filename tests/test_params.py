@@ -15,6 +15,7 @@ from stages.score import Score
 from stages.select import Select
 from stages.split import Split
 from stages.stack import StackOptions
+from stages.sweep import Sweep
 
 TARGET = "digits_ddpm"
 
@@ -29,7 +30,7 @@ def test_the_committed_file_is_valid(monkeypatch):
     from stages.diffusion.training import TrainingOptions
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Report)
+    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Sweep, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 

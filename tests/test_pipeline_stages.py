@@ -243,6 +243,7 @@ def test_stages_that_need_no_network_do_not_import_torch(stage):
         "predict",
         "stack",
         "evaluate",
+        "sweep",
         "report",
     ],
 )

@@ -17,7 +17,10 @@ from stages.files import file_hash
 
 pytestmark = pytest.mark.slow
 TARGET = "digits_ddpm"
-RESULTS = [f"metrics/{TARGET}.json", f"data/verdicts/{TARGET}.parquet", f"data/scores/{TARGET}", "metrics/plots"]
+RESULTS = [
+    *(f"metrics/{TARGET}.json", f"data/verdicts/{TARGET}.parquet", f"data/scores/{TARGET}"),
+    *("metrics/plots", "metrics/sweeps"),
+]
 
 
 def environment() -> dict[str, str]:
@@ -59,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which everything was run once and committed."""
     folder = clone(tmp_path_factory.mktemp("clone"), tiny_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 3 + 3 + 1 + 3 + 3 + 2
+    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 4 + 4 + 4
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "audit")
     return folder
@@ -84,22 +87,39 @@ def test_a_second_run_does_nothing(pipeline):
     assert git(pipeline, "status", "--porcelain") == ""
 
 
-def test_an_evaluate_option_reruns_evaluate_and_report_only(pipeline):
+def measuring() -> list[str]:
+    """The stages that measure a bag, and those after them."""
+    return [f"evaluate@{TARGET}", "report", f"sweep@{TARGET}"]
+
+
+def test_an_evaluate_option_reruns_what_measures_and_fits_no_bag_of_the_audit(pipeline):
     change(pipeline, "evaluate", confidence=0.9)
+    assert sorted(repro(pipeline)) == measuring()
+
+
+def test_an_evaluate_option_that_no_experiment_needs_reruns_none(pipeline):
+    change(pipeline, "evaluate", complexity="brightness_mean")
     assert repro(pipeline) == [f"evaluate@{TARGET}", "report"]
+
+
+def test_a_sweep_option_reruns_the_experiments_and_report_only(pipeline):
+    change(pipeline, "sweep", resamplings=3)
+    assert repro(pipeline) == [f"sweep@{TARGET}", "report"]
 
 
 def test_a_changed_learner_refits_only_itself(pipeline):
     params = tiny_params()
     params["learners"]["gbm"]["trees"] = 6
     write_params(params, pipeline)
-    assert repro(pipeline) == [f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"evaluate@{TARGET}", "report"]
+    expected = [f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"stack@{TARGET}", *measuring()]
+    assert sorted(repro(pipeline)) == sorted(expected)
 
 
 def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     change(pipeline, "split", holdout=200)
     executed = repro(pipeline)
-    assert {name.split("@")[0] for name in executed} == {"split", "score", "select", "predict", "evaluate", "report"}
+    stages = {name.split("@")[0] for name in executed}
+    assert stages == {"split", "score", "select", "predict", "stack", "evaluate", "sweep", "report"}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 
@@ -107,9 +127,10 @@ def test_another_learner_adds_its_own_stages_and_leaving_it_out_takes_it_from_th
     params = tiny_params()
     params["learners"]["gbm2"] = params["learners"]["gbm"] | {"leaves": 4}
     write_params(params, pipeline)
-    assert repro(pipeline) == [f"fit@{TARGET}-gbm2", f"predict@{TARGET}-gbm2", f"evaluate@{TARGET}", "report"]
+    executed = set(repro(pipeline))
+    assert {f"fit@{TARGET}-gbm2", f"predict@{TARGET}-gbm2"} == executed - {f"stack@{TARGET}", *measuring()}
     write_params(tiny_params(), pipeline)
-    assert repro(pipeline) == [f"evaluate@{TARGET}", "report"]
+    assert set(measuring()) <= set(repro(pipeline)) <= {f"stack@{TARGET}", *measuring()}
     assert "gbm2" not in json.loads((pipeline / f"metrics/{TARGET}.json").read_text())
 
 
@@ -165,6 +186,8 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
     params["train_target"] |= {"steps": 150, "checkpoint_every": 5}
     params["score"]["batch_size"] = 2
     params["learners"] = {"gbm": params["learners"]["gbm"]}
+    params["stack"]["of"] = []
+    params["sweep"] |= {"learner": "gbm", "widths": []}
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole, killed = clone(tmp_path / "whole", params), clone(tmp_path / "killed", params)

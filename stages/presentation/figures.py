@@ -1,28 +1,13 @@
 """The figures of one target, drawn from the same CSV that `dvc plots` draws."""
 
-import io
-from collections.abc import Iterator
-from typing import Any
-
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-matplotlib.use("Agg")
+from stages.presentation.look import COLOURS, GREY, by_learner, new_axes, tidy, to_png
 
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)  # Okabe & Ito: safe for colour-blind
-GREY = "#777777"
 MOST_CLASSES = 20  # that a figure still shows
 
 
@@ -45,19 +30,12 @@ def draw_figures(curves: dict[str, pd.DataFrame], fpr: float, complexity: str) -
     return {name: to_png(figure) for name, figure in figures.items()}
 
 
-def to_png(figure: Figure) -> bytes:
-    """The same figure gives the same bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    return stream.getvalue()
-
-
 def _roc(curve: pd.DataFrame) -> Figure:
-    figure, axes = _axes("False-positive rate (holdout flagged)", "True-positive rate (members flagged)")
+    figure, axes = new_axes("False-positive rate (holdout flagged)", "True-positive rate (members flagged)")
     lowest = curve["fpr"].min()
     chance = np.geomspace(lowest, 1, 100)
     axes.plot(chance, chance, color=GREY, linestyle=":", label="chance")
-    for style, rows in _learners(curve):
+    for style, rows in by_learner(curve):
         axes.plot(rows["fpr"], rows["tpr"], drawstyle="steps-post", **style)
     axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(max(1e-3, lowest / 2), 1.05))
     axes.axvline(0.01, color=GREY, linewidth=0.6)
@@ -73,13 +51,13 @@ def _calibration(curve: pd.DataFrame) -> Figure:
     for axes, verdict in zip(panels, ("raw", "calibrated"), strict=True):
         nominal = np.array([curve["nominal"].min(), curve["nominal"].max()])
         axes.plot(nominal, nominal, color=GREY, linestyle=":", label="as asked for")
-        for style, rows in _learners(curve[curve["verdict"] == verdict]):
+        for style, rows in by_learner(curve[curve["verdict"] == verdict]):
             realised = rows["realised"].clip(lower=floor)
             axes.plot(rows["nominal"], realised, marker=".", **style)
             low = rows["ci_low"].clip(lower=floor)
             axes.fill_between(rows["nominal"], low, rows["ci_high"], color=style["color"], alpha=0.08, linewidth=0)
         axes.set(xscale="log", yscale="log", title=f"{verdict} verdicts", xlabel="Nominal alpha", ylim=(floor, 1))
-        _tidy(axes)
+        tidy(axes)
     panels[0].set_ylabel("Realised FPR on holdout (zero drawn at the bottom)")
     panels[0].legend(loc="upper left", frameon=False, fontsize=8)
     return figure
@@ -106,7 +84,7 @@ def _conditional_fpr(curve: pd.DataFrame, fpr: float, complexity: str) -> Figure
 def _side_by_side(axes: Axes, curve: pd.DataFrame) -> None:
     """Each group's rates with their exact intervals, in percent, one mark a learner."""
     groups = sorted(curve["group"].unique())
-    learners = list(_learners(curve))
+    learners = list(by_learner(curve))
     for place in range(0, len(groups), 2):
         axes.axvspan(place - 0.5, place + 0.5, color=GREY, alpha=0.07, linewidth=0)
     for number, (style, rows) in enumerate(learners):
@@ -123,8 +101,8 @@ def _side_by_side(axes: Axes, curve: pd.DataFrame) -> None:
 
 
 def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
-    figure, axes = _axes("Attackers in the bag", f"TPR at {100 * fpr:g} % FPR")
-    for style, rows in _learners(curve):
+    figure, axes = new_axes("Attackers in the bag", f"TPR at {100 * fpr:g} % FPR")
+    for style, rows in by_learner(curve):
         axes.plot(rows["attackers"], rows["tpr"], marker=".", **style)
         low, high = rows["tpr_ci_low"], rows["tpr_ci_high"]
         axes.fill_between(rows["attackers"], low, high, color=style["color"], alpha=0.06, linewidth=0)
@@ -135,7 +113,7 @@ def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
 
 
 def _timestep(curve: pd.DataFrame, fpr: float) -> Figure:
-    figure, axes = _axes("Timestep of the t-error", "one threshold for all images")
+    figure, axes = new_axes("Timestep of the t-error", "one threshold for all images")
     for colour, column, label in ((COLOURS[0], "auc", "AUC"), (COLOURS[1], "tpr", f"TPR at {100 * fpr:g} % FPR")):
         axes.plot(curve["timestep"], curve[column], color=colour, marker=".", label=label)
         low, high = curve[f"{column}_ci_low"], curve[f"{column}_ci_high"]
@@ -147,30 +125,7 @@ def _timestep(curve: pd.DataFrame, fpr: float) -> Figure:
 
 
 def _loss(curve: pd.DataFrame) -> Figure:
-    figure, axes = _axes("Training step", "Epsilon loss (mean over nearby steps)")
+    figure, axes = new_axes("Training step", "Epsilon loss (mean over nearby steps)")
     axes.plot(curve["step"], curve["loss"], color=COLOURS[0])
     axes.set_yscale("log")
     return figure
-
-
-def _learners(curve: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Look and rows of each judgement, in the order of the file: a fusion is dashed, in its learner's colour."""
-    names = [str(name) for name in curve["learner"].unique()]
-    of_learner = {name: name.removesuffix("_fusion") for name in names}
-    colours = {learner: COLOURS[i % len(COLOURS)] for i, learner in enumerate(dict.fromkeys(of_learner.values()))}
-    for name in names:
-        look = {"color": colours[of_learner[name]], "linestyle": "-" if of_learner[name] == name else "--"}
-        yield look | {"label": name}, curve[curve["learner"] == name]
-
-
-def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.0, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    _tidy(axes)
-    return figure, axes
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(which="major", linewidth=0.4, alpha=0.6)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.presentation.figures import to_png
+from stages.presentation.look import to_png
 
 COLUMNS = 6
 

@@ -25,6 +25,7 @@ from stages.quantile.resnet import ResNetAttacker, ResNetOptions
 
 LearnerOptions: TypeAlias = MarginalOptions | GBMOptions | MLPOptions | ResNetOptions
 Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # an entry of the registry
+FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
 WATCHED = 500  # images of each sort whose loss is followed while an attacker is fitted
 
 
@@ -60,6 +61,11 @@ class Resample:
 def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
     """The resample of one attacker: `count` indices in 0..count - 1, drawn with replacement."""
     return np.random.default_rng([seed, attacker]).integers(count, size=count)
+
+
+def attacker_seed(seed: int, attacker: int) -> int:
+    """What one attacker of a bag draws its initial weights, batches and features from."""
+    return seed * 10_007 + attacker
 
 
 def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int) -> list[Resample]:

@@ -35,27 +35,27 @@ def calibration_curve(judgement: Judgement, alphas: list[float], confidence: flo
 
 
 def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.DataFrame:
-    """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `_power`."""
+    """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `power`."""
     sizes = range(1, judgement.z["member"].shape[1] + 1)
     rows = []
     for size in sizes:
         member, holdout = (bag_margin(judgement.z[role][:, :size]) for role in ("member", "holdout"))
-        rows.append({"attackers": size, **_power(member, holdout, fpr, confidence)})
+        rows.append({"attackers": size, **power(member, holdout, fpr, confidence)})
     return pd.DataFrame(rows)
 
 
 def timestep_curve(
     member: dict[int, np.ndarray], holdout: dict[int, np.ndarray], fpr: float, confidence: float
 ) -> pd.DataFrame:
-    """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `_power`.
+    """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `power`.
 
     member, holdout : timestep -> (N,) scores, lower is more member-like; without any there are columns but no rows.
     """
-    rows = [{"timestep": t, **_power(-member[t], -holdout[t], fpr, confidence)} for t in sorted(member)]
+    rows = [{"timestep": t, **power(-member[t], -holdout[t], fpr, confidence)} for t in sorted(member)]
     return pd.DataFrame(rows, columns=["timestep", *POWER])
 
 
-def _power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
+def power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
     """auc and tpr at `fpr`, each with its interval; tpr is None where the holdout cannot resolve `fpr`."""
     area, area_low, area_high = auc(member, holdout, confidence)
     hits = true_positives_at_fpr(member, holdout, fpr)

@@ -39,6 +39,13 @@ class Evidence:
         return np.stack([-bag_margin(z[..., k], unseen) for k in range(z.shape[-1])], axis=1)
 
 
+def kept_rows(selection: Path, scores: dict[str, Path]) -> dict[str, np.ndarray]:
+    """Role -> (N,) bool: the scored images that `select` did not set apart.  scores : role -> table."""
+    apart = set(read_table(selection).column("image_id").to_pylist())
+    ids = {role: read_table(path, ["image_id"]).column("image_id").to_pylist() for role, path in scores.items()}
+    return {role: np.array([name not in apart for name in of_role], dtype=bool) for role, of_role in ids.items()}
+
+
 def read_evidence(path: Path, scores: dict[str, Path], kept: dict[str, np.ndarray]) -> Evidence:
     """Hold the scores of every role against what a bag predicts for its images.
 

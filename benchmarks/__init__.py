@@ -1,0 +1,1 @@
+"""Measurements on published material, outside the pipeline's own graph: nothing here is run by `dvc repro`."""
