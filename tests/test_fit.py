@@ -151,18 +151,16 @@ def plant_a_score_that_images_tell() -> None:
     write_table(path, table.set_column(place, "t_error_t10", pa.array(values)), read_metadata(path))
 
 
-@pytest.mark.parametrize("learner", ["mlp", "resnet"])
-def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit, learner):
+def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit):
     plant_a_score_that_images_tell()
-    learning_rate = {"mlp": 1e-2, "resnet": 3e-3}[learner]
-    change("fit", {learner: {"epochs": 40, "dropout": 0.0, "learning_rate": learning_rate}}, bag_size=2)
-    for fitted in (learner, "marginal"):
-        fit(TARGET, fitted)
-    rows = curve(learner)
+    change("fit", {"mlp": {"epochs": 40, "dropout": 0.0, "learning_rate": 1e-2}}, bag_size=2)
+    for learner in ("mlp", "marginal"):
+        fit(TARGET, learner)
+    rows = curve("mlp")
     assert (rows.groupby("attacker").size() == 8).all()
-    losses = rows.groupby("step")[["seen", "unseen"]].mean()
-    assert losses["unseen"].iloc[-1] < losses["unseen"].iloc[0]
-    assert losses["unseen"].iloc[-1] < 0.8 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
+    losses = rows.groupby("step")["unseen"].mean()
+    assert losses.iloc[-1] < 0.7 * losses.iloc[0]
+    assert losses.iloc[-1] < 0.7 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
 
 
 @pytest.mark.parametrize("learner", CONDITIONAL)
