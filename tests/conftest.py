@@ -180,7 +180,7 @@ class Elsewhere:
             "train_target": {},
             "score": {},
             "select": {},
-            "fit": {"score": "loss"},
+            "fit": {"score": "loss", "fusion": []},
             "stack": {},
             "evaluate": {},
             "sweep": {"timesteps": []},
