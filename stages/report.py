@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/{plots,samples,selection,sweeps,training}/ -> metrics/report.html,
+data/verdicts/, data/roles/, metrics/{fit,plots,samples,selection,sweeps,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -44,6 +44,9 @@ def _page(target: str, options: Report) -> TargetPage:
     facts = read_metadata(verdicts)
     roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
     curves, experiments = (_tables(Path(f"metrics/{folder}/{target}")) for folder in ("plots", "sweeps"))
+    curves["fit"] = pd.concat(
+        [pd.read_csv(f"metrics/fit/{target}/{name}.csv").assign(learner=name) for name in names("learners")]
+    )
     curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
     fpr = facts["options"]["curve_fpr"]
     figures = draw_figures(curves, fpr, facts["options"]["complexity"]) | draw_experiments(experiments, fpr)

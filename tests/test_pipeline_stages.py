@@ -217,7 +217,8 @@ def test_the_page_is_self_contained(audit):
     page = Path("metrics/report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("data:image/png;base64,") >= 6
+    assert page.count("data:image/png;base64,") >= 7
+    assert Path(f"metrics/figures/{TARGET}/fit.png").stat().st_size > 10_000
     assert not list(Path("metrics/figures").rglob("exposed*")), "images of members do not go to git"
     target_sha256 = read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["target_sha256"]
     for word in ("60 members", "worst decile", "out of bag", "bag_size: 5", target_sha256):

@@ -14,14 +14,15 @@ MOST_CLASSES = 20  # that a figure still shows
 def draw_figures(curves: dict[str, pd.DataFrame], fpr: float, complexity: str) -> dict[str, bytes]:
     """Figure name -> PNG.
 
-    curves : the CSV of `evaluate` by name; one without rows gives no figure.  fpr : at which TPR curves were taken.
-    complexity : the image statistic behind the deciles.
+    curves : the CSV of `evaluate` by name, `fit` and `loss`; one without rows gives no figure.  fpr : at which TPR
+    curves were taken.  complexity : the image statistic behind the deciles.
     """
     figures = {
         "roc": _roc(curves["roc"]),
         "calibration": _calibration(curves["calibration"]),
         "conditional_fpr": _conditional_fpr(curves["conditional_fpr"], fpr, complexity),
         "bag_size": _bag_size(curves["bag_size"], fpr),
+        "fit": _fit(curves["fit"]),
     }
     if len(curves["timestep"]):
         figures["timestep"] = _timestep(curves["timestep"], fpr)
@@ -109,6 +110,20 @@ def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
     axes.legend(loc="best", framealpha=0.8, fontsize=8)
+    return figure
+
+
+def _fit(curve: pd.DataFrame) -> Figure:
+    """Mean losses of a bag's attackers; a learner that is fitted in one go has one mark."""
+    figure, axes = new_axes("Share of the fit (%)", "Mean pinball loss (units of a log score)")
+    for style, rows in by_learner(curve):
+        losses = rows.groupby("step")[["seen", "unseen"]].mean()
+        done = 100 * losses.index / losses.index.max()
+        axes.plot(done, losses["unseen"], marker=".", **style)
+        (seen,) = axes.plot(done, losses["seen"], color=style["color"], linestyle=":", marker="o", markersize=3)
+        seen.set_markerfacecolor("none")
+    axes.set_xlim(0, 102)
+    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     return figure
 
 
