@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from stages import command
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
 
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # to start a process costs more than what is fitted here
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
 TINY = {  # overrides that make the default audit small: {section: {key: value}}
