@@ -69,6 +69,15 @@ def tiny_params() -> dict:
     return params
 
 
+def quick_params() -> dict:
+    """The same with two learners and one experiment, for tests that start every stage as a program."""
+    params = tiny_params()
+    params["learners"] = {name: params["learners"][name] for name in ("marginal", "gbm")}
+    params["stack"]["of"] = []
+    params["sweep"] |= {"bag_sizes": [1, 3], "timesteps": [], "auxiliary": [], "widths": []}
+    return params
+
+
 def write_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:

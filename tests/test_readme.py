@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, tiny_params, write_params, write_photos
+from conftest import REPOSITORY, quick_params, write_params, write_photos
 from PIL import Image
 from ruamel.yaml import YAML
 from test_repro import TARGET, clone, environment, repro, run
@@ -48,15 +48,6 @@ def test_the_table_of_the_readme_is_the_committed_result():
         assert f"{figures['auc']:.4f}" in row
         assert f"{100 * figures['tpr_at_fpr_1e-2']:.1f} %" in row
         assert f"{100 * figures['realised_fpr_at_alpha_1e-2']:.1f} %" in row
-
-
-def quick_params() -> dict:
-    """The small audit with two learners and no experiments: the walk has three targets."""
-    params = tiny_params()
-    params["learners"] = {name: params["learners"][name] for name in ("marginal", "gbm")}
-    params["stack"]["of"] = []
-    params["sweep"] |= {key: [] for key in ("bag_sizes", "timesteps", "auxiliary", "widths")}
-    return params
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, tiny_params, write_params
+from conftest import REPOSITORY, quick_params, write_params
 
 from stages.files import file_hash
 
@@ -60,9 +60,9 @@ def clone(folder: Path, params: dict) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which everything was run once and committed."""
-    folder = clone(tmp_path_factory.mktemp("clone"), tiny_params())
+    folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 4 + 4 + 4
+    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 4
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "audit")
     return folder
@@ -77,7 +77,7 @@ def pipeline(made: Path) -> Path:
 
 
 def change(folder: Path, section: str, **values) -> None:
-    params = tiny_params()
+    params = quick_params()
     params[section] |= values
     write_params(params, folder)
 
@@ -108,7 +108,7 @@ def test_a_sweep_option_reruns_the_experiments_and_report_only(pipeline):
 
 
 def test_a_changed_learner_refits_only_itself(pipeline):
-    params = tiny_params()
+    params = quick_params()
     params["learners"]["gbm"]["trees"] = 6
     write_params(params, pipeline)
     expected = [f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"stack@{TARGET}", *measuring()]
@@ -124,12 +124,12 @@ def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
 
 
 def test_another_learner_adds_its_own_stages_and_leaving_it_out_takes_it_from_the_results(pipeline):
-    params = tiny_params()
+    params = quick_params()
     params["learners"]["gbm2"] = params["learners"]["gbm"] | {"leaves": 4}
     write_params(params, pipeline)
     executed = set(repro(pipeline))
     assert {f"fit@{TARGET}-gbm2", f"predict@{TARGET}-gbm2"} == executed - {f"stack@{TARGET}", *measuring()}
-    write_params(tiny_params(), pipeline)
+    write_params(quick_params(), pipeline)
     assert set(measuring()) <= set(repro(pipeline)) <= {f"stack@{TARGET}", *measuring()}
     assert "gbm2" not in json.loads((pipeline / f"metrics/{TARGET}.json").read_text())
 
@@ -182,12 +182,10 @@ def kill_once_there(folder: Path, pattern: str, *words: str) -> None:
 
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
-    params = tiny_params()
+    params = quick_params()
     params["train_target"] |= {"steps": 150, "checkpoint_every": 5}
     params["score"]["batch_size"] = 2
     params["learners"] = {"gbm": params["learners"]["gbm"]}
-    params["stack"]["of"] = []
-    params["sweep"] |= {"learner": "gbm", "widths": []}
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole, killed = clone(tmp_path / "whole", params), clone(tmp_path / "killed", params)
