@@ -269,7 +269,7 @@ def test_cells_are_where_the_image_is_busy_or_its_mirror_image():
 def test_a_ramp_is_told_by_one_number_a_patch():
     told = structure.describe(ramp(step=3, size=8))
     positions = 35 / 12  # the variance of 0..5, where a patch may stand
-    assert told.pop("patch_8") == pytest.approx(np.log(9 * 9 * positions + 0.05), rel=1e-5)
+    assert told.pop("patch_1_8") == pytest.approx(np.log(9 * 9 * positions + 0.05), rel=1e-5)
     assert len(told) == 8, "a grey image has no channels to compare"
     assert all(value == pytest.approx(np.log(0.05), abs=0.05) for value in told.values())
 

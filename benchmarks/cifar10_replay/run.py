@@ -1,6 +1,6 @@
 """Replay: every learner on 40,000 published t-errors, at full strength, with error rates.
 
-    python -m benchmarks.cifar10_replay.run DATA [--quick] [--seeds 0 1 2 3 4] [--learners mlp gbm ...]
+    python -m benchmarks.cifar10_replay.run DATA [--quick | --every] [--seeds 0 1 2 3 4]
 
 DATA (or the environment variable LEAKGAUGE_CIFAR10) is a folder with two Parquet files:
 
@@ -9,7 +9,7 @@ DATA (or the environment variable LEAKGAUGE_CIFAR10) is a folder with two Parque
 
 Each seed draws 15,000 auxiliary non-members; the other 5,000 and as many members only measure.  The stages run as
 they are, each in its own process, in a folder of work (--work) that goes on where an earlier run stopped.  Writes
-results.json and results.md, and the figures of the first seed, beside this file or to --out.
+results.json and results.md (--quick: quick.*, --every: learners.*) and figures of the first seed beside this file.
 """
 
 import argparse
@@ -33,7 +33,11 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 IMAGES, SCORES = "cifar10-train.parquet", "cifar10-secmi-t-error.parquet"
 AUXILIARY, HOLDOUT, MEMBERS = 15_000, 5_000, 5_000
-QUICK = {"learners": ["marginal", "mlp"], "stack": []}
+LEARNERS = {  # of params.yaml here, by the name of the page
+    "quick": ("marginal", "mlp"),
+    "results": ("marginal", "gbm", "mlp", "resnet"),
+    "learners": ("marginal", "gbm", "gbm_quantiles", "mlp", "mlp_quantiles", "resnet_4", "resnet_8", "resnet_16", "resnet"),
+}
 AGAIN = ("stack", "evaluate", "report")  # of several learners: they run again, for there may be more now
 FIGURES = ("roc", "calibration", "conditional_fpr", "bag_size")
 
@@ -57,10 +61,10 @@ def main() -> None:
         "costs": costs,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = "quick" if arguments.quick else "results"
+    name = arguments.page
     (arguments.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (arguments.out / f"{name}.md").write_text(as_markdown(results), encoding="utf-8")
-    for figure in () if arguments.quick else FIGURES:
+    for figure in FIGURES if name == "results" else ():
         shutil.copy(work / f"metrics/figures/seed_{arguments.seeds[0]}/{figure}.png", arguments.out)
     print((arguments.out / f"{name}.md").read_text())
 
@@ -72,9 +76,12 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", nargs="?", default=os.environ.get("LEAKGAUGE_CIFAR10"), help="the folder of the data")
-    parser.add_argument("--quick", action="store_true", help="one cheap learner and the baseline: minutes")
+    size = parser.add_mutually_exclusive_group()
+    for page, text in (("quick", "one cheap learner and the baseline: minutes"), ("learners", "heads and widths too")):
+        flag = "--every" if page == "learners" else f"--{page}"
+        size.add_argument(flag, dest="page", action="store_const", const=page, help=text)
+    parser.set_defaults(page="results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one audit each (default: 0)")
-    parser.add_argument("--learners", nargs="+", help="of params.yaml here (default: all)")
     parser.add_argument("--work", type=Path, default=Path(".partial/cifar10_replay"), help="where the stages work")
     parser.add_argument("--out", type=Path, default=HERE, help="where the results go")
     return parser.parse_args()
@@ -93,9 +100,7 @@ def _params(data: Path, arguments: argparse.Namespace, work: Path) -> dict:
     """params.yaml of this run, and beside it one file of scores a seed."""
     params, own = (YAML(typ="safe").load((place / "params.yaml").read_text("utf-8")) for place in (REPOSITORY, HERE))
     params = {name: values | own.get(name, {}) for name, values in params.items()} | {"learners": own["learners"]}
-    wanted = arguments.learners or (QUICK["learners"] if arguments.quick else list(params["learners"]))
-    if unknown := set(wanted) - set(params["learners"]):
-        sys.exit(f"{HERE / 'params.yaml'} has no learner {', '.join(sorted(unknown))}")
+    wanted = LEARNERS[arguments.page]
     params["learners"] = {name: params["learners"][name] for name in wanted}
     stacked = [name for name in params["stack"]["of"] if name in wanted]
     params["stack"]["of"] = stacked if len(stacked) > 1 else []
@@ -108,7 +113,7 @@ def _params(data: Path, arguments: argparse.Namespace, work: Path) -> dict:
         _draw(scores, seed).to_parquet(path, index=False)
         entry = {"dataset": "cifar10", "source": "scores", "path": path.name}
         overrides = {name: {} for name in sections}
-        if arguments.quick or seed != arguments.seeds[0]:
+        if arguments.page != "results" or seed != arguments.seeds[0]:
             overrides["sweep"] = {"auxiliary": []}
         params["targets"][f"seed_{seed}"] = entry | overrides
     return params

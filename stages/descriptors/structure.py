@@ -7,46 +7,53 @@ import numpy as np
 
 from stages.descriptors.gradients import halved
 
-SCALES = (1, 2, 4)
 PAIRS = ((0, 1), (0, 2), (1, 2))  # of channels
-PATCH = 3
+PATCHES = {1: 3, 2: 2, 4: 2}  # scale -> the side of a patch
 
 
 def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """`patch_<rank>`: log eigenvalues of the covariance of 3x3 patches, all channels in one, from the smallest.
+    """`patch_<scale>_<rank>`: log eigenvalues of the covariance of 3x3 patches (2x2 in the image made smaller), all
+    channels in one, from the smallest.
 
     In colour also `channels_<x|y>_<a><b>_<scale>`: correlation of two channels' differences; `spectrum_<x|y|pixels>_
     <scale>_<rank>`: log eigenvalues of the channels' covariance.  pixels : (N, C, H, W) float32 in 0..255.
     """
-    columns = _patches(pixels) if min(pixels.shape[2:]) >= PATCH else {}
-    if pixels.shape[1] != 3:
-        return columns
+    columns: dict[str, np.ndarray] = {}
     level = pixels
-    for scale in SCALES:
+    for scale, side in PATCHES.items():
         if min(level.shape[2:]) < 2:
             break
-        values = {"x": np.diff(level, axis=3), "y": np.diff(level, axis=2)}
-        for direction, differences in values.items():
-            for a, b in PAIRS:
-                name = f"channels_{direction}_{a}{b}_{scale}"
-                columns[name] = _correlation(differences[:, a], differences[:, b])
-        values["pixels"] = level - level.mean(axis=(2, 3), keepdims=True)
-        for what, of_channels in values.items():
-            columns |= _spectrum(f"spectrum_{what}_{scale}", of_channels.reshape(len(level), 3, -1))
-        level = np.stack([halved(level[:, c]) for c in range(3)], axis=1)
+        if min(level.shape[2:]) >= side:
+            columns |= _spectrum(f"patch_{scale}", _patches(level, side))
+        if pixels.shape[1] == 3:
+            columns |= _channels(level, scale)
+        level = np.stack([halved(level[:, c]) for c in range(level.shape[1])], axis=1)
     return columns
 
 
-def _patches(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    _, _, height, width = pixels.shape
+def _channels(level: np.ndarray, scale: int) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {}
+    values = {"x": np.diff(level, axis=3), "y": np.diff(level, axis=2)}
+    for direction, differences in values.items():
+        for a, b in PAIRS:
+            columns[f"channels_{direction}_{a}{b}_{scale}"] = _correlation(differences[:, a], differences[:, b])
+    values["pixels"] = level - level.mean(axis=(2, 3), keepdims=True)
+    for what, of_channels in values.items():
+        columns |= _spectrum(f"spectrum_{what}_{scale}", of_channels.reshape(len(level), 3, -1))
+    return columns
+
+
+def _patches(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Every patch of the image, without their mean.  Returns (N, C side side, positions)."""
+    _, channels, height, width = pixels.shape
     shifted = [
-        pixels[:, c, i : height - PATCH + 1 + i, j : width - PATCH + 1 + j].reshape(len(pixels), -1)
-        for c in range(pixels.shape[1])
-        for i in range(PATCH)
-        for j in range(PATCH)
+        pixels[:, c, i : height - side + 1 + i, j : width - side + 1 + j].reshape(len(pixels), -1)
+        for c in range(channels)
+        for i in range(side)
+        for j in range(side)
     ]
-    patches = np.stack(shifted, axis=1)  # (N, values of a patch, positions)
-    return _spectrum("patch", patches - patches.mean(axis=2, keepdims=True))
+    patches = np.stack(shifted, axis=1)
+    return patches - patches.mean(axis=2, keepdims=True)
 
 
 def _spectrum(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
