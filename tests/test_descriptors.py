@@ -263,6 +263,33 @@ def test_cells_are_where_the_image_is_busy_or_its_mirror_image():
     assert all(told[name] == mirrored[name] for name in cells)
 
 
+def windows_told(chroma: float, noise: float = 0.0) -> dict[str, float]:
+    """What is said of a picture whose blue difference follows luma, `chroma` times, and noise beside it."""
+    rng = np.random.default_rng(0)
+    luma = rng.uniform(0, 255, (16, 16))
+    blue = chroma * luma + noise * rng.standard_normal((16, 16))
+    planes = np.stack([luma, blue, rng.uniform(-99, 99, (16, 16))])[None].astype(np.float32)
+    return {name: float(value[0]) for name, value in texture.describe(planes).items()}
+
+
+def test_chroma_that_follows_luma_is_told_by_it_and_other_chroma_is_left():
+    following, noisy = windows_told(0.5), windows_told(0.0, noise=40)
+    assert following["window_8_blue_left"] == pytest.approx(np.log(0.25 + 0.5), abs=0.001), "but for the floors"
+    assert following["window_8_blue_told"] == pytest.approx(np.log(0.25 * 255**2 / 12), abs=0.2), "variance of 0.5 luma"
+    assert noisy["window_8_blue_left"] == pytest.approx(np.log(40**2), abs=0.2)
+    assert noisy["window_8_blue_told"] < 4
+
+
+def test_planes_that_are_busy_at_the_same_places_are_told_from_others():
+    rng = np.random.default_rng(0)
+    busy = np.repeat(np.repeat(rng.uniform(1, 60, (8, 8)), 4, 0), 4, 1) * rng.standard_normal((32, 32))
+    planes = np.stack([busy, busy[::-1, ::-1], busy])[None].astype(np.float32)
+    told = {name: float(value[0]) for name, value in texture.describe(planes).items()}
+    assert told["window_4_luma_red"] > 0.75
+    assert told["window_4_luma_blue"] == told["window_4_blue_red"]
+    assert abs(told["window_4_luma_blue"]) < 0.5
+
+
 # Structure
 
 
@@ -270,7 +297,8 @@ def test_a_ramp_is_told_by_one_number_a_patch():
     told = structure.describe(ramp(step=3, size=8))
     positions = 35 / 12  # the variance of 0..5, where a patch may stand
     assert told.pop("patch_1_8") == pytest.approx(np.log(9 * 9 * positions + 0.05), rel=1e-5)
-    assert len(told) == 8, "a grey image has no channels to compare"
+    assert told.pop("patch_2_3") == pytest.approx(np.log(4 * 6**2 * (2 / 3) + 0.05), rel=1e-5), "and at half the size"
+    assert len(told) == 8 + 3, "a grey image has no channels to compare"
     assert all(value == pytest.approx(np.log(0.05), abs=0.05) for value in told.values())
 
 

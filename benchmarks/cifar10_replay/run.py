@@ -36,7 +36,17 @@ AUXILIARY, HOLDOUT, MEMBERS = 15_000, 5_000, 5_000
 LEARNERS = {  # of params.yaml here, by the name of the page
     "quick": ("marginal", "mlp"),
     "results": ("marginal", "gbm", "mlp", "resnet"),
-    "learners": ("marginal", "gbm", "gbm_quantiles", "mlp", "mlp_quantiles", "resnet_4", "resnet_8", "resnet_16", "resnet"),
+    "learners": (
+        "marginal",
+        "gbm",
+        "gbm_quantiles",
+        "mlp",
+        "mlp_quantiles",
+        "resnet_4",
+        "resnet_8",
+        "resnet_16",
+        "resnet",
+    ),
 }
 AGAIN = ("stack", "evaluate", "report")  # of several learners: they run again, for there may be more now
 FIGURES = ("roc", "calibration", "conditional_fpr", "bag_size")
@@ -58,6 +68,7 @@ def main() -> None:
         "seeds": {str(seed): _read(work / f"metrics/seed_{seed}.json") for seed in arguments.seeds},
         "stack": {str(seed): _read(work / f"metrics/stacks/seed_{seed}.json") for seed in arguments.seeds},
         "single_attacker": {str(seed): _single_attackers(work, seed) for seed in arguments.seeds},
+        "learning_curve": _learning_curve(work / f"metrics/sweeps/seed_{arguments.seeds[0]}/auxiliary.csv"),
         "costs": costs,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -175,6 +186,11 @@ def _single_attackers(work: Path, seed: int) -> dict[str, dict[str, float]]:
     curve = pd.read_csv(work / f"metrics/plots/seed_{seed}/bag_size.csv")
     first = curve[curve["attackers"] == 1].set_index("learner")
     return json.loads(first[["tpr", "tpr_ci_low", "tpr_ci_high", "auc"]].to_json(orient="index"))
+
+
+def _learning_curve(path: Path) -> list[dict[str, float]]:
+    """A row a number of auxiliary images; none where the experiment was left out."""
+    return json.loads(pd.read_csv(path).to_json(orient="records")) if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ def as_markdown(results: dict) -> str:
 """
     learners = list(next(iter(seeds.values())))
     power = [[name, *_power(results, name)] for name in learners]
-    page += _table(["learner", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "AUC", "its first attacker, at 1 % FPR"], power)
-    page += f"\n{PUBLISHED}\n## Do the error rates hold?\n\n"
+    page += _table(
+        ["learner", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "AUC", "its first attacker alone, at 1 % FPR"], power
+    )
+    page += f"\n{PUBLISHED}\n{_learning_curve(results['learning_curve'])}## Do the error rates hold?\n\n"
     page += "Calibrated FPR on fresh non-members, in percent, and how often nominal lies in its interval.\n\n"
     held = [[name, *_error_rates(results, name)] for name in learners]
     page += _table(["learner", "at 10 %", "at 5 %", "at 1 %", "at 0.1 %", "worst complexity decile, at 1 %"], held)
@@ -49,15 +51,38 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
+def _learning_curve(rows: list[dict]) -> str:
+    if not rows:
+        return ""
+    cells = [
+        [
+            f"{row['auxiliary']}",
+            f"{100 * row['tpr']:.1f}, {100 * row['tpr_ci_low']:.1f} to {100 * row['tpr_ci_high']:.1f}",
+            f"{row['auc']:.4f}, {row['auc_ci_low']:.4f} to {row['auc_ci_high']:.4f}",
+            f"{row['unseen_loss']:.4f}",
+        ]
+        for row in rows
+    ]
+    head = ["auxiliary images", "TPR at 1 % FPR", "AUC", "pinball loss on images not seen"]
+    return f"## Would more auxiliary images help?\n\n`{rows[0]['learner']}`, first seed.\n\n{_table(head, cells)}\n"
+
+
 def _power(results: dict, learner: str) -> list[str]:
     rows = [figures[learner] for figures in results["seeds"].values()]
-    first = [attackers[learner]["tpr"] for attackers in results["single_attacker"].values()]
+    first = [
+        {
+            "tpr": one[learner]["tpr"],
+            "tpr_count": round(one[learner]["tpr"] * row["members"]),
+            "members": row["members"],
+        }
+        for one, row in zip(results["single_attacker"].values(), rows, strict=True)
+    ]
     area = [row["auc"] for row in rows]
     return [
         _rate(rows, "tpr_at_fpr_1e-2"),
         _rate(rows, "tpr_at_fpr_1e-3"),
         f"{np.mean(area):.4f} ({np.std(area):.4f})",
-        f"{100 * np.mean(first):.1f} ({100 * np.std(first):.1f})",
+        _rate(first, "tpr"),
     ]
 
 

@@ -23,7 +23,7 @@ def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
     for scale, side in PATCHES.items():
         if min(level.shape[2:]) < 2:
             break
-        if min(level.shape[2:]) >= side:
+        if min(level.shape[2:]) > side:  # one patch has no covariance
             columns |= _spectrum(f"patch_{scale}", _patches(level, side))
         if pixels.shape[1] == 3:
             columns |= _channels(level, scale)
