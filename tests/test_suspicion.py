@@ -1,0 +1,107 @@
+"""What a set of suspects says as a whole: known truth first, then what chance does."""
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, norm
+
+from stages.statistics.calibration import conformal_p_values
+from stages.statistics.suspicion import discoveries, set_test, used_fraction
+
+CONFIDENCE = 0.95
+SHIFT = 3.0  # of members' margins: an attack that tells much but not all
+
+
+def audit(
+    rng: np.random.Generator, used: int, others: int, auxiliary: int = 400
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Margins of auxiliary images and suspects, and which suspects were used."""
+    suspects = np.r_[rng.normal(SHIFT, 1, used), rng.normal(0, 1, others)]
+    return rng.normal(0, 1, auxiliary), suspects, np.arange(used + others) < used
+
+
+# Naming
+
+
+def test_benjamini_and_hochberg_name_up_to_the_last_p_value_below_its_share_of_the_rate():
+    p_values = np.array([0.9, 0.001, 0.024, 0.021, 0.5])  # sorted against 0.02, 0.04, 0.06, 0.08, 0.1
+    assert discoveries(p_values, 0.1).tolist() == [False, True, True, True, False]
+    assert discoveries(p_values, 0.03).tolist() == [False, True, False, False, False]
+
+
+def test_of_nobody_nobody_is_named():
+    assert discoveries(np.array([]), 0.1).tolist() == []
+
+
+@pytest.mark.parametrize("used", [0, 10, 50, 90])
+def test_the_share_of_those_named_who_were_not_used_stays_below_the_rate(used):
+    rng, rate, wrong, found = np.random.default_rng(used), 0.1, [], []
+    for _ in range(300):
+        auxiliary, suspects, truth = audit(rng, used, 100 - used)
+        named = discoveries(conformal_p_values(suspects, auxiliary), rate)
+        wrong.append((named & ~truth).sum() / max(named.sum(), 1))
+        found.append(named[truth].mean() if used else 1.0)
+    assert np.mean(wrong) <= rate * (100 - used) / 100 + 3 * np.std(wrong) / np.sqrt(len(wrong))
+    assert np.mean(found) > 0.3, "and it is not for want of naming anyone"
+
+
+# The set
+
+
+def test_the_effect_is_the_share_of_pairs_in_which_the_suspect_is_above():
+    result = set_test(np.array([1.0, 3.0]), np.array([0.0, 2.0, 4.0]), CONFIDENCE)
+    assert result.effect == pytest.approx((1 + 2) / 6)
+    assert result.effect_low <= result.effect <= result.effect_high
+
+
+def test_the_p_value_is_that_of_all_orders_being_equally_likely():
+    result = set_test(np.array([10.0, 11.0]), np.array([0.0, 1.0, 2.0]), CONFIDENCE)
+    assert result.p_value == pytest.approx(1 / 10), "one of the 5! / (2! 3!) ways to place two suspects among five"
+
+
+def test_the_p_value_of_unused_suspects_is_uniform():
+    rng = np.random.default_rng(0)
+    p_values = [set_test(s, a, CONFIDENCE).p_value for a, s, _ in (audit(rng, 0, 50) for _ in range(200))]
+    assert kstest(p_values, "uniform").pvalue > 0.05
+
+
+def test_the_p_value_is_tiny_where_half_were_used_and_not_where_suspects_are_swapped_with_auxiliary():
+    auxiliary, suspects, _ = audit(np.random.default_rng(0), 25, 25)
+    assert set_test(suspects, auxiliary, CONFIDENCE).p_value < 1e-6
+    assert set_test(auxiliary, suspects, CONFIDENCE).p_value > 1 - 1e-6
+
+
+# How many
+
+
+def test_the_fraction_solves_the_mixture():
+    holdout = np.r_[np.full(10, 0.1), np.full(90, 0.9)]  # f = 0.1
+    members = np.r_[np.full(60, 0.1), np.full(40, 0.9)]  # b = 0.6
+    suspects = np.r_[np.full(35, 0.1), np.full(65, 0.9)]  # q = 0.35
+    fraction = used_fraction(suspects, holdout, members, CONFIDENCE)
+    assert fraction.value == pytest.approx(0.5)
+    assert fraction.low < 0.5 < fraction.high
+    blind = used_fraction(suspects, holdout, None, CONFIDENCE)
+    assert blind.value == pytest.approx((0.35 - 0.1) / 0.9), "the least that fits: every member is caught"
+    assert blind.low < blind.value
+    assert blind.high == 1
+
+
+@pytest.mark.parametrize("used", [0, 10, 50, 100])
+def test_the_interval_covers_the_fraction_as_often_as_it_says(used):
+    rng, covered, covered_blind = np.random.default_rng(used), [], []
+    for _ in range(200):
+        auxiliary, suspects, _ = audit(rng, used, 100 - used)
+        holdout, members = rng.normal(0, 1, 300), rng.normal(SHIFT, 1, 150)
+        p_suspects, p_holdout, p_members = (conformal_p_values(m, auxiliary) for m in (suspects, holdout, members))
+        known = used_fraction(p_suspects, p_holdout, p_members, CONFIDENCE)
+        blind = used_fraction(p_suspects, p_holdout, None, CONFIDENCE)
+        covered.append(known.low <= used / 100 <= known.high)
+        covered_blind.append(blind.low <= used / 100)
+    assert np.mean(covered) >= CONFIDENCE
+    assert np.mean(covered_blind) >= CONFIDENCE
+
+
+def test_an_attack_that_tells_nothing_says_nothing_of_the_fraction():
+    p_values = norm.cdf(np.random.default_rng(0).normal(0, 1, 300))
+    fraction = used_fraction(p_values[:100], p_values[100:200], p_values[200:], CONFIDENCE)
+    assert (fraction.low, fraction.high) == (0.0, 1.0)
