@@ -19,7 +19,7 @@ from stages.command import InputError
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = ("split", "train_target", "score", "select", "fit", "stack", "evaluate", "sweep", "report")
+SECTIONS = ("split", "train_target", "score", "select", "fit", "stack", "evaluate", "infer", "sweep", "report")
 
 
 class Options(BaseModel):
@@ -41,6 +41,7 @@ class Target(Options):
     fit: dict[str, Any]
     stack: dict[str, Any]
     evaluate: dict[str, Any]
+    infer: dict[str, Any]
     sweep: dict[str, Any]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from stages.command import InputError, run
-from stages.parallel import spread
 from stages.quantile.bag import Bag
 from stages.quantile.inputs import Inputs
+from stages.quantile.predicting import predict_all
 from stages.quantile.predictions import LEVELS
 from stages.tables import ROLES, decode_images, list_column, list_values, read_statistics, read_table, write_table
 
@@ -36,23 +36,11 @@ def _predict_role(bag: Bag, target: str, role: str) -> pa.Table:
     described, features = read_statistics(statistics)
     if described != ids:
         raise InputError(f"{statistics}: tells of other images than {images} holds: run `dvc repro`")
-    inputs = Inputs(decode_images(rows), features)
-    size, scores = bag.description["bag_size"], bag.description["scores"]
-    predicted = spread(_columns, [(bag, number, inputs) for number in range(size)], f"predict {role}")
-    columns = {name: np.concatenate([of[name] for of in predicted], axis=1) for name in predicted[0]}
-    if not all(np.isfinite(values).all() for values in columns.values()):
-        raise InputError(f"{bag.folder}: predicts NaN or inf for {images}: a lower learning_rate helps")
-    unseen, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(len(ids), size)
-    named = {f"{scores[number]}.{what}": list_column(values) for (number, what), values in columns.items()}
+    columns = predict_all(bag, Inputs(decode_images(rows), features), role)
+    unseen, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))
+    named = {name: list_column(values) for name, values in columns.items()}
     facts = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids))}
     return pa.table(facts | {"out_of_bag": list_column(unseen), "calibrates": pa.array(calibrates)} | named)
-
-
-def _columns(bag: Bag, number: int, inputs: Inputs) -> dict[tuple[int, str], np.ndarray]:
-    """What one attacker predicts, each (N, L), by score and column."""
-    prediction = bag.attacker(number).predict(inputs)
-    scores = range(len(bag.description["scores"]))
-    return {(score, what): values for score in scores for what, values in prediction.columns(score).items()}
 
 
 def _masks(bag: Bag, ids: list[str], images: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -63,8 +51,8 @@ def _masks(bag: Bag, ids: list[str], images: Path) -> tuple[np.ndarray, np.ndarr
     return list_values(mask, "out_of_bag"), mask.column("calibrates").to_numpy()
 
 
-def _never_seen(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.ones((count, size), dtype=bool), np.zeros(count, dtype=bool)
+def _never_seen(bag: Bag, count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.ones((count, bag.description["bag_size"]), dtype=bool), np.zeros(count, dtype=bool)
 
 
 if __name__ == "__main__":

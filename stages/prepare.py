@@ -4,19 +4,11 @@ datasets.<name> in params.yaml -> data/images/<name>.parquet
 """
 
 from pathlib import Path
-from typing import Literal
 
 from stages.command import run
-from stages.datasets import READERS
-from stages.params import Options, entry
+from stages.datasets import READERS, Dataset
+from stages.params import entry
 from stages.tables import image_table, write_table
-
-
-class Dataset(Options):
-    """An entry of the `datasets` registry."""
-
-    source: Literal["digits", "folder", "parquet"]
-    path: str  # what the entry is read from: DVC watches it
 
 
 def prepare(dataset: str) -> None:

@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/{fit,plots,samples,selection,sweeps,training}/ -> metrics/report.html,
+data/{inferences,roles,verdicts}/, metrics/{fit,plots,samples,selection,sweeps,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -17,6 +17,7 @@ from stages.presentation.experiments import draw_experiments
 from stages.presentation.figures import draw_figures
 from stages.presentation.gallery import draw_gallery, exposed_pairs
 from stages.presentation.page import TargetPage, render
+from stages.presentation.suspects import draw_p_values, surest
 from stages.tables import ROLES, read_metadata, read_table
 
 
@@ -42,7 +43,7 @@ def report() -> None:
 def _page(target: str, options: Report) -> TargetPage:
     verdicts = Path(f"data/verdicts/{target}.parquet")
     facts = read_metadata(verdicts)
-    roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
+    roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in (*ROLES, "suspect")}
     curves, experiments = (_tables(Path(f"metrics/{folder}/{target}")) for folder in ("plots", "sweeps"))
     curves["fit"] = pd.concat(
         [pd.read_csv(f"metrics/fit/{target}/{name}.csv").assign(learner=name) for name in names("learners")]
@@ -50,20 +51,28 @@ def _page(target: str, options: Report) -> TargetPage:
     curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
     fpr = facts["options"]["curve_fpr"]
     figures = draw_figures(curves, fpr, facts["options"]["complexity"]) | draw_experiments(experiments, fpr)
-    surest = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"])
+    most_able = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"])
+    inferences = Path(f"data/inferences/{target}.parquet")
+    inference, asked_about = read_metadata(inferences), read_table(inferences).to_pandas()
+    suspects = []
+    if len(asked_about):
+        figures["suspects"] = draw_p_values(asked_about, 1 / (inference["figures"]["calibration"] + 1))
+        suspects = surest(asked_about, _images([roles["suspect"]], set(asked_about["image_id"])))
     rows = read_table(verdicts).to_pandas()
-    pairs = exposed_pairs(rows[rows["learner"] == surest], options.exposed)
-    images = _images(roles, {*pairs["image_id"], *pairs["holdout_id"]})
+    pairs = exposed_pairs(rows[rows["learner"] == most_able], options.exposed)
+    images = _images([roles["member"], roles["holdout"]], {*pairs["image_id"], *pairs["holdout_id"]})
     return TargetPage(
         target=target,
         entry=target_entry(target),
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
         selection=json.loads(Path(f"metrics/selection/{target}.json").read_text(encoding="utf-8")),
-        surest=surest,
+        surest=most_able,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
+        inference=inference,
+        suspects=suspects,
     )
 
 
@@ -77,11 +86,11 @@ def _describe_role(path: Path) -> dict:
     return read_metadata(path) | {"images": read_table(path, ["image_id"]).num_rows, "sha256": file_hash(path)}
 
 
-def _images(roles: dict[str, Path], wanted: set[str]) -> dict[str, bytes]:
-    """image_id -> PNG of the wanted members and holdout images."""
+def _images(tables: list[Path], wanted: set[str]) -> dict[str, bytes]:
+    """image_id -> PNG of the wanted images of some roles."""
     images: dict[str, bytes] = {}
-    for role in ("member", "holdout"):
-        rows = read_table(roles[role], ["image_id", "image"]).to_pylist()
+    for table in tables:
+        rows = read_table(table, ["image_id", "image"]).to_pylist()
         images |= {row["image_id"]: row["image"]["bytes"] for row in rows if row["image_id"] in wanted}
     return images
 

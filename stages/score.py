@@ -47,11 +47,12 @@ def score(target: str, role: str) -> None:
         raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{problem}")
     table = read_table(images)
     pixels = torch.from_numpy(decode_images(table))  # (N, C, H, W) uint8
-    denoiser.check_images(model, *pixels.shape[1:])
+    if len(pixels):
+        denoiser.check_images(model, *pixels.shape[1:])
     ids = table.column("image_id").to_pylist()
     with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
-        shards = _score_shards(denoiser, pixels, ids, options, folder)
         columns = options.attacks.columns()
+        shards = [np.empty((0, len(columns))), *_score_shards(denoiser, pixels, ids, options, folder)]
         _write(target, role, _table(model, ids, np.concatenate(shards), list(columns)), columns)
 
 
@@ -106,4 +107,4 @@ def _table(model: Path, ids: list[str], scores: np.ndarray, columns: list[str]) 
 
 
 if __name__ == "__main__":
-    run(score, target="a name in the `targets` registry of params.yaml", role="member, auxiliary or holdout")
+    run(score, target="a name in the `targets` registry of params.yaml", role="member, auxiliary, holdout or suspect")

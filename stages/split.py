@@ -4,10 +4,11 @@
 seed, told by their names, listed in an index file, or told by the target's file of scores (`source: scores`), which
 may tell every role; else non-members are shared out by seed.  An image whose exact pixels are among the members
 never gets another role: such duplicates are dropped from the non-members, counted and reported, and refused where the
-file gave them their role.
+file gave them their role.  The dataset's suspects are `suspect`: nobody knows, and none may be a certain non-member.
 
-data/images/<dataset>.parquet, data/statistics/<dataset>.parquet -> {member,auxiliary,holdout}.parquet in
-data/roles/<target>/, each with its images, and in data/statistics/<target>/, with what was measured on them
+data/images/<dataset>.parquet, data/statistics/<dataset>.parquet, data/suspects/<dataset>/ ->
+{member,auxiliary,holdout,suspect}.parquet in data/roles/<target>/, each with its images, and in
+data/statistics/<target>/, with what was measured on them
 """
 
 from dataclasses import dataclass
@@ -75,7 +76,29 @@ def split(target: str) -> None:
             Path(f"data/roles/{target}/{role}.parquet"), images.take(chosen), {**facts, "role": role, **left_out}
         )
         write_table(Path(f"data/statistics/{target}/{role}.parquet"), statistics.take(chosen), {**facts, "role": role})
+    _write_suspects(target, entry.dataset, images, drawn.rows)
     print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
+
+
+def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
+    """The suspects of the dataset and their statistics.  Raises InputError if one is a certain non-member."""
+    path = Path(f"data/suspects/{dataset}/images.parquet")
+    suspects, hashes = read_table(path), images.column("sha256")
+    asked_about = suspects.column("sha256").combine_chunks()
+    for role in ("auxiliary", "holdout"):
+        known = hashes.take(pa.array(rows[role]))
+        place = pc.index_in(asked_about, value_set=known.combine_chunks()).drop_null()
+        if len(place):
+            image = images.column("image_id")[rows[role][place[0].as_py()]].as_py()
+            raise InputError(
+                f"{path}: {len(place)} suspects have the very pixels of {role} images, the first those of '{image}': "
+                "an image is either in question or certain not to be a member: take it out of one of the two"
+            )
+    copies = pc.is_in(asked_about, value_set=hashes.take(pa.array(rows["member"])).combine_chunks())
+    facts = {"target": target, "dataset": dataset, "role": "suspect", "copies_of_members": pc.sum(copies).as_py() or 0}
+    write_table(Path(f"data/roles/{target}/suspect.parquet"), suspects, facts)
+    statistics = read_table(Path(f"data/suspects/{dataset}/statistics.parquet"))
+    write_table(Path(f"data/statistics/{target}/suspect.parquet"), statistics, facts)
 
 
 def _statistics(dataset: str, images: pa.Table) -> pa.Table:

@@ -121,6 +121,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
+    from stages.infer import infer
     from stages.predict import predict
     from stages.prepare import prepare
     from stages.report import report
@@ -128,6 +129,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.select import select
     from stages.split import split
     from stages.stack import stack
+    from stages.suspect import suspect
     from stages.sweep import sweep
     from stages.train_target import train_target
 
@@ -137,9 +139,11 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         prepare("digits")
         describe("digits")
+        Path("suspects").mkdir()
+        suspect("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
-        for role in ("member", "auxiliary", "holdout"):
+        for role in ("member", "auxiliary", "holdout", "suspect"):
             score("digits_ddpm", role)
         select("digits_ddpm")
         for learner in TINY_LEARNERS:
@@ -147,6 +151,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             predict("digits_ddpm", learner)
         stack("digits_ddpm")
         evaluate("digits_ddpm")
+        infer("digits_ddpm")
         sweep("digits_ddpm")
         report()
     return folder
@@ -185,7 +190,7 @@ class Elsewhere:
         """Write a file of scores and the params.yaml that names it, with overrides of `split`."""
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
-        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects"}
         overrides = {
             "split": split,
             "train_target": {},
@@ -194,6 +199,7 @@ class Elsewhere:
             "fit": {"score": "loss", "fusion": []},
             "stack": {},
             "evaluate": {},
+            "infer": {},
             "sweep": {"timesteps": []},
         }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
@@ -205,6 +211,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """200 photos, 50 of them members, 60 auxiliary images to be drawn, and the file `scores.csv`."""
     from stages.describe import describe
     from stages.prepare import prepare
+    from stages.suspect import suspect
 
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -217,6 +224,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     audit.hand_over(table, auxiliary=60, holdout="rest")
     prepare("photos")
     describe("photos")
+    Path("suspects").mkdir()
+    suspect("photos")
     return audit
 
 

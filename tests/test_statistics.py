@@ -181,7 +181,7 @@ def test_the_smallest_alpha_is_named_so_that_it_stands(images, alpha):
 
 def judgement_of(p_values: list[float]) -> Judgement:
     p = np.array(p_values)
-    return Judgement({}, {"member": -p, "holdout": -p}, {"member": p, "holdout": p}, 99, "out of bag")
+    return Judgement({}, {"member": -p, "holdout": -p}, {"member": p, "holdout": p}, np.zeros(99), "out of bag")
 
 
 def test_false_positives_of_alike_images_are_counted_by_hand():

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kstest, norm
 
 from stages.statistics.calibration import conformal_p_values
-from stages.statistics.suspicion import discoveries, set_test, used_fraction
+from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
 
 CONFIDENCE = 0.95
 SHIFT = 3.0  # of members' margins: an attack that tells much but not all
@@ -24,12 +24,12 @@ def audit(
 
 def test_benjamini_and_hochberg_name_up_to_the_last_p_value_below_its_share_of_the_rate():
     p_values = np.array([0.9, 0.001, 0.024, 0.021, 0.5])  # sorted against 0.02, 0.04, 0.06, 0.08, 0.1
-    assert discoveries(p_values, 0.1).tolist() == [False, True, True, True, False]
-    assert discoveries(p_values, 0.03).tolist() == [False, True, False, False, False]
+    assert (adjusted_p_values(p_values) <= 0.1).tolist() == [False, True, True, True, False]
+    assert (adjusted_p_values(p_values) <= 0.03).tolist() == [False, True, False, False, False]
 
 
 def test_of_nobody_nobody_is_named():
-    assert discoveries(np.array([]), 0.1).tolist() == []
+    assert adjusted_p_values(np.array([])).tolist() == []
 
 
 @pytest.mark.parametrize("used", [0, 10, 50, 90])
@@ -37,7 +37,7 @@ def test_the_share_of_those_named_who_were_not_used_stays_below_the_rate(used):
     rng, rate, wrong, found = np.random.default_rng(used), 0.1, [], []
     for _ in range(300):
         auxiliary, suspects, truth = audit(rng, used, 100 - used)
-        named = discoveries(conformal_p_values(suspects, auxiliary), rate)
+        named = adjusted_p_values(conformal_p_values(suspects, auxiliary)) <= rate
         wrong.append((named & ~truth).sum() / max(named.sum(), 1))
         found.append(named[truth].mean() if used else 1.0)
     assert np.mean(wrong) <= rate * (100 - used) / 100 + 3 * np.std(wrong) / np.sqrt(len(wrong))

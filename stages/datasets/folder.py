@@ -14,9 +14,14 @@ def read(path: Path) -> Images:
     """Every image below `path`, sorted; its id is its path from there.  Raises InputError naming a bad file."""
     if not path.is_dir():
         raise InputError(f"{path}: not a folder")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
+    found = files(path)
+    if not found:
         raise InputError(f"{path}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
-    images = [decode(file, str(file)) for file in tqdm(files, desc="read images", unit="image", disable=None)]
-    ids = [file.relative_to(path).as_posix() for file in files]
-    return Images(ids, stack(images, lambda number: str(files[number])), [None] * len(ids), list(ids))
+    images = [decode(file, str(file)) for file in tqdm(found, desc="read images", unit="image", disable=None)]
+    ids = [file.relative_to(path).as_posix() for file in found]
+    return Images(ids, stack(images, lambda number: str(found[number])), [None] * len(ids), list(ids))
+
+
+def files(path: Path) -> list[Path]:
+    """The images below `path`, sorted."""
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)

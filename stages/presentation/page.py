@@ -23,6 +23,8 @@ class TargetPage:
     figures: dict[str, bytes]  # name -> PNG of a curve
     exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
     samples: bytes  # PNG of what the target generates
+    inference: dict[str, Any]  # what `infer` found of the suspects as a set, and how it was asked
+    suspects: list[dict[str, Any]]  # verdicts of the surest, each with its `png`
 
 
 def render(pages: list[TargetPage], params: str) -> str:
@@ -30,7 +32,7 @@ def render(pages: list[TargetPage], params: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": _percent, "data_uri": _data_uri}
+    environment.filters |= {"percent": _percent, "probability": _probability, "data_uri": _data_uri}
     return environment.get_template("page.html.jinja").render(pages=pages, params=params)
 
 
@@ -38,6 +40,11 @@ def _percent(rate: float) -> str:
     """0.01234 -> '1.2', 0.1 -> '10', in percent; rates below 1 % keep two digits."""
     value = round(100 * rate, 1 if rate >= 0.01 else 9)
     return f"{value:g}" if value >= 1 else f"{value:.2g}"
+
+
+def _probability(value: float) -> str:
+    """0.01234 -> '0.012'; below a billionth only that."""
+    return f"{value:.2g}" if value >= 1e-9 else "less than 1e-9"
 
 
 def _data_uri(png: bytes) -> str:

@@ -24,9 +24,10 @@ class Evidence:
     calibrates: np.ndarray  # (n,) bool: the auxiliary images that p-values come from
 
     def judge(self, combine: Callable[[np.ndarray], np.ndarray]) -> Judgement:
-        """The bag's judgement by one number an attacker.  combine : (N, B, K) -> (N, B)."""
+        """The bag's judgement of the other roles' images by one number an attacker.  combine : (N, B, K) -> (N, B)."""
         z = {role: combine(scores) for role, scores in self.z.items()}
-        return judge({role: z[role] for role in ("member", "holdout")}, z["auxiliary"], self.unseen, self.calibrates)
+        auxiliary = z.pop("auxiliary")
+        return judge(z, auxiliary, self.unseen, self.calibrates)
 
     def honest_scores(self) -> np.ndarray:
         """(n', K): the vote of those who never saw it on each auxiliary image that a fusion may learn from.

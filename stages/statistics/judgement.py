@@ -10,13 +10,18 @@ from stages.statistics.vote import bag_margin
 
 @dataclass(frozen=True)
 class Judgement:
-    """One bag on one target.  Dictionaries go by role, `member` and `holdout`."""
+    """One bag on one target.  Dictionaries go by role, `member`, `holdout` or `suspect`."""
 
     z: dict[str, np.ndarray]  # (N, B) normal scores
     margin: dict[str, np.ndarray]  # (N,) higher is more member-like
     p_value: dict[str, np.ndarray]  # (N,) of "not a member"
-    calibration_size: int  # auxiliary images behind the p-values: none is below 1 / (this + 1)
+    non_members: np.ndarray  # (n,) margins of the auxiliary images behind the p-values
     calibration_by: str  # "kept apart": images that nothing was learnt from; "out of bag": each by who never saw it
+
+    @property
+    def calibration_size(self) -> int:
+        """n: no p-value is below 1 / (n + 1)."""
+        return len(self.non_members)
 
 
 def judge(z: dict[str, np.ndarray], auxiliary: np.ndarray, unseen: np.ndarray, calibrates: np.ndarray) -> Judgement:
@@ -31,4 +36,4 @@ def judge(z: dict[str, np.ndarray], auxiliary: np.ndarray, unseen: np.ndarray, c
     non_members = bag_margin(auxiliary[honest], unseen[honest])
     p_value = {role: conformal_p_values(values, non_members) for role, values in margin.items()}
     apart = not calibrates.all() and unseen[calibrates].all()
-    return Judgement(z, margin, p_value, len(non_members), "kept apart" if apart else "out of bag")
+    return Judgement(z, margin, p_value, non_members, "kept apart" if apart else "out of bag")

@@ -4,13 +4,13 @@ Naming.  Conformal p-values that share their calibration images are positively d
 Hochberg's rule still holds the false-discovery rate (Bates, Candes, Lei, Romano & Sesia, "Testing for Outliers with
 Conformal p-values", Annals of Statistics 2023, Theorem 2).
 
-The set.  If no suspect was used, and suspects come from where the auxiliary images come from, their margins rank among
-the auxiliary ones as if drawn with them: Mann & Whitney's test, one-sided (Annals of Mathematical Statistics 1947).  Its
-effect is an area under a curve, P(a suspect's margin is above an auxiliary image's): 1/2 if none was used.  Fisher's
-sum of log p-values would not do: the p-values share their calibration images.
+The set.  If no suspect was used, and suspects come from where the auxiliary images come from, their margins rank
+among the auxiliary ones as if drawn with them: Mann & Whitney's test, one-sided (Annals of Mathematical Statistics
+1947).  Its effect is an area under a curve, P(a suspect's margin is above an auxiliary image's): 1/2 if none was used.
+Fisher's sum of log p-values would not do: the p-values share their calibration images.
 
-How many.  At a level a, let f and b be the shares of non-members and of members with p <= a.  Of suspects, of whom a share
-pi was used, the share with p <= a is
+How many.  At a level a, let f and b be the shares of non-members and of members with p <= a.  Of suspects, of whom a
+share pi was used, the share with p <= a is
 
     q = (1 - pi) f + pi b,   so that   pi = (q - f) / (b - f),
 
@@ -49,9 +49,9 @@ class Fraction:
     high: float
 
 
-def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
-    """(N,) bool: the suspects that Benjamini & Hochberg's rule names at this false-discovery rate."""
-    return false_discovery_control(p_values, method="bh") <= rate if len(p_values) else np.zeros(0, dtype=bool)
+def adjusted_p_values(p_values: np.ndarray) -> np.ndarray:
+    """(N,): Benjamini & Hochberg's rule names an image at each false-discovery rate from here up."""
+    return np.asarray(false_discovery_control(p_values, method="bh")) if len(p_values) else np.zeros(0)
 
 
 def set_test(suspects: np.ndarray, non_members: np.ndarray, confidence: float) -> SetTest:

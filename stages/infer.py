@@ -1,0 +1,149 @@
+"""infer: was it trained on these?  A verdict on every suspect, and one on all of them together.
+
+The bag of one learner, fitted and calibrated without them, judges the suspects as `evaluate` does members and holdout
+(by all its scores where it learnt several).  Its error rates are those that `evaluate` measured.  With `fit` long done,
+new suspects cost their scores and this stage.
+
+data/{roles,statistics}/<target>/suspect.parquet, data/scores/<target>/{auxiliary,suspect}.parquet,
+data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet -> data/inferences/<target>.parquet,
+metrics/inferences/<target>.json
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import Field
+
+from stages.command import InputError, run
+from stages.files import write_bytes
+from stages.params import PARAMS, Options, key_name, names, section
+from stages.quantile.bag import Bag
+from stages.quantile.inputs import Inputs
+from stages.quantile.predicting import predict_all
+from stages.statistics.evidence import Evidence, normal_scores, read_evidence
+from stages.statistics.fusion import learn_fusion
+from stages.statistics.judgement import Judgement
+from stages.statistics.summary import level_name
+from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
+from stages.tables import (
+    decode_images,
+    list_column,
+    log_scores,
+    read_metadata,
+    read_statistics,
+    read_table,
+    write_table,
+)
+
+
+class Infer(Options):
+    """Section `infer`."""
+
+    learner: str  # whose bag judges: an entry of `learners`
+    false_discovery_rate: float = Field(gt=0, lt=1)  # among the suspects that are named
+
+
+def infer(target: str) -> None:
+    """Write the verdicts on the suspects of a target, and what they come to."""
+    options = section("infer", Infer, target)
+    if options.learner not in names("learners"):
+        known = ", ".join(names("learners"))
+        key = key_name("infer", "learner", target)
+        raise InputError(f"{PARAMS}: {key}: no learner '{options.learner}'; there are {known}")
+    suspects = read_table(Path(f"data/roles/{target}/suspect.parquet"))
+    measured = read_metadata(Path(f"data/verdicts/{target}.parquet"))["options"]
+    table, figures = pa.table({"image_id": pa.array([], pa.string())}), {"suspects": 0}
+    facts: dict[str, Any] = {"target": target, "options": measured | options.model_dump(), "judgement": None}
+    if suspects.num_rows:
+        evidence = _evidence(target, options.learner, suspects)
+        several = len(evidence.bag["scores"]) > 1
+        fusion = learn_fusion(evidence.honest_scores(), measured["fusion"]) if several else None
+        judgement = evidence.judge(fusion or (lambda z: z[..., 0]))
+        facts["judgement"] = f"{options.learner}_fusion" if several else options.learner
+        distinct = ~pd.Series(suspects.column("sha256").to_pylist()).duplicated().to_numpy()
+        verdicts = _verdicts(suspects, judgement, distinct, measured["alphas"], options.false_discovery_rate)
+        table = pa.Table.from_pandas(verdicts, preserve_index=False)
+        figures = _figures(target, facts["judgement"], judgement, verdicts, distinct, measured["confidence"])
+    write_table(Path(f"data/inferences/{target}.parquet"), table, facts | {"figures": figures})
+    write_bytes(Path(f"metrics/inferences/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
+
+
+def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
+    """What the bag says of the suspects' scores and of the auxiliary images'."""
+    scores = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ("auxiliary", "suspect")}
+    ids = {role: read_table(path, ["image_id"]).column("image_id").to_pylist() for role, path in scores.items()}
+    predictions = Path(f"data/predictions/{target}/{learner}.parquet")
+    everyone = np.ones(len(ids["auxiliary"]), dtype=bool)
+    known = read_evidence(predictions, {"auxiliary": scores["auxiliary"]}, {"auxiliary": everyone})
+    bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
+    statistics = Path(f"data/statistics/{target}/suspect.parquet")
+    described, features = read_statistics(statistics)
+    asked_about = suspects.column("image_id").to_pylist()
+    for path, found in ((statistics, described), (scores["suspect"], ids["suspect"])):
+        if found != asked_about:
+            raise InputError(f"{path}: tells of other images than data/roles/{target}/suspect.parquet: run `dvc repro`")
+    if bag.description != known.bag:
+        raise InputError(f"{bag.folder}: another bag than the one behind {predictions}: run `dvc repro`")
+    predicted = predict_all(bag, Inputs(decode_images(suspects), features), "suspect")
+    rows = pa.table({name: list_column(values) for name, values in predicted.items()})
+    observed = {column: log_scores(scores["suspect"], column) for column in known.bag["scores"]}
+    levels = np.array(read_metadata(predictions)["levels"])
+    z = known.z | {"suspect": normal_scores(rows, observed, levels)}
+    return Evidence(known.bag, z, known.unseen, known.calibrates)
+
+
+def _verdicts(
+    suspects: pa.Table, judgement: Judgement, distinct: np.ndarray, alphas: list[float], rate: float
+) -> pd.DataFrame:
+    """One row a suspect.  A copy of another suspect's pixels is named with it, and counts for nothing more."""
+    p_value = judgement.p_value["suspect"]
+    hashes = suspects.column("sha256").to_pylist()
+    adjusted = dict(zip(np.array(hashes)[distinct], adjusted_p_values(p_value[distinct]), strict=True))
+    verdicts = pd.DataFrame(
+        {
+            "image_id": suspects.column("image_id").to_pylist(),
+            "margin": judgement.margin["suspect"],
+            "p_value": p_value,
+            **{f"member_at_{level_name(alpha)}": p_value <= alpha for alpha in alphas},
+            "adjusted_p_value": [adjusted[digest] for digest in hashes],
+            "distinct": distinct,
+        }
+    )
+    return verdicts.assign(named=verdicts["adjusted_p_value"] <= rate)
+
+
+def _figures(
+    target: str, name: str, judgement: Judgement, verdicts: pd.DataFrame, distinct: np.ndarray, confidence: float
+) -> dict[str, float | int | str | None]:
+    """The answer for the set, flat.  Rates of members and holdout are those of the same judgement."""
+    measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas()
+    measured = measured[measured["learner"] == name]
+    p_value = {role: rows["p_value"].to_numpy() for role, rows in measured.groupby("role")}
+    test = set_test(judgement.margin["suspect"][distinct], judgement.non_members, confidence)
+    fraction = used_fraction(
+        judgement.p_value["suspect"][distinct], p_value["holdout"], p_value.get("member"), confidence
+    )
+    flagged = {name: int(verdicts[name].sum()) for name in verdicts.columns if name.startswith("member_at_")}
+    return {
+        "suspects": len(verdicts),
+        "distinct": int(distinct.sum()),
+        "p_value": test.p_value,
+        "effect": test.effect,
+        "effect_ci_low": test.effect_low,
+        "effect_ci_high": test.effect_high,
+        "fraction": fraction.value,
+        "fraction_ci_low": fraction.low,
+        "fraction_ci_high": fraction.high,
+        "named": int(verdicts["named"].sum()),
+        **flagged,
+        "calibration": judgement.calibration_size,
+        "judgement": name,
+    }
+
+
+if __name__ == "__main__":
+    run(infer, target="a name in the `targets` registry of params.yaml")

@@ -1,0 +1,37 @@
+"""suspect: read the images in question and describe them, as `prepare` and `describe` do with a dataset's own.
+
+A stage of its own, so that new suspects leave everything that was computed without them as it is.
+
+datasets.<name>.suspects in params.yaml -> data/suspects/<name>/images.parquet, data/suspects/<name>/statistics.parquet
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from stages.command import run
+from stages.datasets import Dataset, read_suspects
+from stages.descriptors import describe_images
+from stages.params import entry
+from stages.tables import IMAGES, decode_images, image_table, write_table
+
+PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another image
+
+
+def suspect(dataset: str) -> None:
+    """Write data/suspects/<dataset>/; without images, tables without rows."""
+    options = entry("datasets", dataset, Dataset)
+    table, statistics = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
+    if (images := read_suspects(options)) is not None:
+        ids = [PREFIX + name for name in images.ids]
+        table = image_table(ids, images.pixels, images.labels, images.paths)
+        described = describe_images(decode_images(table))
+        statistics = pa.table({"image_id": ids, "label": table.column("label"), **described})
+    folder, facts = Path(f"data/suspects/{dataset}"), {"dataset": dataset, "suspects": options.suspects}
+    write_table(folder / "images.parquet", table, facts)
+    write_table(folder / "statistics.parquet", statistics, facts)
+    print(f"{dataset}: {table.num_rows} suspects")
+
+
+if __name__ == "__main__":
+    run(suspect, dataset="a name in the `datasets` registry of params.yaml")

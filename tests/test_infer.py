@@ -1,0 +1,102 @@
+"""suspect, split, infer and report on images in question: of a target whose members' scores are known to be lower."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tiny_params, write_params
+from PIL import Image
+
+from stages.evaluate import evaluate
+from stages.fit import fit
+from stages.infer import infer
+from stages.predict import predict
+from stages.report import report
+from stages.score import score
+from stages.split import split
+from stages.suspect import suspect
+from stages.tables import decode_images, read_metadata, read_table
+
+TARGET = "digits_ddpm"
+
+
+def ask(ids: list[str], rows: np.ndarray, pixels: np.ndarray, folder: Path = Path("suspects")) -> None:
+    """Put images into the folder of suspects.  pixels : (N, 1, 8, 8)."""
+    for name, row in zip(ids, rows, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[row, 0]).save(folder / f"{name}.png")
+
+
+def infer_again() -> dict:
+    """Every stage that new suspects call for."""
+    suspect("digits")
+    split(TARGET)
+    score(TARGET, "suspect")
+    infer(TARGET)
+    return json.loads(Path(f"metrics/inferences/{TARGET}.json").read_text())
+
+
+@pytest.fixture
+def others(audit: Path) -> np.ndarray:
+    """(N, 1, 8, 8) uint8: digits that have no role in the finished audit."""
+    taken = {name for role in ("member", "auxiliary", "holdout") for name in _ids(role)}
+    images = read_table(Path("data/images/digits.parquet"))
+    free = [row for row, name in enumerate(images.column("image_id").to_pylist()) if name not in taken]
+    return decode_images(images.take(free))
+
+
+def _ids(role: str) -> list[str]:
+    return read_table(Path(f"data/roles/{TARGET}/{role}.parquet")).column("image_id").to_pylist()
+
+
+def test_without_suspects_nothing_is_inferred(audit):
+    assert json.loads(Path(f"metrics/inferences/{TARGET}.json").read_text()) == {"suspects": 0}
+    assert read_table(Path(f"data/inferences/{TARGET}.parquet")).num_rows == 0
+    assert "Was it trained on these?" not in Path("metrics/report.html").read_text()
+
+
+def test_new_suspects_leave_every_other_table_as_it_is(audit, others):
+    watched = [*Path("data/roles").rglob("*.parquet"), *Path("data/statistics").rglob("*.parquet")]
+    before = {path: path.read_bytes() for path in watched if path.stem != "suspect"}
+    ask(["a", "deep/b"], np.arange(2), others)
+    infer_again()
+    assert {path: path.read_bytes() for path in before} == before
+    verdicts = read_table(Path(f"data/inferences/{TARGET}.parquet"))
+    assert verdicts.column("image_id").to_pylist() == ["suspect/a.png", "suspect/deep/b.png"]
+
+
+def test_a_suspect_is_judged_as_evaluate_judges_the_same_image_among_the_holdout(audit):
+    """The images are taken out of the holdout, asked about, and answered with the p-values that they had there."""
+    judged = pd.read_parquet(f"data/verdicts/{TARGET}.parquet")
+    judged = judged[(judged["learner"] == "mlp") & (judged["role"] == "holdout")].set_index("image_id")
+    holdout = read_table(Path(f"data/roles/{TARGET}/holdout.parquet"))
+    order = _ids("holdout")
+    params = tiny_params()
+    params["split"]["holdout"] -= 30
+    dropped = _dropped_by(params)
+    ask(dropped, np.array([order.index(name) for name in dropped]), decode_images(holdout))
+    figures = infer_again()
+    verdicts = pd.read_parquet(f"data/inferences/{TARGET}.parquet")
+    names = [name.removeprefix("suspect/").removesuffix(".png") for name in verdicts["image_id"]]
+    np.testing.assert_array_equal(verdicts["p_value"], judged.loc[names, "p_value"])
+    assert figures["suspects"] == 30
+
+
+def _dropped_by(params: dict) -> list[str]:
+    before = _ids("holdout")
+    write_params(params)
+    split(TARGET)
+    return sorted(set(before) - set(_ids("holdout")))
+
+
+def test_a_copy_of_a_suspect_is_named_with_it_and_counts_for_nothing_more(audit, others):
+    ask(["a", "b"], np.array([0, 1]), others)
+    once = infer_again()
+    ask(["a_again", "a_once_more"], np.array([0, 0]), others)
+    again = infer_again()
+    assert (again["suspects"], again["distinct"]) == (4, 2)
+    assert again["p_value"] == once["p_value"]
+    verdicts = pd.read_parquet(f"data/inferences/{TARGET}.parquet").set_index("image_id")
+    assert verdicts.loc["suspect/a.png", "adjusted_p_value"] == verdicts.loc["suspect/a_again.png", "adjusted_p_value"]
