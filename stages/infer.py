@@ -5,8 +5,8 @@ The bag of one learner, fitted and calibrated without them, judges the suspects 
 new suspects cost their scores and this stage.
 
 data/{roles,statistics}/<target>/suspect.parquet, data/scores/<target>/{auxiliary,suspect}.parquet,
-data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet -> data/inferences/<target>.parquet,
-metrics/inferences/<target>.json
+data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet
+-> data/inferences/<target>.parquet, metrics/inferences/<target>.json
 """
 
 import json

@@ -23,9 +23,14 @@ from stages.tables import ROLES, decode_images, list_column, list_values, read_s
 def predict(target: str, learner: str) -> None:
     """Write data/predictions/<target>/<learner>.parquet."""
     bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
-    tables = [_predict_role(bag, target, role) for role in ROLES]
+    tables = [_predict_role(bag, target, role) for role in ROLES if _some(target, role)]
     metadata = {"target": target, "learner": learner, "levels": LEVELS, "bag": bag.description}
     write_table(Path(f"data/predictions/{target}/{learner}.parquet"), pa.concat_tables(tables), metadata)
+
+
+def _some(target: str, role: str) -> bool:
+    """Whether there are images of the role; perhaps no member is known."""
+    return read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id"]).num_rows > 0
 
 
 def _predict_role(bag: Bag, target: str, role: str) -> pa.Table:

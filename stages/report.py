@@ -51,7 +51,7 @@ def _page(target: str, options: Report) -> TargetPage:
     curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
     fpr = facts["options"]["curve_fpr"]
     figures = draw_figures(curves, fpr, facts["options"]["complexity"]) | draw_experiments(experiments, fpr)
-    most_able = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"])
+    most_able = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"] or 0)
     inferences = Path(f"data/inferences/{target}.parquet")
     inference, asked_about = read_metadata(inferences), read_table(inferences).to_pandas()
     suspects = []

@@ -27,6 +27,7 @@ from stages.published.index import read_index
 from stages.published.scores import read_scores
 from stages.tables import ROLES, read_table, write_table
 
+SIZE = ("width", "height", "channels")
 LEFT_OUT = {  # why an image of the dataset has no role although it could
     "duplicates_dropped": "non-members have the very pixels of a member and were dropped",
     "unscored": "images have no scores and were left out",
@@ -44,7 +45,7 @@ class Split(Options):
     """Section `split`."""
 
     seed: NonNegativeInt
-    member: PositiveInt | str  # how many to draw, or the pattern of their image_ids, like "members/*"
+    member: NonNegativeInt | str  # how many to draw (0: none is known), or the pattern of their image_ids
     auxiliary: PositiveInt  # how many non-members fit the thresholds
     holdout: PositiveInt | Literal["rest"]  # how many non-members measure the error rates
     index: Index | None  # rows `mia_train_idxs` (members) and `mia_eval_idxs` (non-members) stand in for `member`
@@ -84,6 +85,13 @@ def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str,
     """The suspects of the dataset and their statistics.  Raises InputError if one is a certain non-member."""
     path = Path(f"data/suspects/{dataset}/images.parquet")
     suspects, hashes = read_table(path), images.column("sha256")
+    sizes = [set(zip(*(t.column(name).to_pylist() for name in SIZE), strict=True)) for t in (images, suspects)]
+    if strange := sizes[1] - sizes[0]:
+        (width, height, channels), expected = strange.pop(), sizes[0].pop()
+        raise InputError(
+            f"{path}: suspects are {width}x{height} with {channels} channels, the dataset's images "
+            f"{expected[0]}x{expected[1]} with {expected[2]}"
+        )
     asked_about = suspects.column("sha256").combine_chunks()
     for role in ("auxiliary", "holdout"):
         known = hashes.take(pa.array(rows[role]))

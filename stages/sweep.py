@@ -45,12 +45,16 @@ class Sweep(Options):
 
 
 def sweep(target: str) -> None:
-    """Write the table of each experiment; one that is left out has no rows."""
+    """Write the table of each experiment; one left out has no rows, and so have all where no member is known."""
     options, asked = section("sweep", Sweep, target), section("evaluate", Evaluate, target)
     images, statistics, scores = (
         {role: Path(f"data/{kind}/{target}/{role}.parquet") for role in ROLES}
         for kind in ("roles", "statistics", "scores")
     )
+    if not read_table(images["member"], ["image_id"]).num_rows:
+        modules = {"alpha": alpha, **FITTING}
+        _write(target, {name: pd.DataFrame(columns=module.COLUMNS) for name, module in modules.items()})
+        return
     learners = _learners(target, options)
     _check_timesteps(target, options.timesteps, scores["auxiliary"])
     _check_counts(target, options.auxiliary, images["auxiliary"])
@@ -69,9 +73,13 @@ def sweep(target: str) -> None:
     with resumable(f"sweep@{target}", config, inputs) as folder:
         tables = {"alpha": alpha.measure(judgements, asked.alphas, asked.confidence)}
         tables |= _run(Workshop(roles, options.seed, folder), learners, score, options, asked)
-        for name, table in tables.items():
-            csv = table.to_csv(index=False, float_format="%.6g").encode()
-            write_bytes(Path(f"metrics/sweeps/{target}/{name}.csv"), csv)
+        _write(target, tables)
+
+
+def _write(target: str, tables: dict[str, pd.DataFrame]) -> None:
+    for name, table in tables.items():
+        csv = table.to_csv(index=False, float_format="%.6g").encode()
+        write_bytes(Path(f"metrics/sweeps/{target}/{name}.csv"), csv)
 
 
 def _run(

@@ -26,7 +26,7 @@ from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.samples import sample_sheet
 from stages.diffusion.training import TrainingOptions, train
 from stages.files import place_folder, write_bytes
-from stages.params import section, target_entry
+from stages.params import PARAMS, key_name, section, target_entry
 from stages.published.scores import read_scores
 from stages.resume import resumable
 from stages.tables import decode_images, read_table, write_table
@@ -47,6 +47,8 @@ def train_target(target: str) -> None:
         shutil.rmtree(made, ignore_errors=True)
         losses = torch.empty(0)
         if entry.source == "train":
+            if not len(pixels):
+                raise InputError(f"{PARAMS}: {key_name('split', 'member', target)}: 0 members: nothing to train on")
             pipeline, losses = train(torch.from_numpy(pixels), options, folder)
             pipeline.save_pretrained(made)
         elif entry.source == "path":
@@ -74,7 +76,8 @@ def _copy_pipeline(source: Path, destination: Path) -> None:
 def _sampler(source: Path, made: Path, pixels: np.ndarray) -> DDIMPipeline:
     """The pipeline in `made`, once it is clear that it can be scored and takes these images."""
     denoiser = Denoiser.from_pipeline(made, torch.device("cpu"))
-    denoiser.check_images(source, *pixels.shape[1:])
+    if len(pixels):
+        denoiser.check_images(source, *pixels.shape[1:])
     return DDIMPipeline(
         denoiser.unet, DDIMScheduler.from_pretrained(made, subfolder="scheduler", local_files_only=True)
     )

@@ -1,6 +1,7 @@
 """suspect, split, infer and report on images in question: of a target whose members' scores are known to be lower."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,13 @@ from stages.infer import infer
 from stages.predict import predict
 from stages.report import report
 from stages.score import score
+from stages.select import select
 from stages.split import split
+from stages.stack import stack
 from stages.suspect import suspect
-from stages.tables import decode_images, read_metadata, read_table
+from stages.sweep import sweep
+from stages.tables import decode_images, read_table
+from stages.train_target import train_target
 
 TARGET = "digits_ddpm"
 
@@ -45,6 +50,73 @@ def others(audit: Path) -> np.ndarray:
     images = read_table(Path("data/images/digits.parquet"))
     free = [row for row, name in enumerate(images.column("image_id").to_pylist()) if name not in taken]
     return decode_images(images.take(free))
+
+
+def test_suspects_are_judged_where_no_member_is_known(audit, others):
+    shutil.copytree(f"models/target/{TARGET}", "pipeline")
+    params = tiny_params()
+    target = params["targets"][TARGET]
+    params["learners"] = {name: params["learners"][name] for name in ("marginal", "mlp")}
+    params["stack"]["of"] = []
+    target |= {"source": "path", "path": "pipeline", "split": {"member": 0}, "fit": {"fusion": ["t_error_t0"]}}
+    write_params(params)
+    ask(["a", "b", "c"], np.arange(3), others)
+    suspect("digits")
+    split(TARGET)
+    train_target(TARGET)
+    for role in ("member", "auxiliary", "holdout", "suspect"):
+        score(TARGET, role)
+    select(TARGET)
+    for learner in params["learners"]:
+        fit(TARGET, learner)
+        predict(TARGET, learner)
+    for stage in (stack, evaluate, infer, sweep):
+        stage(TARGET)
+    report()
+    figures = json.loads(Path(f"metrics/{TARGET}.json").read_text())["mlp"]
+    assert figures["auc"] is None
+    assert figures["tpr_at_fpr_1e-1"] is None
+    assert 0 <= figures["realised_fpr_at_alpha_1e-1"] < 0.5
+    answer = json.loads(Path(f"metrics/inferences/{TARGET}.json").read_text())
+    assert answer["judgement"] == "mlp_fusion"
+    assert answer["fraction_ci_high"] == 1, "members that the attack misses cannot be counted"
+    page = Path("metrics/report.html").read_text()
+    assert "No member is known, so nothing can be said of true positives" in page
+    assert "no upper\nbound" in page
+    assert "How much leaks" not in page
+
+
+def test_nothing_can_be_trained_on_no_members(audit, refusal):
+    params = tiny_params()
+    params["split"]["member"] = 0
+    write_params(params)
+    split(TARGET)
+    assert "params.yaml: split.member: 0 members" in refusal(train_target, target=TARGET)
+
+
+@pytest.mark.parametrize("role", ["auxiliary", "holdout"])
+def test_a_suspect_that_is_certainly_no_member_is_refused(audit, refusal, role):
+    known = read_table(Path(f"data/roles/{TARGET}/{role}.parquet"))
+    ask(["mine"], np.array([0]), decode_images(known.slice(3, 1)))
+    suspect("digits")
+    line = refusal(split, target=TARGET)
+    assert f"1 suspects have the very pixels of {role} images" in line
+    assert known.column("image_id")[3].as_py() in line
+
+
+def test_a_suspect_of_another_size_is_refused(audit, refusal):
+    ask(["mine"], np.array([0]), np.zeros((1, 1, 9, 8), dtype=np.uint8))
+    suspect("digits")
+    line = refusal(split, target=TARGET)
+    assert "8x9" in line
+    assert "8x8" in line
+
+
+def test_a_learner_that_is_not_there_is_refused(audit, refusal):
+    params = tiny_params()
+    params["infer"]["learner"] = "oracle"
+    write_params(params)
+    assert "params.yaml: infer.learner: no learner 'oracle'; there are marginal, gbm" in refusal(infer, target=TARGET)
 
 
 def _ids(role: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-
 from typing import Literal
 
 from stages.datasets import digits, folder, parquet

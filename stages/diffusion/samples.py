@@ -13,12 +13,13 @@ def sample_sheet(sampler: DDIMPipeline | None, real: np.ndarray, seed: int, coun
     """A sheet of two 4-row blocks: `count` real images on the left, as many generated ones on the right.
 
     real : (N, C, H, W) uint8, the members.  DDIM sampling, deterministic given the seed.  Without a sampler, for a
-    target that is no more than its scores, the right block is left out.
+    target that is no more than its scores, the right block is left out; without members the left one is.
     """
-    sheet = _block(real[:count].transpose(0, 2, 3, 1))
+    blocks = [_block(real[:count].transpose(0, 2, 3, 1))] if len(real) else []
     if sampler:
-        gap = np.full((sheet.shape[0], CELL // 4, sheet.shape[2]), 255, np.uint8)
-        sheet = np.concatenate([sheet, gap, _block(_drawn(sampler, seed, count))], axis=1)
+        blocks.append(_block(_drawn(sampler, seed, count)))
+    gap = np.full((blocks[0].shape[0], CELL // 4, blocks[0].shape[2]), 255, np.uint8)
+    sheet = np.concatenate([blocks[0], *(part for block in blocks[1:] for part in (gap, block))], axis=1)
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
 
 

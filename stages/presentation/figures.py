@@ -18,12 +18,12 @@ def draw_figures(curves: dict[str, pd.DataFrame], fpr: float, complexity: str) -
     curves were taken.  complexity : the image statistic behind the deciles.
     """
     figures = {
-        "roc": _roc(curves["roc"]),
         "calibration": _calibration(curves["calibration"]),
         "conditional_fpr": _conditional_fpr(curves["conditional_fpr"], fpr, complexity),
-        "bag_size": _bag_size(curves["bag_size"], fpr),
         "fit": _fit(curves["fit"]),
     }
+    if len(curves["roc"]):
+        figures |= {"roc": _roc(curves["roc"]), "bag_size": _bag_size(curves["bag_size"], fpr)}
     if len(curves["timestep"]):
         figures["timestep"] = _timestep(curves["timestep"], fpr)
     if len(curves["loss"]):

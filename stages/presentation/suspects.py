@@ -1,4 +1,4 @@
-"""What the page shows of the suspects: their p-values beside those of images that were not used, and the surest of them."""
+"""What the page shows of the suspects: their p-values, and those of them that the bag is surest of."""
 
 from typing import Any
 

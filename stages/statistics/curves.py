@@ -13,7 +13,12 @@ POWER = ("auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high")
 
 
 def roc_points(judgement: Judgement) -> pd.DataFrame:
-    """The ROC curve from 1 / holdout up, thinned evenly on a log axis; read as steps.  Columns: fpr, tpr."""
+    """The ROC curve from 1 / holdout up, thinned evenly on a log axis; read as steps.  Columns: fpr, tpr.
+
+    Like every curve with a TPR it has no rows where no member is known.
+    """
+    if not len(judgement.margin["member"]):
+        return pd.DataFrame(columns=["fpr", "tpr"])
     fpr, tpr = roc(judgement.margin["member"], judgement.margin["holdout"])
     grid = np.geomspace(1 / len(judgement.margin["holdout"]), 1, POINTS)
     steps = np.unique(np.searchsorted(fpr, grid * (1 + 1e-9), side="right") - 1)  # the best TPR with FPR <= grid
@@ -36,12 +41,12 @@ def calibration_curve(judgement: Judgement, alphas: list[float], confidence: flo
 
 def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.DataFrame:
     """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `power`."""
-    sizes = range(1, judgement.z["member"].shape[1] + 1)
+    sizes = range(1, judgement.z["holdout"].shape[1] + 1) if len(judgement.margin["member"]) else ()
     rows = []
     for size in sizes:
         member, holdout = (bag_margin(judgement.z[role][:, :size]) for role in ("member", "holdout"))
         rows.append({"attackers": size, **power(member, holdout, fpr, confidence)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["attackers", *POWER])
 
 
 def timestep_curve(
@@ -51,7 +56,8 @@ def timestep_curve(
 
     member, holdout : timestep -> (N,) scores, lower is more member-like; without any there are columns but no rows.
     """
-    rows = [{"timestep": t, **power(-member[t], -holdout[t], fpr, confidence)} for t in sorted(member)]
+    known = [t for t in sorted(member) if len(member[t])]
+    rows = [{"timestep": t, **power(-member[t], -holdout[t], fpr, confidence)} for t in known]
     return pd.DataFrame(rows, columns=["timestep", *POWER])
 
 

@@ -78,8 +78,9 @@ def normal_scores(rows: pa.Table, values: dict[str, np.ndarray], levels: np.ndar
 
 def _of_column(rows: pa.Table, column: str, observed: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if f"{column}.quantiles" in rows.column_names:
-        quantiles = list_values(rows, f"{column}.quantiles").reshape(len(observed), -1, len(levels))  # (N, B, levels)
-        return normal_scores_of_quantiles(observed, levels, quantiles)
+        quantiles = list_values(rows, f"{column}.quantiles")  # (N, B levels)
+        of_each = quantiles.reshape(len(observed), quantiles.shape[1] // len(levels), len(levels))
+        return normal_scores_of_quantiles(observed, levels, of_each)
     return normal_scores_of_gaussians(
         observed, list_values(rows, f"{column}.location"), list_values(rows, f"{column}.scale")
     )

@@ -11,14 +11,15 @@ Figures = dict[str, float | int | str | None]
 def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> Figures:
     """AUC, ASR, TPR at each FPR, and at each nominal alpha what the calibrated and the raw verdicts realise.
 
-    A TPR at an FPR that the holdout cannot resolve is None, never a number.
+    A TPR at an FPR that the holdout cannot resolve is None, never a number; so is all that no member is known for.
     """
     member, holdout = judgement.margin["member"], judgement.margin["holdout"]
-    area, low, high = auc(member, holdout, confidence)
-    figures: Figures = {"auc": area, "auc_ci_low": low, "auc_ci_high": high, "asr": asr(member, holdout)}
+    area = auc(member, holdout, confidence) if len(member) else (None, None, None)
+    figures: Figures = dict(zip(("auc", "auc_ci_low", "auc_ci_high"), area, strict=True))
+    figures["asr"] = asr(member, holdout) if len(member) else None
     for alpha in alphas:
         level = level_name(alpha)
-        hits = true_positives_at_fpr(member, holdout, alpha)
+        hits = true_positives_at_fpr(member, holdout, alpha) if len(member) else None
         rate = None if hits is None else exact_rate(hits, len(member), confidence)
         figures |= named_rate(f"tpr_at_fpr_{level}", rate)
     for alpha in alphas:
@@ -28,7 +29,7 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
             "tpr": judgement.p_value["member"] <= alpha,
         }
         for name, flagged in verdicts.items():
-            rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
+            rate = exact_rate(int(flagged.sum()), len(flagged), confidence) if len(flagged) else None
             figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", rate)
     return figures | {
         "members": len(member),
