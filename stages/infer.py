@@ -56,7 +56,8 @@ def infer(target: str) -> None:
         raise InputError(f"{PARAMS}: {key}: no learner '{options.learner}'; there are {known}")
     suspects = read_table(Path(f"data/roles/{target}/suspect.parquet"))
     measured = read_metadata(Path(f"data/verdicts/{target}.parquet"))["options"]
-    table, figures = pa.table({"image_id": pa.array([], pa.string())}), {"suspects": 0}
+    table = pa.table({"image_id": pa.array([], pa.string())})
+    figures: dict[str, float | int | str | None] = {"suspects": 0}
     facts: dict[str, Any] = {"target": target, "options": measured | options.model_dump(), "judgement": None}
     if suspects.num_rows:
         evidence = _evidence(target, options.learner, suspects)

@@ -148,7 +148,9 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
 
 def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
     """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
-    scores = read_scores(Path(path))
+    everyone = read_scores(Path(path))
+    everyone.of(everyone.suspect).rows_among(_suspect_ids(target))
+    scores = everyone.of(~everyone.suspect)
     ids = images.column("image_id").to_pylist()
     places = scores.rows_among(ids)
     unscored = np.setdiff1d(np.arange(len(ids)), places)
@@ -166,6 +168,11 @@ def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
         rows, dropped, how = {role: places[scores.role == role] for role in ROLES}, 0, {"role": path}
         _refuse_copies(path, images, rows)
     return Draw(rows, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
+
+
+def _suspect_ids(target: str) -> list[str]:
+    path = Path(f"data/suspects/{target_entry(target).dataset}/images.parquet")
+    return read_table(path, ["image_id"]).column("image_id").to_pylist()
 
 
 def _refuse_copies(path: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:

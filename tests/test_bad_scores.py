@@ -79,9 +79,9 @@ def test_a_column_that_is_no_number_is_refused(elsewhere, refused):
 
 
 def test_a_role_that_is_none_is_named(elsewhere, refused):
-    table = changed(elsewhere.scores.assign(role="auxiliary"), 2, role="suspect").drop(columns="is_member")
+    table = changed(elsewhere.scores.assign(role="auxiliary"), 2, role="witness").drop(columns="is_member")
     line = refused(table)
-    assert f"image_id '{elsewhere.ids[2]}' has role 'suspect': must be member, auxiliary, holdout" in line
+    assert f"image_id '{elsewhere.ids[2]}' has role 'witness': must be member, auxiliary, holdout" in line
 
 
 def test_a_role_without_an_image_is_refused(elsewhere, refused):

@@ -31,7 +31,8 @@ def ask(ids: list[str], rows: np.ndarray, pixels: np.ndarray, folder: Path = Pat
     """Put images into the folder of suspects.  pixels : (N, 1, 8, 8)."""
     for name, row in zip(ids, rows, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[row, 0]).save(folder / f"{name}.png")
+        image = pixels[row, 0] if pixels.shape[1] == 1 else pixels[row].transpose(1, 2, 0)
+        Image.fromarray(image).save(folder / f"{name}.png")
 
 
 def infer_again() -> dict:
@@ -84,6 +85,30 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     assert "No member is known, so nothing can be said of true positives" in page
     assert "no upper\nbound" in page
     assert "How much leaks" not in page
+
+
+@pytest.mark.parametrize("told_by", ["is_member", "role"])
+def test_suspects_of_a_target_known_by_its_scores_are_in_its_file(elsewhere, refusal, told_by):
+    rng = np.random.default_rng(1)
+    ask(["a", "b"], np.arange(2), rng.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8).repeat(3, axis=1))
+    suspect("photos")
+    rows = pd.DataFrame({"image_id": ["suspect/a.png", "suspect/b.png"], "loss": [1e-6, 1.0], "distance": [0.5, 0.5]})
+    table = pd.concat([elsewhere.scores.astype({"image_id": str, "is_member": object}), rows])
+    if told_by == "role":
+        others = np.where(np.arange(202) < 120, "auxiliary", "holdout")
+        role = np.where(table["is_member"] == True, "member", others)  # noqa: E712
+        table = table.assign(role=np.where(np.arange(202) < 200, role, "suspect")).drop(columns="is_member")
+    elsewhere.hand_over(table, auxiliary=60, holdout="rest")
+    split("theirs")
+    train_target("theirs")
+    score("theirs", "suspect")
+    scores = read_table(Path("data/scores/theirs/suspect.parquet"))
+    assert scores.column("image_id").to_pylist() == ["suspect/a.png", "suspect/b.png"]
+    assert scores.column("loss").to_pylist() == [1e-6, 1.0]
+    elsewhere.hand_over(table.replace("suspect/b.png", "suspect/c.png"), auxiliary=60, holdout="rest")
+    assert "the first is image_id 'suspect/c.png'; the first there is 'suspect/a.png'" in refusal(
+        split, target="theirs"
+    )
 
 
 def test_nothing_can_be_trained_on_no_members(audit, refusal):

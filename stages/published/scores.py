@@ -1,6 +1,7 @@
 """A file of scores from elsewhere, one row an image: any attack on any model, known here by its numbers alone.
 
 Columns, in any order: `image_id` (strings or integers); `role` (member, auxiliary, holdout) or `is_member` (1 or 0).
+A suspect has the role `suspect`, or no `is_member`, and the id that it has in the pipeline, `suspect/<name>`.
 Every other column is a score: a positive number per image, lower where the image is more member-like.
 """
 
@@ -22,24 +23,33 @@ WORDS = {"image_id": pa.string(), "role": pa.string()}  # of a CSV, where "007" 
 class Scores:
     """The rows of a file, in its order.
 
-    ids : unique.  columns : name -> (N,) float64, positive and finite, not all equal.  is_member : (N,) bool.
-    role : (N,) words of `ROLES`; None where the file only says who is a member.
+    ids : unique.  columns : name -> (N,) float64, positive and finite, not all equal.  is_member, suspect : (N,) bool.
+    role : (N,) words of `ROLES` and `suspect`; None where the file only says who is a member.
     """
 
     path: Path
     ids: list[str]
     columns: dict[str, np.ndarray]
     is_member: np.ndarray
+    suspect: np.ndarray
     role: np.ndarray | None
+
+    def of(self, rows: np.ndarray) -> "Scores":
+        """Some of the rows.  rows : (N,) bool."""
+        ids = [image_id for image_id, taken in zip(self.ids, rows, strict=True) if taken]
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        role = None if self.role is None else self.role[rows]
+        return Scores(self.path, ids, columns, self.is_member[rows], self.suspect[rows], role)
 
     def rows_among(self, images: list[str]) -> np.ndarray:
         """(N,) int, where each row's image stands among image_ids.  Raises InputError for a row without an image."""
         places = {image_id: place for place, image_id in enumerate(images)}
         strangers = [image_id for image_id in self.ids if image_id not in places]
         if strangers:
+            there = f"the first there is '{images[0]}'" if images else "there are none"
             raise InputError(
                 f"{self.path}: {len(strangers)} of {len(self.ids)} rows are of no image of the dataset, the first is "
-                f"image_id '{strangers[0]}'; the dataset's first is '{images[0]}'"
+                f"image_id '{strangers[0]}'; {there}"
             )
         return np.array([places[image_id] for image_id in self.ids])
 
@@ -53,11 +63,11 @@ def read_scores(path: Path) -> Scores:
     if not ids:
         raise InputError(f"{path}: has no rows")
     role = _roles(path, table, ids) if "role" in table.column_names else None
-    is_member = _memberships(path, table, ids, role)
+    is_member, suspect = _memberships(path, table, ids, role)
     names = [name for name in table.column_names if name not in ABOUT_IMAGES]
     if not names:
         raise InputError(f"{path}: has no column of scores beside {', '.join(table.column_names)}")
-    return Scores(path, ids, {name: _numbers(path, table, name, ids) for name in names}, is_member, role)
+    return Scores(path, ids, {name: _numbers(path, table, name, ids) for name in names}, is_member, suspect, role)
 
 
 def _read(path: Path) -> pa.Table:
@@ -78,31 +88,34 @@ def _roles(path: Path, table: pa.Table, ids: list[str]) -> np.ndarray:
     """(N,) words."""
     roles = table.column("role").to_pylist()
     for image_id, role in zip(ids, roles, strict=True):
-        if role not in ROLES:
-            raise InputError(f"{path}: image_id '{image_id}' has role '{role}': must be {', '.join(ROLES)}")
+        if role not in (*ROLES, "suspect"):
+            raise InputError(f"{path}: image_id '{image_id}' has role '{role}': must be {', '.join(ROLES)} or suspect")
     for role in ROLES:
         if role not in roles:
             raise InputError(f"{path}: no row has role '{role}': there must be some of each ({', '.join(ROLES)})")
     return np.array(roles)
 
 
-def _memberships(path: Path, table: pa.Table, ids: list[str], role: np.ndarray | None) -> np.ndarray:
-    """(N,) bool, as `is_member` or the roles tell it; they must not contradict."""
+def _memberships(path: Path, table: pa.Table, ids: list[str], role: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """is_member and suspect, (N,) bool each, as `is_member` or the roles tell it; they must not contradict."""
     if "is_member" not in table.column_names:
         if role is None:
             raise InputError(f"{path}: needs a column 'role' ({', '.join(ROLES)}) or 'is_member' (1 or 0)")
-        return role == "member"
+        return role == "member", role == "suspect"
     values = table.column("is_member").to_pylist()
     for image_id, value in zip(ids, values, strict=True):
-        if value not in (0, 1):  # True and False are, too
-            raise InputError(f"{path}: image_id '{image_id}' has is_member '{value}': must be 1 or 0, true or false")
-    if len(set(values)) < 2:
-        raise InputError(f"{path}: is_member is {int(values[0])} in every row: there must be members and others")
-    is_member = np.array(values, dtype=bool)
+        if value not in (0, 1, None):  # True and False are, too
+            raise InputError(
+                f"{path}: image_id '{image_id}' has is_member '{value}': must be 1 or 0, true or false, or nothing"
+            )
+    if len(known := {value for value in values if value is not None}) < 2:
+        told = int(known.pop()) if known else "empty"
+        raise InputError(f"{path}: is_member is {told} in every row: there must be members and others")
+    is_member, suspect = np.array([value == 1 for value in values]), np.array([value is None for value in values])
     if role is not None and (is_member != (role == "member")).any():
         row = int(np.argmax(is_member != (role == "member")))
         raise InputError(f"{path}: image_id '{ids[row]}' has role '{role[row]}', but is_member is {values[row]}")
-    return is_member
+    return is_member, suspect if role is None else role == "suspect"
 
 
 def _numbers(path: Path, table: pa.Table, name: str, ids: list[str]) -> np.ndarray:
