@@ -40,6 +40,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
         },
     },
     "fit": {"bag_size": 5, "fusion": []},
+    "infer": {"learner": "gbm"},
     "sweep": {
         "learner": "gbm",
         "bag_size": 5,

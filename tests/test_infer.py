@@ -58,7 +58,7 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     params = tiny_params()
     target = params["targets"][TARGET]
     params["learners"] = {name: params["learners"][name] for name in ("marginal", "mlp")}
-    params["stack"]["of"] = []
+    params["stack"]["of"], params["infer"]["learner"] = [], "mlp"
     target |= {"source": "path", "path": "pipeline", "split": {"member": 0}, "fit": {"fusion": ["t_error_t0"]}}
     write_params(params)
     ask(["a", "b", "c"], np.arange(3), others)
@@ -167,7 +167,7 @@ def test_new_suspects_leave_every_other_table_as_it_is(audit, others):
 def test_a_suspect_is_judged_as_evaluate_judges_the_same_image_among_the_holdout(audit):
     """The images are taken out of the holdout, asked about, and answered with the p-values that they had there."""
     judged = pd.read_parquet(f"data/verdicts/{TARGET}.parquet")
-    judged = judged[(judged["learner"] == "mlp") & (judged["role"] == "holdout")].set_index("image_id")
+    judged = judged[(judged["learner"] == "gbm") & (judged["role"] == "holdout")].set_index("image_id")
     holdout = read_table(Path(f"data/roles/{TARGET}/holdout.parquet"))
     order = _ids("holdout")
     params = tiny_params()

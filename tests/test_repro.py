@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, quick_params, write_params
+from PIL import Image
 
 from stages.files import file_hash
 
@@ -62,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which everything was run once and committed."""
     folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 4
+    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 7
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "audit")
     return folder
@@ -89,7 +91,7 @@ def test_a_second_run_does_nothing(pipeline):
 
 def measuring() -> list[str]:
     """The stages that measure a bag, and those after them."""
-    return [f"evaluate@{TARGET}", "report", f"sweep@{TARGET}"]
+    return [f"evaluate@{TARGET}", f"infer@{TARGET}", "report", f"sweep@{TARGET}"]
 
 
 def test_an_evaluate_option_reruns_what_measures_and_fits_no_bag_of_the_audit(pipeline):
@@ -99,7 +101,7 @@ def test_an_evaluate_option_reruns_what_measures_and_fits_no_bag_of_the_audit(pi
 
 def test_an_evaluate_option_that_no_experiment_needs_reruns_none(pipeline):
     change(pipeline, "evaluate", complexity="mean_luma")
-    assert repro(pipeline) == [f"evaluate@{TARGET}", "report"]
+    assert repro(pipeline) == [f"evaluate@{TARGET}", f"infer@{TARGET}", "report"]
 
 
 def test_a_sweep_option_reruns_the_experiments_and_report_only(pipeline):
@@ -118,8 +120,9 @@ def test_a_changed_learner_refits_only_itself(pipeline):
 def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     change(pipeline, "split", holdout=200)
     executed = repro(pipeline)
+    names = {name.split("@")[0] for name in measuring()}
     stages = {name.split("@")[0] for name in executed}
-    assert stages == {"split", "score", "select", "predict", "stack", "evaluate", "sweep", "report"}
+    assert stages == {"split", "score", "select", "predict", "stack", *names}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 
@@ -132,6 +135,14 @@ def test_another_learner_adds_its_own_stages_and_leaving_it_out_takes_it_from_th
     write_params(quick_params(), pipeline)
     assert set(measuring()) <= set(repro(pipeline)) <= {f"stack@{TARGET}", *measuring()}
     assert "gbm2" not in json.loads((pipeline / f"metrics/{TARGET}.json").read_text())
+
+
+def test_suspects_cost_their_scores_and_a_verdict_and_nothing_else(pipeline):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(pipeline / "suspects/mine.png")
+    executed = repro(pipeline)
+    assert executed == ["suspect@digits", f"split@{TARGET}", f"score@{TARGET}-suspect", f"infer@{TARGET}", "report"]
+    assert json.loads((pipeline / f"metrics/inferences/{TARGET}.json").read_text())["suspects"] == 1
+    (pipeline / "suspects/mine.png").unlink()
 
 
 def test_a_clone_knows_that_nothing_has_to_run(pipeline, tmp_path):
