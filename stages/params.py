@@ -19,7 +19,7 @@ from stages.command import InputError
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = ("split", "train_target", "score", "select", "fit", "stack", "evaluate", "sweep", "report")
+SECTIONS = ("split", "train_target", "score", "select", "fit", "stack", "evaluate", "sweep", "guard", "report")
 
 
 class Options(BaseModel):
@@ -42,6 +42,7 @@ class Target(Options):
     stack: dict[str, Any]
     evaluate: dict[str, Any]
     sweep: dict[str, Any]
+    guard: dict[str, Any]
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/verdicts/, data/roles/, metrics/{fit,plots,samples,selection,sweeps,training}/ -> metrics/report.html,
+data/verdicts/, data/roles/, metrics/{fit,guards,plots,samples,selection,sweeps,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -59,12 +59,17 @@ def _page(target: str, options: Report) -> TargetPage:
         entry=target_entry(target),
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
-        selection=json.loads(Path(f"metrics/selection/{target}.json").read_text(encoding="utf-8")),
+        guards=_json(Path(f"metrics/guards/{target}.json")),
+        selection=_json(Path(f"metrics/selection/{target}.json")),
         surest=surest,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
     )
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:

@@ -121,6 +121,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
+    from stages.guard import guard
     from stages.predict import predict
     from stages.prepare import prepare
     from stages.report import report
@@ -148,6 +149,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stack("digits_ddpm")
         evaluate("digits_ddpm")
         sweep("digits_ddpm")
+        guard("digits_ddpm")
         report()
     return folder
 
@@ -195,6 +197,7 @@ class Elsewhere:
             "stack": {},
             "evaluate": {},
             "sweep": {"timesteps": []},
+            "guard": {},
         }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)

@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which everything was run once and committed."""
     folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 4
+    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 5
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "audit")
     return folder
@@ -119,7 +119,7 @@ def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     change(pipeline, "split", holdout=200)
     executed = repro(pipeline)
     stages = {name.split("@")[0] for name in executed}
-    assert stages == {"split", "score", "select", "predict", "stack", "evaluate", "sweep", "report"}
+    assert stages == {"split", "score", "select", "predict", "stack", "evaluate", "sweep", "guard", "report"}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 
