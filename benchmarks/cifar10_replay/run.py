@@ -36,7 +36,17 @@ AUXILIARY, HOLDOUT, MEMBERS = 15_000, 5_000, 5_000
 LEARNERS = {  # of params.yaml here, by the name of the page
     "quick": ("marginal", "mlp"),
     "results": ("marginal", "gbm", "mlp", "resnet"),
-    "learners": ("marginal", "gbm", "gbm_quantiles", "mlp", "mlp_quantiles", "resnet_4", "resnet_8", "resnet_16", "resnet"),
+    "learners": (
+        "marginal",
+        "gbm",
+        "gbm_quantiles",
+        "mlp",
+        "mlp_quantiles",
+        "resnet_4",
+        "resnet_8",
+        "resnet_16",
+        "resnet",
+    ),
 }
 AGAIN = ("stack", "evaluate", "report")  # of several learners: they run again, for there may be more now
 FIGURES = ("roc", "calibration", "conditional_fpr", "bag_size")
@@ -141,7 +151,7 @@ def _run_stages(work: Path, learners: list[str], seeds: list[int], stacked: bool
         commands += [["score", target, role] for role in ("member", "auxiliary", "holdout")]
         commands += [["select", target]]
         commands += [[stage, target, learner] for learner in learners for stage in ("fit", "predict")]
-        commands += [["stack", target], ["evaluate", target], ["sweep", target]]
+        commands += [["stack", target], ["evaluate", target], ["sweep", target], ["guard", target]]
     commands += [["report"]]
     record = work / "costs.json"
     costs = _read(record) if record.exists() else {}
