@@ -19,7 +19,10 @@ from stages.command import InputError
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = ("split", "train_target", "score", "select", "fit", "stack", "evaluate", "infer", "sweep", "report")
+SECTIONS = (
+    *("split", "train_target", "score", "select", "fit", "stack"),
+    *("evaluate", "infer", "sweep", "guard", "report"),
+)
 
 
 class Options(BaseModel):
@@ -43,6 +46,7 @@ class Target(Options):
     evaluate: dict[str, Any]
     infer: dict[str, Any]
     sweep: dict[str, Any]
+    guard: dict[str, Any]
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -1,6 +1,7 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/{inferences,roles,verdicts}/, metrics/{fit,plots,samples,selection,sweeps,training}/ -> metrics/report.html,
+data/{inferences,roles,verdicts}/, metrics/{fit,guards,plots,samples,selection,sweeps,training}/ ->
+metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -66,7 +67,8 @@ def _page(target: str, options: Report) -> TargetPage:
         entry=target_entry(target),
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
-        selection=json.loads(Path(f"metrics/selection/{target}.json").read_text(encoding="utf-8")),
+        guards=_json(Path(f"metrics/guards/{target}.json")),
+        selection=_json(Path(f"metrics/selection/{target}.json")),
         surest=most_able,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
@@ -74,6 +76,10 @@ def _page(target: str, options: Report) -> TargetPage:
         inference=inference,
         suspects=suspects,
     )
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:

@@ -122,6 +122,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
+    from stages.guard import guard
     from stages.infer import infer
     from stages.predict import predict
     from stages.prepare import prepare
@@ -154,6 +155,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluate("digits_ddpm")
         infer("digits_ddpm")
         sweep("digits_ddpm")
+        guard("digits_ddpm")
         report()
     return folder
 
@@ -202,6 +204,7 @@ class Elsewhere:
             "evaluate": {},
             "infer": {},
             "sweep": {"timesteps": []},
+            "guard": {},
         }
         params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
         write_params(params)

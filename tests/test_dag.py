@@ -20,6 +20,7 @@ ARROWS = {
     "quantile": {"quantile"},
     "statistics": {"statistics"},
     "experiments": {"experiments", "quantile", "statistics"},
+    "guards": {"guards", "statistics"},
     "presentation": {"presentation"},
 }
 DOORS = {"command", "device", "files", "parallel", "params", "resume", "tables"}

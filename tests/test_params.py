@@ -8,6 +8,7 @@ from conftest import REPOSITORY, tiny_params, write_params
 from stages.command import InputError
 from stages.evaluate import Evaluate
 from stages.fit import Fit
+from stages.guard import Guard
 from stages.params import SECTIONS, entry, section
 from stages.quantile.bag import Learner
 from stages.report import Report
@@ -30,7 +31,7 @@ def test_the_committed_file_is_valid(monkeypatch):
     from stages.diffusion.training import TrainingOptions
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Sweep, Report)
+    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Sweep, Guard, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 

@@ -225,7 +225,7 @@ def test_the_page_is_self_contained(audit):
         assert word in page
 
 
-@pytest.mark.parametrize("stage", ["prepare", "split", "select", "stack", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["prepare", "split", "select", "stack", "evaluate", "guard", "report"])
 def test_stages_that_need_no_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
@@ -245,6 +245,7 @@ def test_stages_that_need_no_network_do_not_import_torch(stage):
         "stack",
         "evaluate",
         "sweep",
+        "guard",
         "report",
     ],
 )

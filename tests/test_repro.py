@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which everything was run once and committed."""
     folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 7
+    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 8
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "audit")
     return folder
@@ -122,7 +122,7 @@ def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     executed = repro(pipeline)
     names = {name.split("@")[0] for name in measuring()}
     stages = {name.split("@")[0] for name in executed}
-    assert stages == {"split", "score", "select", "predict", "stack", *names}
+    assert stages == {"split", "score", "select", "predict", "stack", "guard", *names}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 

@@ -153,7 +153,7 @@ def _run_stages(work: Path, learners: list[str], seeds: list[int], stacked: bool
         commands += [["score", target, role] for role in ("member", "auxiliary", "holdout", "suspect")]
         commands += [["select", target]]
         commands += [[stage, target, learner] for learner in learners for stage in ("fit", "predict")]
-        commands += [["stack", target], ["evaluate", target], ["infer", target], ["sweep", target]]
+        commands += [[stage, target] for stage in ("stack", "evaluate", "infer", "sweep", "guard")]
     commands += [["report"]]
     record = work / "costs.json"
     costs = _read(record) if record.exists() else {}

@@ -1,0 +1,167 @@
+"""guard: what could make the audit's figures wrong, looked for without the target and without a score.
+
+1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?
+2. Blind check: are members told from non-members, or auxiliary from holdout images, by image statistics alone?
+3. Auxiliary size: how far from alpha can the false-positive rate be by the chance of drawing the auxiliary images?
+
+The first two have exact p-values.  Roles drawn at random set off any of them with probability `guard.false_alarm` at
+most (Bonferroni).
+
+data/roles/<target>/*.parquet, data/statistics/<target>/*.parquet -> metrics/guards/<target>.json,
+data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members)
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat
+
+from stages.command import InputError, run, warn
+from stages.files import write_bytes
+from stages.guards.auxiliary_size import fpr_interval
+from stages.guards.blind import blind_check
+from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest
+from stages.params import Options, section
+from stages.statistics.intervals import exact_rate
+from stages.statistics.options import Evaluate
+from stages.statistics.summary import level_name, named_rate
+from stages.tables import ROLES, decode_images, read_statistics, read_table, write_table
+
+CONFIDENCE = 0.95  # of every interval
+BLIND = {"member": ("auxiliary", "holdout"), "auxiliary": ("holdout",)}  # who must look like whom
+CONTROLS = {"auxiliary": "holdout", "holdout": "auxiliary"}  # where members' near-duplicates are sought: who else's are
+PAIRS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("image_id_a", "role_a", "image_id_b", "role_b")),
+        ("hash_distance", pa.int64()),
+        ("pixel_rmse", pa.float64()),
+    ]
+)
+Finding = dict[str, Any]  # figures by name, and whether the guard `fires`
+
+
+class Guard(Options):
+    """Section `guard`."""
+
+    seed: NonNegativeInt  # of folds and permutations
+    false_alarm: float = Field(ge=0.005, lt=1)  # probability that any guard fires where roles were drawn at random
+    blind_auc: float = Field(ge=0.5, lt=1)  # the interval's lower end above which sets count as different
+    hash_distance: int = Field(ge=0, le=64)  # bits of a near-duplicate's hash that may differ
+    pixel_rmse: PositiveFloat  # and its pixels, as a multiple of what is typical of non-members
+    fpr_ratio: float = Field(gt=1)  # how many times alpha the false-positive rate may be by chance
+
+
+class Calibrating(Options):
+    """Of section `fit`: what decides how many images calibrate."""
+
+    model_config = ConfigDict(extra="ignore")
+    calibration: NonNegativeInt
+
+
+def guard(target: str) -> None:
+    """Write what each guard found, and the near-duplicates of members."""
+    options = section("guard", Guard, target)
+    alphas = section("evaluate", Evaluate, target).alphas
+    calibration = section("fit", Calibrating, target).calibration
+    tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image"]) for role in ROLES}
+    statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
+    images = {role: hashed(decode_images(table)) for role, table in tables.items()}
+    level = options.false_alarm / (len(CONTROLS) + len(BLIND))
+    typical = float(np.median(nearest(images["holdout"], images["auxiliary"]).pixel_rmse))
+    pairs = _pairs(tables, images, options, typical)
+    findings = {
+        **_near_duplicates(images, options, typical, level),
+        **_blind_checks(statistics, options, level),
+        **_fpr_intervals(calibration or tables["auxiliary"].num_rows, alphas, options.fpr_ratio),
+    }
+    write_table(Path(f"data/guards/{target}.parquet"), pairs, {"target": target, "typical_pixel_rmse": typical})
+    counts = {"near_duplicates": pairs.num_rows, "fires": sum(found["fires"] for found in findings.values())}
+    figures = {**counts, **findings}
+    write_bytes(Path(f"metrics/guards/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
+    for name, found in findings.items():
+        if found["fires"]:
+            warn(f"{target}: guard {name} fires: the report says what that means")
+    print(f"{target}: {counts['fires']} of {len(findings)} guards fire; {pairs.num_rows} near-duplicates of members")
+
+
+def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
+    """(N, F) float32, row by row those of the images.  Raises InputError if they describe others."""
+    path = Path(f"data/statistics/{target}/{role}.parquet")
+    ids, values = read_statistics(path)
+    if ids != images.column("image_id").to_pylist():
+        raise InputError(
+            f"{path}: describes other images than data/roles/{target}/{role}.parquet holds: run `dvc repro`"
+        )
+    return values
+
+
+def _pairs(tables: dict[str, pa.Table], images: dict[str, Images], options: Guard, typical: float) -> pa.Table:
+    """Each non-member that has a near-duplicate among the members, with the nearest; the closest pairs first."""
+    parts = []
+    for role in CONTROLS:
+        found = nearest(images[role], images["member"])
+        near = found.near(options.hash_distance, options.pixel_rmse * typical)
+        columns = {
+            "image_id_a": tables["member"].column("image_id").to_pandas()[found.place[near]].to_numpy(),
+            "role_a": "member",
+            "image_id_b": tables[role].column("image_id").to_pandas()[near].to_numpy(),
+            "role_b": role,
+            "hash_distance": found.hash_distance[near],
+            "pixel_rmse": found.pixel_rmse[near],
+        }
+        parts.append(pd.DataFrame(columns))
+    pairs = pd.concat(parts).sort_values(["hash_distance", "pixel_rmse", "image_id_b"])
+    return pa.Table.from_pandas(pairs, schema=PAIRS, preserve_index=False)
+
+
+def _near_duplicates(images: dict[str, Images], options: Guard, typical: float, level: float) -> dict[str, Finding]:
+    """In auxiliary and in holdout images: the share of members that have a near-duplicate there, and of the others."""
+    findings = {}
+    for among, control in CONTROLS.items():
+        near = {
+            role: nearest(images[role], images[among]).near(options.hash_distance, options.pixel_rmse * typical)
+            for role in ("member", control)
+        }
+        shares: Finding = {}
+        for role, of_role in near.items():
+            shares |= named_rate(role, exact_rate(int(of_role.sum()), len(of_role), CONFIDENCE))
+        p_value = excess_p_value(near["member"], near[control])
+        findings[f"near_{among}"] = {**shares, "p_value": p_value, "fires": p_value <= level}
+    return findings
+
+
+def _blind_checks(statistics: dict[str, np.ndarray], options: Guard, level: float) -> dict[str, Finding]:
+    """Each comparison's AUC; None where a set is too small to tell."""
+    permutations = math.ceil(1 / level)  # then the least p-value is below the level
+    findings = {}
+    for role, others in BLIND.items():
+        rest = np.concatenate([statistics[other] for other in others])
+        found = blind_check(statistics[role], rest, CONFIDENCE, permutations, options.seed)
+        if found is None:
+            empty = dict.fromkeys(("auc", "auc_ci_low", "auc_ci_high", "p_value"))
+            findings[f"blind_{role}"] = {**empty, "fires": False}
+            continue
+        findings[f"blind_{role}"] = {
+            **{"auc": found.auc, "auc_ci_low": found.low, "auc_ci_high": found.high, "p_value": found.p_value},
+            "fires": found.p_value <= level and found.low > options.blind_auc,
+        }
+    return findings
+
+
+def _fpr_intervals(images: int, alphas: list[float], ratio: float) -> dict[str, Finding]:
+    """At each alpha, what the draw of the images that calibrate makes of it."""
+    findings = {}
+    for alpha in alphas:
+        low, high = fpr_interval(images, alpha, CONFIDENCE)
+        bounds = {"images": images, "low": low, "high": high, "fires": high > ratio * alpha}
+        findings[f"fpr_at_alpha_{level_name(alpha)}"] = bounds
+    return findings
+
+
+if __name__ == "__main__":
+    run(guard, target="a name in the `targets` registry of params.yaml")

@@ -1,0 +1,243 @@
+"""Guards against wrong conclusions: known by hand first, then on real images that were tampered with, and fair ones."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_sample_images
+
+from stages.datasets import digits
+from stages.descriptors import describe_images
+from stages.guards.auxiliary_size import fpr_interval
+from stages.guards.blind import Blind, blind_check
+from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, perceptual_hash, pixel_rmse
+
+SIDE = 64  # of the photographs' tiles
+
+
+def grey(rows: object) -> np.ndarray:
+    """One grey image, (1, 1, H, W)."""
+    return np.array(rows, dtype=np.uint8)[None, None]
+
+
+# Perceptual hash
+
+
+def bits(image: np.ndarray) -> np.ndarray:
+    """The hash of one image as (8, 8) 0 or 1, rows of rising vertical frequency."""
+    return np.unpackbits(perceptual_hash(image).view(np.uint8)).reshape(8, 8)
+
+
+def test_the_hash_of_an_image_split_in_two_halves_is_known_by_hand():
+    """Left bright, right dark: the cosine sums over the left half are positive at 0, 1 and 5, negative at 3 and 7, and
+    zero at the others, as is the median of all 64."""
+    left_bright = np.where(np.arange(8) < 4, 200, 40) * np.ones((8, 1))
+    expected = np.zeros((8, 8), np.uint8)
+    expected[0, [0, 1, 5]] = 1
+    np.testing.assert_array_equal(bits(grey(left_bright)), expected)
+    np.testing.assert_array_equal(bits(grey(left_bright.T)), expected.T)
+    expected[0] = [1, 0, 0, 1, 0, 0, 0, 1]
+    np.testing.assert_array_equal(bits(grey(left_bright[:, ::-1])), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8), (7, 40), (32, 32)])
+def test_a_flat_image_has_no_frequency_but_the_constant_at_any_size(size):
+    assert bits(np.full((1, 3, *size), 77, np.uint8)).ravel().tolist() == [1] + 63 * [0]
+
+
+def test_company_changes_no_hash():
+    images = np.random.default_rng(0).integers(0, 256, (600, 3, 9, 11), dtype=np.uint8)
+    alone = [perceptual_hash(images[row : row + 1])[0] for row in (0, 511, 512, 599)]
+    np.testing.assert_array_equal(hashed(images).hashes[[0, 511, 512, 599]], alone)
+
+
+def test_the_nearest_is_the_first_of_those_with_fewest_differing_bits():
+    codes = [np.array(values, dtype=np.uint64) for values in ([0b1011, 2**64 - 1], [0b0000, 0b1010, 0b0011, 2**63])]
+    one, many = (Images(np.zeros((len(code), 1, 2, 2), np.uint8), code) for code in codes)
+    found = nearest(one, many)
+    assert found.place.tolist() == [1, 1]
+    assert found.hash_distance.tolist() == [1, 62]
+
+
+def test_nearest_agrees_with_python_integers():
+    rng = np.random.default_rng(0)
+    codes = [rng.integers(0, 2**64, count, dtype=np.uint64) for count in (23, 31)]
+    found = nearest(*(Images(np.zeros((len(code), 1, 2, 2), np.uint8), code) for code in codes))
+    differing = np.array([[(int(a) ^ int(b)).bit_count() for b in codes[1]] for a in codes[0]])
+    np.testing.assert_array_equal(found.place, differing.argmin(1))
+    np.testing.assert_array_equal(found.hash_distance, differing.min(1))
+
+
+# Pixels
+
+
+@pytest.mark.parametrize(
+    ("other", "rmse"),
+    [
+        ([[0, 2], [0, 2]], 0),
+        ([[10, 14], [10, 14]], 0),  # brighter by 10 and twice the contrast
+        ([[5, 5], [5, 5]], 1),  # flat: the deviation of the one that is not
+        ([[2, 0], [2, 0]], 1),  # inverted: nothing is explained
+        ([[0, 0], [2, 2]], 1),  # uncorrelated
+        ([[0, 4], [0, 0]], np.sqrt(2)),  # variance 3, r^2 = 1/3: 3 (1 - 1/3) = 2
+    ],
+)
+def test_pixel_rmse_is_what_brightness_and_contrast_leave_unexplained(other, rmse):
+    images = grey([[0, 2], [0, 2]])[0], grey(other)[0]
+    assert pixel_rmse(*images) == pytest.approx(rmse, abs=1e-12)
+    assert pixel_rmse(*images[::-1]) == pytest.approx(rmse, abs=1e-12), "the same from either side"
+
+
+# Near-duplicates planted among photographs
+
+
+def tiles(shift: int = 0) -> np.ndarray:
+    """Tiles of scikit-learn's two photographs, made half as large, (N, 3, SIDE, SIDE) uint8."""
+    found = []
+    for photograph in load_sample_images().images:
+        height, width, _ = photograph.shape
+        for y in range(0, height - 2 * SIDE - 2, 2 * SIDE):
+            for x in range(0, width - 2 * SIDE - 2, 2 * SIDE):
+                tile = photograph[y : y + 2 * SIDE, x + 2 * shift : x + 2 * shift + 2 * SIDE]
+                found.append(np.asarray(Image.fromarray(tile).resize((SIDE, SIDE), Image.Resampling.BOX)))
+    return np.stack(found).transpose(0, 3, 1, 2)
+
+
+def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """Images as they come back from a JPEG file."""
+    decoded = []
+    for image in pixels.transpose(0, 2, 3, 1):
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=quality)
+        decoded.append(np.asarray(Image.open(stream)))
+    return np.stack(decoded).transpose(0, 3, 1, 2)
+
+
+def tampered() -> dict[str, np.ndarray]:
+    return {
+        "brighter": np.clip(1.15 * tiles() + 5, 0, 255).astype(np.uint8),
+        "shifted by a pixel": tiles(shift=1),
+        "JPEG": jpeg(tiles(), 75),
+    }
+
+
+@pytest.mark.parametrize("how", ["brighter", "shifted by a pixel", "JPEG"])
+def test_planted_copies_are_found_and_other_photographs_are_not(how):
+    images, copies = tiles(), tampered()[how]
+    half = len(images) // 2
+    members, strangers = hashed(images[:half]), hashed(images[half:])  # of one photograph, and of the other
+    typical = float(np.median(nearest(strangers, members).pixel_rmse))
+    found = nearest(hashed(copies[:half]), members)
+    near = found.near(10, 0.5 * typical)
+    assert near.mean() > 0.8
+    assert (found.place[near] == np.flatnonzero(near)).all(), "each copy with its own original"
+    assert nearest(strangers, members).near(10, 0.5 * typical).sum() == 0
+
+
+def test_members_with_more_near_duplicates_than_others_are_told_from_members_with_as_many():
+    def of(count: int, total: int) -> np.ndarray:
+        return np.arange(total) < count
+
+    assert excess_p_value(of(3, 3), of(0, 3)) == pytest.approx(1 / 20)  # the most extreme of C(6, 3) ways
+    assert excess_p_value(of(0, 5), of(0, 9)) == 1
+    assert excess_p_value(of(0, 3), of(3, 3)) == 1, "fewer are no alarm"
+    assert excess_p_value(of(10, 100), of(20, 200)) > 0.5
+
+
+# Blind check
+
+
+def statistics(pixels: np.ndarray) -> np.ndarray:
+    return np.stack(list(describe_images(pixels).values()), axis=1)
+
+
+@pytest.fixture(scope="module")
+def scans() -> np.ndarray:
+    """scikit-learn's digit scans, (1797, 1, 8, 8) uint8."""
+    return digits.read(Path()).pixels.transpose(0, 3, 1, 2)
+
+
+def test_a_column_that_tells_all_is_found_and_a_constant_one_tells_nothing():
+    assert blind_check(np.ones((20, 1)), np.zeros((30, 1)), 0.95, 19, 0) == Blind(1.0, 1.0, 1.0, 1 / 20)
+    flat = blind_check(np.ones((20, 2)), np.ones((30, 2)), 0.95, 19, 0)
+    assert (flat.auc, flat.p_value) == (0.5, 1.0)
+
+
+def test_only_ranks_count():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0.5, 1, (40, 3)), rng.normal(0, 1, (60, 3))
+    assert blind_check(first, second, 0.95, 9, 0) == blind_check(np.exp(9 * first), np.exp(9 * second), 0.95, 9, 0)
+
+
+def test_too_few_images_give_no_answer():
+    values = np.random.default_rng(0).normal(size=(50, 3))
+    assert blind_check(values[:9], values[9:], 0.95, 19, 0) is None
+    assert blind_check(values[:10], values[10:], 0.95, 19, 0) is not None
+
+
+def test_the_p_value_of_sets_drawn_alike_is_uniform_however_unequal_and_small():
+    rng = np.random.default_rng(0)
+    p_values = []
+    for seed in range(60):
+        noise = rng.normal(size=(60, 4))
+        p_values.append(blind_check(noise[:15], noise[15:], 0.95, 9, seed).p_value)
+    assert 1 <= np.sum(np.array(p_values) <= 0.1) <= 14  # 6 expected; within 3.5 standard deviations
+    assert 17 <= np.sum(np.array(p_values) <= 0.5) <= 43  # 30
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fair_split_of_digits_is_quiet_and_an_unfair_one_is_not(scans, seed):
+    order = np.random.default_rng(seed).permutation(len(scans))
+    members, others = scans[order[:300]], scans[order[300:]]
+    blurred = np.rint(gaussian_filter(others.astype(float), (0, 0, 0.4, 0.4))).astype(np.uint8)
+    fair, inverted, smooth = (
+        blind_check(statistics(members), statistics(images), 0.95, 19, seed)
+        for images in (others, 255 - others, blurred)
+    )
+    assert fair.low < 0.55
+    assert inverted.low > 0.9
+    assert smooth.low > 0.9
+    assert inverted.p_value == smooth.p_value == 1 / 20
+
+
+def test_twenty_images_of_one_class_are_told_from_a_mixed_set(scans):
+    labels = np.array(digits.read(Path()).labels)
+    threes, others = np.flatnonzero(labels == 3)[:20], np.arange(900, 1797)
+    found = blind_check(statistics(scans[threes]), statistics(scans[others]), 0.95, 19, 0)
+    assert found.low > 0.7
+    assert found.p_value == 1 / 20
+
+
+# Auxiliary size
+
+
+def test_one_image_that_calibrates_leaves_the_rate_uniform():
+    assert fpr_interval(1, 0.5, 0.95) == pytest.approx((0.025, 0.975))
+
+
+def test_the_largest_of_99_has_a_rate_of_known_distribution():
+    """k = 1: Beta(1, 99), whose distribution function is 1 - (1 - x)^99."""
+    low, high = fpr_interval(99, 0.01, 0.95)
+    assert low == pytest.approx(1 - 0.975 ** (1 / 99))
+    assert high == pytest.approx(1 - 0.025 ** (1 / 99))
+
+
+def test_an_alpha_that_no_p_value_reaches_flags_nothing():
+    assert fpr_interval(98, 0.01, 0.95) == (0.0, 0.0)
+    assert fpr_interval(99, 0.01, 0.95)[1] > 0
+
+
+def test_the_interval_holds_what_calibrated_verdicts_realise():
+    """Scores are uniform, so that the rate of a threshold is the threshold."""
+    margins = np.sort(np.random.default_rng(0).random((4000, 200)), axis=1)
+    rates = 1 - margins[:, -10]  # p <= 0.05 at and above the tenth largest of 200: k = floor(0.05 * 201)
+    low, high = fpr_interval(200, 0.05, 0.95)
+    assert np.mean((rates >= low) & (rates <= high)) == pytest.approx(0.95, abs=0.015)
+
+
+def test_more_images_narrow_the_interval():
+    widths = [np.diff(fpr_interval(images, 0.01, 0.95))[0] for images in (100, 1000, 10_000)]
+    assert widths[0] > widths[1] > widths[2]
