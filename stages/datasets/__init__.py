@@ -1,13 +1,31 @@
 """Where images come from: one reader a file, registered here by the name that params.yaml uses as `source`."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
-from stages.datasets import digits, folder, parquet
+from pydantic import Field, RootModel
+
+from stages.datasets import cifar, digits, folder, npz, parquet, stl10, tiny_imagenet
 from stages.datasets.images import Images
 
-READERS: dict[str, Callable[[Path], Images]] = {
+DatasetEntry: TypeAlias = (
+    digits.DigitsEntry
+    | folder.FolderEntry
+    | parquet.ParquetEntry
+    | npz.NpzEntry
+    | cifar.CifarEntry
+    | stl10.STL10Entry
+    | tiny_imagenet.TinyImageNetEntry
+)
+Dataset = RootModel[Annotated[DatasetEntry, Field(discriminator="source")]]  # an entry of the registry
+
+READERS: dict[str, Callable[[Any], Images]] = {
     "digits": digits.read,
     "folder": folder.read,
     "parquet": parquet.read,
+    "npz": npz.read,
+    "cifar10": cifar.read,
+    "cifar100": cifar.read,
+    "stl10": stl10.read,
+    "tiny_imagenet": tiny_imagenet.read,
 }
