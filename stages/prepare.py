@@ -13,10 +13,11 @@ from stages.tables import image_table, write_table
 
 def prepare(dataset: str) -> None:
     """Write data/images/<dataset>.parquet."""
-    options = entry("datasets", dataset, Dataset)
-    images = READERS[options.source](Path(options.path))
+    options = entry("datasets", dataset, Dataset).root
+    images = READERS[options.source](options)
     table = image_table(images.ids, images.pixels, images.labels, images.paths)
-    write_table(Path(f"data/images/{dataset}.parquet"), table, {"dataset": dataset, **options.model_dump()})
+    facts = {"dataset": dataset, **options.model_dump(exclude={"suspects"}, exclude_unset=True)}
+    write_table(Path(f"data/images/{dataset}.parquet"), table, facts)
     distinct = len(set(table.column("sha256").to_pylist()))
     _, height, width, channels = images.pixels.shape
     print(f"{dataset}: {table.num_rows} images, {distinct} distinct, {width}x{height}, {channels} channel(s)")

@@ -20,7 +20,7 @@ PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another
 
 def suspect(dataset: str) -> None:
     """Write data/suspects/<dataset>/; without images, tables without rows."""
-    options = entry("datasets", dataset, Dataset)
+    options = entry("datasets", dataset, Dataset).root
     table, statistics = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
     if (images := read_suspects(options)) is not None:
         ids = [PREFIX + name for name in images.ids]

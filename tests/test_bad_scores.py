@@ -231,12 +231,14 @@ def test_an_image_id_that_stands_there_twice_is_named(elsewhere, refusal):
 
 
 def test_a_dataset_without_images_is_refused(elsewhere, refusal):
-    write_rows(img=[image(grey())], label=[1])
-    assert "photos.parquet: no column 'image' (there is img, label)" in refusal(prepare, dataset="photos")
+    write_rows(picture=[image(grey())], label=[1])
+    line = refusal(prepare, dataset="photos")
+    assert "photos.parquet: no column 'image' or 'img' (there is picture, label)" in line
     write_rows(image=["a.png"])
     assert "photos.parquet: column 'image' is string: needs a struct of bytes and path" in refusal(
         prepare, dataset="photos"
     )
+    write_rows(image=[image(grey())])
     pq.write_table(pq.read_table("photos.parquet")[:0], "photos.parquet")
     assert "photos.parquet: has no rows" in refusal(prepare, dataset="photos")
 

@@ -2,31 +2,42 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, TypeAlias
 
-from stages.datasets import digits, folder, parquet
+from pydantic import Field, RootModel
+
+from stages.datasets import cifar, digits, folder, npz, parquet, stl10, tiny_imagenet
+from stages.datasets.frame import Entry
 from stages.datasets.images import Images
-from stages.params import Options
 
+DatasetEntry: TypeAlias = (
+    digits.DigitsEntry
+    | folder.FolderEntry
+    | parquet.ParquetEntry
+    | npz.NpzEntry
+    | cifar.CifarEntry
+    | stl10.STL10Entry
+    | tiny_imagenet.TinyImageNetEntry
+)
+Dataset = RootModel[Annotated[DatasetEntry, Field(discriminator="source")]]  # an entry of the registry
 
-class Dataset(Options):
-    """An entry of the `datasets` registry."""
-
-    source: Literal["digits", "folder", "parquet"]
-    path: str  # what the entry is read from: DVC watches it
-    suspects: str  # images in question, a folder or a Parquet file; an empty folder for none
-
-
-READERS: dict[str, Callable[[Path], Images]] = {
+READERS: dict[str, Callable[[Any], Images]] = {
     "digits": digits.read,
     "folder": folder.read,
     "parquet": parquet.read,
+    "npz": npz.read,
+    "cifar10": cifar.read,
+    "cifar100": cifar.read,
+    "stl10": stl10.read,
+    "tiny_imagenet": tiny_imagenet.read,
 }
 
 
-def read_suspects(options: Dataset) -> Images | None:
-    """The images in question; None for a folder without any.  Raises InputError naming a bad file."""
-    path = Path(options.suspects)
-    if not path.is_dir():
-        return parquet.read(path)
-    return folder.read(path) if folder.files(path) else None
+def read_suspects(entry: Entry) -> Images | None:
+    """The images in question, as the entry converts its own; None for a folder without any.  Raises InputError."""
+    path, alike = entry.suspects, {"colour": entry.colour, "crop": entry.crop, "size": entry.size}
+    if not Path(path).is_dir():
+        return parquet.read(parquet.ParquetEntry(source="parquet", path=path, **alike))
+    if not folder.files(Path(path)):
+        return None
+    return folder.read(folder.FolderEntry(source="folder", path=path, **alike))

@@ -1,17 +1,16 @@
-"""What every reader returns, and how one encoded image becomes pixels.
+"""What every reader returns, and how pictures become one array."""
 
-Nothing is resized or converted behind the user's back: an image that doesn't fit ends the stage with its name.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
 from stages.command import InputError
+from stages.datasets.frame import Entry, frame
 
 
 @dataclass(frozen=True)
@@ -27,27 +26,39 @@ class Images:
     paths: list[str | None]
 
 
-def decode(source: Path | BinaryIO, name: str) -> np.ndarray:
-    """One image of any format that Pillow knows as (H, W, C) uint8.  Raises InputError, which calls it `name`."""
+def decode(source: Path | BinaryIO, name: str) -> Image.Image:
+    """One image of any format that Pillow knows.  Raises InputError, which calls it `name`."""
     try:
         with Image.open(source) as picture:
-            mode, pixels = picture.mode, np.asarray(picture)
+            picture.load()
+            return picture
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{name}: does not decode as an image: {error}") from None
-    if mode not in ("L", "RGB"):
-        raise InputError(f"{name}: has mode {mode}: convert it to 8-bit grey (L) or RGB")
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def stack(images: list[np.ndarray], name: Callable[[int], str]) -> np.ndarray:
-    """Images of one size as (N, H, W, C).  name : what to call an image by its number in the InputError of another."""
-    for number, image in enumerate(images):
-        if image.shape != images[0].shape:
+def from_array(pixels: np.ndarray) -> Image.Image:
+    """A picture of (H, W) or (H, W, C) uint8, C = 1, 3 or 4."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+def gather(pictures: Iterable[Image.Image], count: int, entry: Entry, name: Callable[[int], str]) -> np.ndarray:
+    """`count` >= 1 pictures, framed as their entry asks, as (N, H, W, C) uint8; one is in memory at a time.
+
+    name : what to call an image by its number.  Raises InputError for one of another size or number of channels.
+    """
+    pixels = np.empty(0)
+    for number, picture in enumerate(tqdm(pictures, total=count, desc="read images", unit="image", disable=None)):
+        image = frame(picture, entry, name(number))
+        if number == 0:
+            pixels = np.empty((count, *image.shape), np.uint8)
+        if image.shape != pixels.shape[1:]:
+            key = "size" if image.shape[:2] != pixels.shape[1:3] else "colour"
             raise InputError(
-                f"{name(number)}: is {_describe(image)}, but {name(0)} is {_describe(images[0])}: "
-                "all images must have one size and one number of channels"
+                f"{name(number)}: is {_describe(image)}, but {name(0)} is {_describe(pixels[0])}: all images must have "
+                f"one size and one number of channels; `{key}` in the dataset's entry of params.yaml would make it one"
             )
-    return np.stack(images)
+        pixels[number] = image
+    return pixels
 
 
 def _describe(image: np.ndarray) -> str:
