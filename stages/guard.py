@@ -1,16 +1,17 @@
 """guard: what could make the audit's figures wrong, looked for without the target and without a score.
 
 1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?
-2. Blind check: are members told from non-members, or auxiliary from holdout images, by image statistics alone?
+2. Blind check: are members or suspects told from non-members, or auxiliary from holdout images, by statistics alone?
 3. Auxiliary size: how far from alpha can the false-positive rate be by the chance of drawing the auxiliary images?
 
 The first two have exact p-values.  Roles drawn at random set off any of them with probability `guard.false_alarm` at
 most (Bonferroni).
 
 data/roles/<target>/*.parquet, data/statistics/<target>/*.parquet -> metrics/guards/<target>.json,
-data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members)
+data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members or suspects)
 """
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -33,7 +34,12 @@ from stages.statistics.summary import level_name, named_rate
 from stages.tables import ROLES, decode_images, read_statistics, read_table, write_table
 
 CONFIDENCE = 0.95  # of every interval
-BLIND = {"member": ("auxiliary", "holdout"), "auxiliary": ("holdout",)}  # who must look like whom
+BLIND = {  # who must look like whom
+    "member": ("auxiliary", "holdout"),
+    "auxiliary": ("holdout",),
+    "suspect": ("auxiliary", "holdout"),
+}
+ASKED_ABOUT = ("member", "suspect")  # whose near-duplicates among non-members are listed
 CONTROLS = {"auxiliary": "holdout", "holdout": "auxiliary"}  # where members' near-duplicates are sought: who else's are
 PAIRS = pa.schema(
     [
@@ -68,14 +74,19 @@ def guard(target: str) -> None:
     options = section("guard", Guard, target)
     alphas = section("evaluate", Evaluate, target).alphas
     calibration = section("fit", Calibrating, target).calibration
-    tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image"]) for role in ROLES}
+    tables = {
+        role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image"])
+        for role in (*ROLES, "suspect")
+    }
+    tables = {role: table for role, table in tables.items() if table.num_rows}  # perhaps no member is known
     statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
     images = {role: hashed(decode_images(table)) for role, table in tables.items()}
-    level = options.false_alarm / (len(CONTROLS) + len(BLIND))
+    asked_about = [role for role in ASKED_ABOUT if role in tables]
+    level = options.false_alarm / (len(asked_about) * (len(CONTROLS) + 1) + 1)  # two near-duplicates each, blind checks
     typical = float(np.median(nearest(images["holdout"], images["auxiliary"]).pixel_rmse))
-    pairs = _pairs(tables, images, options, typical)
+    pairs = _pairs(tables, images, asked_about, options, typical)
     findings = {
-        **_near_duplicates(images, options, typical, level),
+        **_near_duplicates(images, asked_about, options, typical, level),
         **_blind_checks(statistics, options, level),
         **_fpr_intervals(calibration or tables["auxiliary"].num_rows, alphas, options.fpr_ratio),
     }
@@ -86,7 +97,7 @@ def guard(target: str) -> None:
     for name, found in findings.items():
         if found["fires"]:
             warn(f"{target}: guard {name} fires: the report says what that means")
-    print(f"{target}: {counts['fires']} of {len(findings)} guards fire; {pairs.num_rows} near-duplicates of members")
+    print(f"{target}: {counts['fires']} of {len(findings)} guards fire; {pairs.num_rows} near-duplicates across roles")
 
 
 def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
@@ -100,15 +111,17 @@ def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
     return values
 
 
-def _pairs(tables: dict[str, pa.Table], images: dict[str, Images], options: Guard, typical: float) -> pa.Table:
-    """Each non-member that has a near-duplicate among the members, with the nearest; the closest pairs first."""
-    parts = []
-    for role in CONTROLS:
-        found = nearest(images[role], images["member"])
+def _pairs(
+    tables: dict[str, pa.Table], images: dict[str, Images], asked_about: list[str], options: Guard, typical: float
+) -> pa.Table:
+    """Each non-member with a near-duplicate among members or suspects, with the nearest; the closest pairs first."""
+    parts = [PAIRS.empty_table().to_pandas()]
+    for first, role in itertools.product(asked_about, CONTROLS):
+        found = nearest(images[role], images[first])
         near = found.near(options.hash_distance, options.pixel_rmse * typical)
         columns = {
-            "image_id_a": tables["member"].column("image_id").to_pandas()[found.place[near]].to_numpy(),
-            "role_a": "member",
+            "image_id_a": tables[first].column("image_id").to_pandas()[found.place[near]].to_numpy(),
+            "role_a": first,
             "image_id_b": tables[role].column("image_id").to_pandas()[near].to_numpy(),
             "role_b": role,
             "hash_distance": found.hash_distance[near],
@@ -119,19 +132,21 @@ def _pairs(tables: dict[str, pa.Table], images: dict[str, Images], options: Guar
     return pa.Table.from_pandas(pairs, schema=PAIRS, preserve_index=False)
 
 
-def _near_duplicates(images: dict[str, Images], options: Guard, typical: float, level: float) -> dict[str, Finding]:
+def _near_duplicates(
+    images: dict[str, Images], asked_about: list[str], options: Guard, typical: float, level: float
+) -> dict[str, Finding]:
     """In auxiliary and in holdout images: the share of members that have a near-duplicate there, and of the others."""
     findings = {}
-    for among, control in CONTROLS.items():
+    for first, (among, control) in itertools.product(asked_about, CONTROLS.items()):
         near = {
             role: nearest(images[role], images[among]).near(options.hash_distance, options.pixel_rmse * typical)
-            for role in ("member", control)
+            for role in (first, control)
         }
         shares: Finding = {}
         for role, of_role in near.items():
             shares |= named_rate(role, exact_rate(int(of_role.sum()), len(of_role), CONFIDENCE))
-        p_value = excess_p_value(near["member"], near[control])
-        findings[f"near_{among}"] = {**shares, "p_value": p_value, "fires": p_value <= level}
+        p_value = excess_p_value(near[first], near[control])
+        findings[f"{first}_near_{among}"] = {**shares, "p_value": p_value, "fires": p_value <= level}
     return findings
 
 
@@ -140,6 +155,8 @@ def _blind_checks(statistics: dict[str, np.ndarray], options: Guard, level: floa
     permutations = math.ceil(1 / level)  # then the least p-value is below the level
     findings = {}
     for role, others in BLIND.items():
+        if role not in statistics:
+            continue
         rest = np.concatenate([statistics[other] for other in others])
         found = blind_check(statistics[role], rest, CONFIDENCE, permutations, options.seed)
         if found is None:

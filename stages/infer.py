@@ -21,9 +21,8 @@ from pydantic import Field
 from stages.command import InputError, run
 from stages.files import write_bytes
 from stages.params import PARAMS, Options, key_name, names, section
-from stages.quantile.bag import Bag
+from stages.quantile.bag import Bag, predict_all
 from stages.quantile.inputs import Inputs
-from stages.quantile.predicting import predict_all
 from stages.statistics.evidence import Evidence, normal_scores, read_evidence
 from stages.statistics.fusion import learn_fusion
 from stages.statistics.judgement import Judgement

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from stages.command import InputError, run
-from stages.quantile.bag import Bag
+from stages.quantile.bag import Bag, predict_all
 from stages.quantile.inputs import Inputs
-from stages.quantile.predicting import predict_all
 from stages.quantile.predictions import LEVELS
 from stages.tables import ROLES, decode_images, list_column, list_values, read_statistics, read_table, write_table
 

@@ -27,11 +27,20 @@ def found() -> dict:
 def page() -> str:
     """The page as it now is, without its figures, which take seconds to draw."""
     facts = read_metadata(Path(f"data/verdicts/{TARGET}.parquet"))
-    roles = {role: read_metadata(ROLE / f"{role}.parquet") | {"images": 1, "sha256": ""} for role in ROLES}
+    roles = {
+        role: read_metadata(ROLE / f"{role}.parquet") | {"images": 1, "sha256": ""} for role in (*ROLES, "suspect")
+    }
     selection = json.loads(Path(f"metrics/selection/{TARGET}.json").read_text())
     surest = next(iter(facts["figures"]))
     said = (target_entry(TARGET), roles, facts, found(), selection, surest)
-    return " ".join(render([TargetPage(TARGET, *said, figures={}, exposed=None, samples=b"")], "").split())
+    nothing = {
+        "figures": {},
+        "exposed": None,
+        "samples": b"",
+        "inference": {"figures": {"suspects": 0}},
+        "suspects": [],
+    }
+    return " ".join(render([TargetPage(TARGET, *said, **nothing)], "").split())
 
 
 def replace_images(role: str, pixels: np.ndarray) -> None:
@@ -94,9 +103,9 @@ def test_copies_of_members_among_the_holdout_are_listed_and_set_the_alarm_off(au
     replace_images("holdout", planted)
     guard(TARGET)
     figures, pairs = found(), read_table(PAIRS).to_pandas()
-    assert figures["near_holdout"]["fires"]
-    assert figures["near_holdout"]["member_count"] >= 12
-    assert not figures["near_auxiliary"]["fires"]
+    assert figures["member_near_holdout"]["fires"]
+    assert figures["member_near_holdout"]["member_count"] >= 12
+    assert not figures["member_near_auxiliary"]["fires"]
     member, holdout = (
         read_table(ROLE / f"{role}.parquet").column("image_id").to_pylist()[:12] for role in ("member", "holdout")
     )
@@ -123,6 +132,21 @@ def test_too_few_members_are_told_from_nobody_and_the_page_says_that(audit):
     guard(TARGET)
     assert found()["blind_member"] == dict.fromkeys(("auc", "auc_ci_low", "auc_ci_high", "p_value")) | {"fires": False}
     assert found()["blind_auxiliary"]["auc"] is not None
+
+
+def test_suspects_that_look_different_set_the_alarm_off_and_others_do_not(audit):
+    for inverted in (False, True):
+        free = decode_images(read_table(Path("data/images/digits.parquet")).slice(500, 60))
+        ids = [f"suspect/{row}" for row in range(60)]
+        pixels = 255 - free if inverted else free
+        write_table(
+            ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), [None] * 60, [None] * 60), {}
+        )
+        table = pa.table({"image_id": ids, "label": [None] * 60} | describe_images(pixels))
+        write_table(STATISTICS / "suspect.parquet", table, {})
+        guard(TARGET)
+        assert found()["blind_suspect"]["fires"] == inverted
+    assert 'class="alarm">Suspects and non-members look different' in page()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_no_score_is_needed(audit):

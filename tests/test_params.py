@@ -9,6 +9,7 @@ from stages.command import InputError
 from stages.evaluate import Evaluate
 from stages.fit import Fit
 from stages.guard import Guard
+from stages.infer import Infer
 from stages.params import SECTIONS, entry, section
 from stages.quantile.bag import Learner
 from stages.report import Report
@@ -31,7 +32,7 @@ def test_the_committed_file_is_valid(monkeypatch):
     from stages.diffusion.training import TrainingOptions
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Sweep, Guard, Report)
+    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Infer, Sweep, Guard, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 

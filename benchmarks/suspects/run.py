@@ -3,9 +3,9 @@
     python -m benchmarks.suspects.run [--target digits_ddpm] [--draws 200] [--suspects 60]
 
 Run it where `dvc repro` has run.  Every draw shares the target's non-members out anew: auxiliary images, suspects that
-were not used, and holdout; and its members: suspects that were used, and known members.  It fits and calibrates a bag of
-its own on that draw's auxiliary images, and asks about that draw's suspects as `infer` does.  Writes suspects.md beside
-this file, or to --out.
+were not used, and holdout; and its members: suspects that were used, and known members.  It fits and calibrates a bag
+of its own on that draw's auxiliary images, and asks about its suspects as `infer` does.  Writes suspects.md beside this
+file, or to --out.
 """
 
 import argparse

@@ -35,9 +35,9 @@ READERS: dict[str, Callable[[Any], Images]] = {
 
 def read_suspects(entry: Entry) -> Images | None:
     """The images in question, as the entry converts its own; None for a folder without any.  Raises InputError."""
-    path, alike = entry.suspects, {"colour": entry.colour, "crop": entry.crop, "size": entry.size}
-    if not Path(path).is_dir():
-        return parquet.read(parquet.ParquetEntry(source="parquet", path=path, **alike))
-    if not folder.files(Path(path)):
+    alike = entry.model_dump(include={"colour", "crop", "size"}) | {"path": entry.suspects}
+    if not Path(entry.suspects).is_dir():
+        return parquet.read(parquet.ParquetEntry.model_validate({"source": "parquet", **alike}))
+    if not folder.files(Path(entry.suspects)):
         return None
-    return folder.read(folder.FolderEntry(source="folder", path=path, **alike))
+    return folder.read(folder.FolderEntry.model_validate({"source": "folder", **alike}))
