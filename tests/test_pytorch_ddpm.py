@@ -18,6 +18,7 @@ from diffusers import DDPMPipeline
 from torch import Tensor
 
 from stages.command import InputError
+from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
 from stages.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from stages.files import file_hash
@@ -206,6 +207,10 @@ def test_it_becomes_a_target_that_diffusers_opens_and_every_stage_takes(weights,
     assert file_hash(MODEL) == before
     assert not list(MODEL.rglob("*.pt"))
     score(TARGET, "holdout")
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = Denoiser.from_pipeline(MODEL, torch.device("cpu")).epsilon(x, 7)
+    torch.testing.assert_close(found, epsilon(weights, x, torch.tensor([7, 7])), rtol=0, atol=1e-5)
     pipeline = DDPMPipeline.from_pretrained(MODEL)
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(batch_size=2, num_inference_steps=4, output_type="np").images
