@@ -35,7 +35,7 @@ class Target(Options):
     """An entry of the `targets` registry: a model under audit, and its overrides of the sections."""
 
     dataset: str  # a name in the `datasets` registry
-    source: Literal["train", "path", "scores"]  # train it here, take a diffusers pipeline folder, or only its scores
+    source: Literal["train", "path", "hub", "pytorch_ddpm", "scores"]  # train it here, take it, or only its scores
     path: str  # what the target is made from, for DVC to watch: the recipe that trains it, the folder, the scores' file
     split: dict[str, Any]
     train_target: dict[str, Any]

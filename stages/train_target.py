@@ -1,8 +1,9 @@
 """train_target: make the model under audit, as a diffusers pipeline folder, or take its scores in its stead.
 
 `source: train` trains a DDPM on the members and on nothing else; a run that was killed goes on from its last
-checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only.  `source: scores` takes a file of scores
-that were computed elsewhere: all that is known of such a target.
+checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only; `source: hub` one on the Hugging Face
+Hub, at one commit.  `source: pytorch_ddpm` converts a checkpoint of the code that most of the literature attacks.
+`source: scores` takes a file of scores that were computed elsewhere: all that is known of such a target.
 
 data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
 metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
@@ -23,6 +24,9 @@ from torch import Tensor
 
 from stages.command import InputError, run
 from stages.diffusion.denoiser import Denoiser
+from stages.diffusion.hub import HubPipeline, download
+from stages.diffusion.pipeline_folder import copy_pipeline
+from stages.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from stages.diffusion.samples import sample_sheet
 from stages.diffusion.training import TrainingOptions, train
 from stages.files import place_folder, write_bytes
@@ -32,14 +36,20 @@ from stages.resume import resumable
 from stages.tables import decode_images, read_table, write_table
 
 LOSS_ROWS = 200  # rows of the loss curve: each the mean over equally many steps
-PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
+
+
+class TrainTarget(TrainingOptions):
+    """Section `train_target`: how a target is trained, and what to take of one that was trained elsewhere."""
+
+    hub: HubPipeline | None  # of `source: hub`
+    pickle: str | None  # a pickled file of weights, by name, of `source: path` and `source: hub`
 
 
 def train_target(target: str) -> None:
     """Write models/target/<target> and, as metrics, what its training looked like."""
     logging.disable_progress_bar()
     entry = target_entry(target)
-    options = section("train_target", TrainingOptions, target)
+    options = section("train_target", TrainTarget, target)
     source, members = Path(entry.path), Path(f"data/roles/{target}/member.parquet")
     pixels = decode_images(read_table(members))  # (N, C, H, W)
     with resumable(f"train_target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
@@ -52,7 +62,11 @@ def train_target(target: str) -> None:
             pipeline, losses = train(torch.from_numpy(pixels), options, folder)
             pipeline.save_pretrained(made)
         elif entry.source == "path":
-            _copy_pipeline(source, made)
+            copy_pipeline(source, made, options.pickle)
+        elif entry.source == "hub":
+            source = _take_from_hub(options, target, folder / "hub", made)
+        elif entry.source == "pytorch_ddpm":
+            pytorch_ddpm_pipeline(source).save_pretrained(made)
         else:
             _write_scores(source, made)
         sampler = None if entry.source == "scores" else _sampler(source, made, pixels)
@@ -67,10 +81,19 @@ def _write_scores(source: Path, destination: Path) -> None:
     write_table(destination / "scores.parquet", table, {"columns": list(scores.columns)})
 
 
-def _copy_pipeline(source: Path, destination: Path) -> None:
-    if not (source / "model_index.json").is_file():
-        raise InputError(f"{source}: not a diffusers pipeline folder: it has no model_index.json")
-    shutil.copytree(source, destination, ignore=shutil.ignore_patterns(*PICKLES))
+def _take_from_hub(options: TrainTarget, target: str, work: Path, destination: Path) -> Path:
+    """The pipeline that `train_target.hub` names, in `destination`.  Returns the repository's name."""
+    key = f"{PARAMS}: {key_name('train_target', 'hub', target)}"
+    if not options.hub:
+        raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
+    downloaded = work / options.hub.repo
+    shutil.rmtree(downloaded, ignore_errors=True)
+    try:
+        download(options.hub, options.pickle, downloaded)
+        copy_pipeline(downloaded, destination, options.pickle)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+    return Path(options.hub.repo)
 
 
 def _sampler(source: Path, made: Path, pixels: np.ndarray) -> DDIMPipeline:

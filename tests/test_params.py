@@ -29,10 +29,10 @@ def params(tmp_path, monkeypatch) -> dict:
 
 
 def test_the_committed_file_is_valid(monkeypatch):
-    from stages.diffusion.training import TrainingOptions
+    from stages.train_target import TrainTarget
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainingOptions, Score, Select, Fit, StackOptions, Evaluate, Infer, Sweep, Guard, Report)
+    models = (Split, TrainTarget, Score, Select, Fit, StackOptions, Evaluate, Infer, Sweep, Guard, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 

@@ -6,14 +6,20 @@ import torch
 from conftest import REFERENCE, GaussianTarget
 from safetensors.torch import load_file
 
-from stages.scores.columns import Attacks, TErrorGrid, score_batch
+from stages.scores.columns import Attacks, ReDiffuse, TErrorGrid, score_batch
 from stages.scores.naive_loss import image_noise, naive_loss
 from stages.scores.pia import pia, pian
 from stages.scores.sima import sima
 from stages.scores.t_error import t_errors
 
 ATTACKS = Attacks(
-    t_error=TErrorGrid(interval=10, last=40), pia=[20], pian=[20], naive_loss=[20], sima=[0, 20], noise_seed=0
+    t_error=TErrorGrid(interval=10, last=40),
+    pia=[20],
+    pian=[20],
+    naive_loss=[20],
+    sima=[0, 20],
+    rediffuse=ReDiffuse(timesteps=[], stride=20, draws=2),  # test_rediffuse.py
+    noise_seed=0,
 )
 
 

@@ -20,14 +20,14 @@ from stages.resume import resumable
 from stages.scores.t_error import t_errors
 from stages.statistics.roc import auc
 from stages.tables import decode_images, read_table
-from stages.train_target import train_target
+from stages.train_target import TrainTarget, train_target
 
 TARGET = "digits_ddpm"
 
 
 @pytest.fixture
 def options(audit) -> TrainingOptions:
-    return section("train_target", TrainingOptions, TARGET)
+    return section("train_target", TrainTarget, TARGET)
 
 
 def pixels() -> torch.Tensor:

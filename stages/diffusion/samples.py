@@ -27,7 +27,8 @@ def _drawn(sampler: DDIMPipeline, seed: int, count: int) -> np.ndarray:
     """Generated images, (count, H, W, C) uint8."""
     sampler.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
-    drawn = sampler(batch_size=count, generator=generator, num_inference_steps=STEPS, output_type="np").images
+    steps = min(STEPS, sampler.scheduler.config.num_train_timesteps)
+    drawn = sampler(batch_size=count, generator=generator, num_inference_steps=steps, output_type="np").images
     return np.round(drawn * 255).astype(np.uint8)
 
 

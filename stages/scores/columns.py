@@ -8,6 +8,7 @@ from stages.diffusion.denoiser import Denoiser
 from stages.params import Options
 from stages.scores.naive_loss import image_noise, naive_loss
 from stages.scores.pia import pia, pian
+from stages.scores.rediffuse import ddim_variation, rediffuse
 from stages.scores.sima import sima
 from stages.scores.t_error import t_errors
 
@@ -23,6 +24,14 @@ class TErrorGrid(Options):
         return list(range(0, self.last + 1, self.interval))
 
 
+class ReDiffuse(Options):
+    """The mean of `draws` variations from each timestep, walked back to 0 by `stride`."""
+
+    timesteps: list[PositiveInt]
+    stride: PositiveInt
+    draws: PositiveInt
+
+
 class Attacks(Options):
     """The attacks to run and the timesteps of each."""
 
@@ -31,7 +40,8 @@ class Attacks(Options):
     pian: list[NonNegativeInt]
     naive_loss: list[NonNegativeInt]
     sima: list[NonNegativeInt]
-    noise_seed: NonNegativeInt  # of the naive loss
+    rediffuse: ReDiffuse
+    noise_seed: NonNegativeInt  # of the naive loss and of rediffuse
 
     def columns(self) -> dict[str, dict[str, str | int]]:
         """Column name -> definition and network calls an image, counted as if it were computed alone."""
@@ -48,6 +58,10 @@ class Attacks(Options):
             columns[f"loss_t{t}"] = {"definition": "sum (n - epsilon(x_t, t))^2, x_t from n", "network_calls": 1}
         for t in self.sima:
             columns[f"sima_t{t}"] = {"definition": "sum epsilon(x_0, t)^4", "network_calls": 1}
+        for t in self.rediffuse.timesteps:
+            draws, stride = self.rediffuse.draws, self.rediffuse.stride
+            mean = f"sum (x_0 - mean)^2 of {draws} variations: noised to {t}, back to 0 by DDIM moves of {stride}"
+            columns[f"rediffuse_t{t}"] = {"definition": mean, "network_calls": draws * (t // stride)}
         return columns
 
     def problem(self, num_train_timesteps: int) -> str | None:
@@ -57,12 +71,15 @@ class Attacks(Options):
             return f"t_error.last: {grid.last} is off the grid of interval {grid.interval}"
         if grid.last + grid.interval > end:
             return f"t_error.last: {grid.last} + interval {grid.interval} is beyond the target's last timestep, {end}"
-        for name in ("pia", "pian", "naive_loss", "sima"):
-            timesteps = getattr(self, name)
+        single = {name: getattr(self, name) for name in ("pia", "pian", "naive_loss", "sima")}
+        for name, timesteps in (single | {"rediffuse.timesteps": self.rediffuse.timesteps}).items():
             if len(set(timesteps)) < len(timesteps):
                 return f"{name}: a timestep stands there twice: {timesteps}"
             if timesteps and max(timesteps) > end:
                 return f"{name}: timestep {max(timesteps)} is beyond the target's last, {end}"
+        for t in self.rediffuse.timesteps:
+            if t % self.rediffuse.stride:
+                return f"rediffuse.timesteps: {t} is no multiple of the stride, {self.rediffuse.stride}"
         return None
 
 
@@ -81,4 +98,7 @@ def score_batch(target: Denoiser, x0: Tensor, ids: list[str], attacks: Attacks) 
         noise = image_noise(ids, tuple(x0.shape[1:]), t, attacks.noise_seed).to(x0.device)
         scores.append(naive_loss(target, x0, noise, t)[:, None])
     scores += [sima(target, x0, t)[:, None] for t in attacks.sima]
+    for t in attacks.rediffuse.timesteps:
+        variation = ddim_variation(target, ids, t, attacks.rediffuse.stride, attacks.noise_seed)
+        scores.append(rediffuse(variation, x0, attacks.rediffuse.draws)[:, None])
     return torch.cat(scores, dim=1)

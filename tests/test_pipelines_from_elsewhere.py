@@ -1,0 +1,256 @@
+"""Pipeline folders and the Hub's pipelines: which bytes are taken, and that a pickle never comes along unasked."""
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub.constants as hub
+import pytest
+import torch
+from conftest import REFERENCE, tiny_params, write_params
+from safetensors.torch import load_file
+
+from stages.command import InputError
+from stages.diffusion.hub import HubPipeline, download
+from stages.diffusion.pipeline_folder import copy_pipeline
+from stages.files import file_hash
+from stages.report import report
+from stages.train_target import train_target
+
+TARGET = "digits_ddpm"
+MODEL = Path(f"models/target/{TARGET}")
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+PIPELINE = HubPipeline(repo="owner/name", revision=REVISION)
+SAFE, PICKLE = "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.bin"
+
+
+@pytest.fixture
+def pipeline(tmp_path) -> Path:
+    """A pipeline folder with its weights as safetensors."""
+    return Path(shutil.copytree(REFERENCE / "target", tmp_path / "pipeline"))
+
+
+def add_pickle(pipeline: Path, safe_too: bool) -> dict[str, torch.Tensor]:
+    """Pickled weights, other ones than the safetensors; returns them."""
+    weights = {name: weight + 1 for name, weight in load_file(pipeline / SAFE).items()}
+    torch.save(weights, pipeline / PICKLE)
+    if not safe_too:
+        (pipeline / SAFE).unlink()
+    return weights
+
+
+def use(**entry: object) -> None:
+    params = tiny_params()
+    params["targets"][TARGET] |= entry
+    write_params(params)
+
+
+def test_a_pickle_where_safetensors_exist_is_refused_and_the_old_target_stays(pipeline, audit, refusal):
+    add_pickle(pipeline, safe_too=True)
+    use(source="path", path=str(pipeline))
+    before = file_hash(MODEL)
+    line = refusal(train_target, target=TARGET)
+    assert f"{pipeline}: {PICKLE} is a pickle where safetensors exist" in line
+    assert "train_target.pickle" in line
+    assert file_hash(MODEL) == before
+
+
+def test_weights_that_are_pickled_only_are_refused_with_the_option_that_takes_them(pipeline, tmp_path):
+    add_pickle(pipeline, safe_too=False)
+    with pytest.raises(InputError, match=r"no safetensors beside it: convert it, or name it in train_target\.pickle"):
+        copy_pipeline(pipeline, tmp_path / "copy", pickle=None)
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("safe_too", [True, False])
+def test_a_pickle_that_is_asked_for_by_name_becomes_safetensors(safe_too, pipeline, tmp_path):
+    weights = add_pickle(pipeline, safe_too)
+    copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
+    taken = load_file(tmp_path / "copy" / SAFE)
+    assert taken.keys() == weights.keys()
+    assert all(torch.equal(taken[name], weights[name]) for name in weights)
+    assert not (tmp_path / "copy" / PICKLE).exists()
+    assert (pipeline / PICKLE).exists(), "the source stays as it was"
+
+
+def test_a_pickle_that_is_not_there_or_holds_no_weights_is_refused(pipeline, tmp_path):
+    with pytest.raises(InputError, match=f"has no {PICKLE}, which train_target.pickle names"):
+        copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
+    torch.save({"step": 3}, pipeline / PICKLE)
+    with pytest.raises(InputError, match=f"{PICKLE}: 'step' is no tensor of floating-point numbers but int"):
+        copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
+
+
+def test_what_git_and_the_hub_keep_in_a_folder_is_left_out(pipeline, tmp_path):
+    (pipeline / ".cache/huggingface").mkdir(parents=True)
+    (pipeline / ".cache/huggingface/time.bin").write_text("now")
+    copy_pipeline(pipeline, tmp_path / "copy", pickle=None)
+    assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
+
+
+class Hub(ThreadingHTTPServer):
+    """The two answers of the Hub that a download needs, for one repository at one commit."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.files, self.sent = files, []
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if path == f"/api/models/owner/name/tree/{REVISION}":
+            tree = [_entry(name, content) for name, content in self.server.files.items()]
+            self._send(json.dumps(tree).encode(), {"Content-Type": "application/json"})
+            return
+        name = path.removeprefix(f"/owner/name/resolve/{REVISION}/")
+        if name not in self.server.files:
+            self._send(b"", {"X-Error-Code": "RepoNotFound"}, status=404)
+            return
+        content = self.server.files[name]
+        if self.command == "GET":
+            self.server.sent.append(name)
+        entry = _entry(name, content)
+        self._send(content, {"ETag": f'"{entry.get("lfs", entry)["oid"]}"'})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _send(self, content: bytes, headers: dict[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "X-Repo-Commit": REVISION, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _entry(name: str, content: bytes) -> dict:
+    """A file as the Hub lists it: weights are stored as large files, told by their SHA-256."""
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    entry = {"type": "file", "path": name, "oid": git, "size": len(content)}
+    large = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+    return entry if name.endswith(".json") else {**entry, "lfs": large}
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch) -> None:
+    """A Hub that nobody reaches, and a cache of the test's own."""
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def served(pipeline, offline, monkeypatch) -> Iterator[Hub]:
+    """The pipeline on a Hub, with a pickle beside it."""
+    add_pickle(pipeline, safe_too=True)
+    files = {path.relative_to(pipeline).as_posix(): path.read_bytes() for path in pipeline.rglob("*.*")}
+    with Hub(files) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(hub, "ENDPOINT", address)
+        monkeypatch.setattr(hub, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds until it sees that it should end
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_pipeline_on_the_hub_is_taken_without_its_pickle_and_then_needs_no_network(served, tmp_path, monkeypatch):
+    download(PIPELINE, None, tmp_path / "first")
+    assert file_hash(tmp_path / "first") == file_hash(REFERENCE / "target")
+    assert PICKLE not in served.sent
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    download(PIPELINE, None, tmp_path / "again")
+    assert file_hash(tmp_path / "again") == file_hash(tmp_path / "first")
+
+
+def test_a_pickle_on_the_hub_comes_if_it_is_asked_for_by_name(served, tmp_path):
+    download(PIPELINE, PICKLE, tmp_path / "taken")
+    assert (tmp_path / "taken" / PICKLE).read_bytes() == served.files[PICKLE]
+
+
+def test_a_repository_without_safetensors_is_refused_with_the_option_that_takes_a_pickle(served, tmp_path):
+    del served.files[SAFE]
+    with pytest.raises(InputError, match=r"has no safetensors: .* name their file in train_target\.pickle"):
+        download(PIPELINE, None, tmp_path / "taken")
+
+
+def test_bytes_other_than_the_hub_names_are_refused(served, tmp_path):
+    download(PIPELINE, None, tmp_path / "first")
+    (snapshot,) = (tmp_path / "cache").glob(f"*/snapshots/{REVISION}")
+    for name in ("model_index.json", SAFE):
+        blob = (snapshot / name).resolve()
+        content = blob.read_bytes()
+        blob.write_bytes(content[:-1] + b"!")
+        with pytest.raises(InputError, match=f"{name} is damaged"):
+            download(PIPELINE, None, tmp_path / "again")
+        blob.write_bytes(content)
+
+
+def test_a_repository_that_is_not_there_is_refused(served, tmp_path):
+    with pytest.raises(InputError, match=r"owner/other at .*: the Hub does not hand it out: 404"):
+        download(PIPELINE.model_copy(update={"repo": "owner/other"}), None, tmp_path / "taken")
+
+
+def test_a_pipeline_on_the_hub_for_other_images_is_named_by_its_repository(served, audit, refusal):
+    config = served.files["unet/config.json"]
+    served.files["unet/config.json"] = config.replace(b'"sample_size": 8', b'"sample_size": 16')
+    options = {"hub": {"repo": "owner/name", "revision": REVISION}}
+    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    assert "owner/name: takes 16x16 1-channel images, the dataset has 8x8" in refusal(train_target, target=TARGET)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_with_what_to_do(offline, audit, refusal):
+    options = {"hub": {"repo": "owner/name", "revision": REVISION}}
+    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    before = file_hash(MODEL)
+    line = refusal(train_target, target=TARGET)
+    assert (
+        f"params.yaml: targets.{TARGET}.train_target.hub: owner/name at {REVISION}: the Hub cannot be reached" in line
+    )
+    assert f"hf download owner/name --revision {REVISION} --exclude '*.bin' --local-dir FOLDER" in line
+    assert "`source: path`" in line
+    assert file_hash(MODEL) == before
+
+
+def test_a_pipeline_on_the_hub_becomes_the_target(served, audit):
+    options = {"hub": {"repo": "owner/name", "revision": REVISION}}
+    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    train_target(TARGET)
+    assert file_hash(MODEL) == file_hash(REFERENCE / "target")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (None, "train_target.hub: null, but `source: hub` needs {repo: owner/name, revision: a commit's full hash}"),
+        ({"repo": "owner/name"}, "train_target.hub.revision: missing"),
+        ({"repo": "owner/name", "revision": "main"}, "train_target.hub.revision: String should match pattern"),
+        ({"repo": "name", "revision": REVISION}, "train_target.hub.repo: String should match pattern"),
+    ],
+)
+def test_a_hub_entry_that_pins_no_commit_is_refused(options, said, audit, refusal):
+    params = tiny_params()
+    params["targets"][TARGET] |= {"source": "hub", "path": "stages/diffusion/hub.py"}
+    params["train_target"]["hub"] = options
+    write_params(params)
+    assert f"params.yaml: {said}" in refusal(train_target, target=TARGET)
+
+
+def test_the_page_names_the_repository_not_the_recipe(audit):
+    options = {"hub": {"repo": "owner/name", "revision": REVISION}}
+    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    report()
+    page = Path("metrics/report.html").read_text()
+    assert "<code>owner/name</code> on the Hugging Face Hub" in page
+    assert "<code>stages/diffusion/hub.py</code>" not in page
