@@ -1,33 +1,52 @@
-"""Look at what a target draws: generated images beside real ones."""
+"""Look at what a target draws: generated images beside real ones.
+
+The target draws by the very moves that its scores are made of, so that a sheet that looks right says that it was read
+right: Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, from the last timestep to the first.
+"""
+
+from itertools import pairwise
 
 import numpy as np
 import torch
-from diffusers import DDIMPipeline
 from PIL import Image
+from torch import Tensor
+
+from stages.diffusion.denoiser import Denoiser
 
 STEPS = 50  # DDIM steps an image
 CELL = 64  # pixels a side, at least, that an image takes on the sheet
 
 
-def sample_sheet(sampler: DDIMPipeline | None, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
+def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
     """A sheet of two 4-row blocks: `count` real images on the left, as many generated ones on the right.
 
-    real : (N, C, H, W) uint8, the members.  DDIM sampling, deterministic given the seed.  Without a sampler, for a
-    target that is no more than its scores, the right block is left out.
+    real : (N, C, H, W) uint8, the members.  Deterministic given the seed.  A target conditional on classes draws one
+    class after another, one conditional on text has the empty prompt.  Without a target, where there is no more than
+    its scores, the right block is left out.
     """
     sheet = _block(real[:count].transpose(0, 2, 3, 1))
-    if sampler:
+    if target:
         gap = np.full((sheet.shape[0], CELL // 4, sheet.shape[2]), 255, np.uint8)
-        sheet = np.concatenate([sheet, gap, _block(_drawn(sampler, seed, count))], axis=1)
+        sheet = np.concatenate([sheet, gap, _block(_drawn(target, torch.from_numpy(real[:1]), seed, count))], axis=1)
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
 
 
-def _drawn(sampler: DDIMPipeline, seed: int, count: int) -> np.ndarray:
-    """Generated images, (count, H, W, C) uint8."""
-    sampler.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = sampler(batch_size=count, generator=generator, num_inference_steps=STEPS, output_type="np").images
-    return np.round(drawn * 255).astype(np.uint8)
+@torch.inference_mode()
+def _drawn(target: Denoiser, like: Tensor, seed: int, count: int) -> np.ndarray:
+    """Generated images, (count, H, W, C) uint8.  like : (1, C, H, W) uint8, an image."""
+    target, process = target.given(target.condition.in_turn(count)), target.process
+    shape = (count, *target.encode(like).shape[1:])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(target.device)
+    x = process.sigma[-1].item() * noise
+    timesteps = np.unique(np.linspace(0, process.num_train_timesteps - 1, STEPS + 1).round().astype(int))[::-1].tolist()
+    for start, end in pairwise([*timesteps, 0]):  # the last one stays at 0, for x_0
+        epsilon = target.epsilon(x, start)
+        x0 = target.x0(x, epsilon, start)
+        if not target.autoencoder:
+            x0 = x0.clamp(-1, 1)
+        x = process.add_noise(x0, epsilon, end)
+    pixels = (target.decode(x0).cpu() + 1) * 127.5
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def _block(images: np.ndarray, rows: int = 4) -> np.ndarray:
