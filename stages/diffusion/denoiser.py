@@ -75,7 +75,7 @@ class Denoiser:
     def given(self, classes: Tensor | None) -> "Denoiser":
         """The same denoiser, bound to the classes of a batch, (B,) int64."""
         bound = copy.copy(self)
-        bound.classes = None if classes is None else classes.to(self.device)
+        bound.classes = classes
         return bound
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Denoiser:
         """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
-        told = self.condition.inputs(self.classes, len(x))
+        told = {name: value.to(self.device) for name, value in self.condition.inputs(self.classes, len(x)).items()}
         return self.network(scaled, timestep=time, **told).sample[:, : x.shape[1]]
 
 

@@ -52,8 +52,8 @@ def open_pipeline(folder: Path) -> Parts:
     prediction, process = prediction_of(scheduler), NoiseProcess.from_scheduler(scheduler)
     if prediction is None:
         raise InputError(
-            f"{folder}: prediction_type is '{scheduler.config.prediction_type}'; "
-            f"a {type(scheduler).__name__} may have epsilon, sample or v_prediction (an EDM one no sample)"
+            f"{folder}: prediction_type is '{scheduler.config.prediction_type}'; supported are epsilon, v_prediction "
+            "and, but for EDM, sample"
         )
     if problem := _channels_problem(network, scheduler, autoencoder):
         raise InputError(f"{folder}: {problem}")
