@@ -162,7 +162,7 @@ def write_conditional(folder: Path, **options: object) -> None:
         "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     }
     shape = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "cross_attention_dim": 8, "attention_head_dim": 2}
-    UNet2DConditionModel(**shape, **blocks, **WIDTH, **options).save_pretrained(folder / "unet")
+    UNet2DConditionModel(**blocks, **WIDTH, **(shape | options)).save_pretrained(folder / "unet")
     DDIMScheduler().save_pretrained(folder / "scheduler")
 
 
@@ -180,6 +180,13 @@ def test_a_missing_text_encoder_is_refused(tmp_path, monkeypatch, refusal):
     write_conditional(MODEL)
     put_target(Path("theirs"))
     assert f"{MODEL}: has no text encoder that can be read: " in refused(refusal)
+
+
+def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
+    model = taken("text", condition="none")
+    shutil.rmtree(model / "unet")
+    write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=6)
+    assert f"{MODEL}: the text encoder gives 8 numbers a token, the network takes 6" in refused(refusal)
 
 
 def test_captions_are_refused_where_there_are_none(taken, refusal):

@@ -1,5 +1,6 @@
 """Every family of diffusion models behind one epsilon(x_t, t): closed forms, agreement with diffusers, properties."""
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +26,22 @@ from PIL import Image
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.prediction import prediction_of
 from stages.diffusion.process import NoiseProcess
+from stages.diffusion.samples import draw
 from stages.score import score
 from stages.scores.t_error import t_errors
 from stages.tables import read_table
 from stages.train_target import train_target
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+SCHEDULERS = {
+    "epsilon": DDPMScheduler(),
+    "sample": DDPMScheduler(prediction_type="sample"),
+    "v_to_noise_alone": DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True),
+    "ve": ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0),
+    "edm": EDMEulerScheduler(),
+    "flow": FlowMatchEulerDiscreteScheduler(),
+    "flow_shifted": FlowMatchEulerDiscreteScheduler(shift=3.0),
+}
 
 
 class IdealNetwork(torch.nn.Module):
@@ -66,19 +77,7 @@ class IdealNetwork(torch.nn.Module):
         return sigma * distance / variance, self.mu + alpha * self.s**2 * distance / variance
 
 
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        DDPMScheduler(),
-        DDPMScheduler(prediction_type="sample"),
-        DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True),
-        ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0),
-        EDMEulerScheduler(),
-        FlowMatchEulerDiscreteScheduler(),
-        FlowMatchEulerDiscreteScheduler(shift=3.0),
-    ],
-    ids=["epsilon", "sample", "v", "ve", "edm", "flow", "flow_shifted"],
-)
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
 def test_t_errors_of_an_ideal_network_follow_the_closed_form(scheduler):
     network = IdealNetwork(scheduler)
     process = NoiseProcess.from_scheduler(scheduler)
@@ -98,6 +97,18 @@ def test_t_errors_of_an_ideal_network_follow_the_closed_form(scheduler):
         up, down = gain(n * interval, (n + 1) * interval), gain((n + 1) * interval, n * interval)
         torch.testing.assert_close(found[:, n], distance * (1 - up * down) ** 2, rtol=1e-4, atol=0)
         distance = distance * up**2
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_an_ideal_network_draws_the_distribution_it_was_trained_on(scheduler, monkeypatch):
+    monkeypatch.setattr("stages.diffusion.samples.STEPS", 500)  # fewer make the spread too small
+    network = IdealNetwork(scheduler, mu=0.3, s=0.2)
+    process = NoiseProcess.from_scheduler(scheduler)
+    target = Denoiser(network, process, torch.device("cpu"), prediction_of(scheduler))
+    images = draw(target, torch.zeros(1, 1, 16, 16, dtype=torch.uint8), seed=0, count=16) / 127.5 - 1
+    assert images.shape == (16, 16, 16, 1)
+    assert images.mean() == pytest.approx(0.3, abs=0.02)  # three standard errors of the mean are 0.01
+    assert images.std() == pytest.approx(0.2, rel=0.05)
 
 
 def said(target: Denoiser, x: torch.Tensor, time: float | torch.Tensor) -> torch.Tensor:
@@ -270,3 +281,20 @@ def test_a_target_of_any_family_is_taken_and_scored(name, family, tmp_path, monk
     with Image.open("metrics/samples/theirs.png") as sheet:
         generated = np.asarray(sheet)[:, sheet.width // 2 :]
     assert len(np.unique(generated)) > 16
+
+
+@pytest.mark.parametrize("name", ["by_class", "dit"])
+def test_each_image_is_scored_under_its_own_label_whatever_its_batch(name, family, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(family(name), "models/target/theirs")
+
+    def scores(**options: object) -> np.ndarray:
+        put_target(Path("theirs"), **options)
+        score("theirs", "member")
+        return read_table(Path("data/scores/theirs/member.parquet")).drop_columns("image_id").to_pandas().to_numpy()
+
+    labels = scores(batch_size=6)  # 9, 8, ..., 4
+    np.testing.assert_allclose(scores(batch_size=2), labels, rtol=2e-4)
+    others, none = scores(batch_size=6, label=8), scores(batch_size=6, condition="none")
+    assert (labels != others).all(axis=1).all()
+    assert (labels != none).all(axis=1).all()

@@ -144,5 +144,11 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     if type(network).__name__ == "UNet2DConditionModel":
         if config.num_class_embeds:
             raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
-        return ByText(empty_prompt(folder))
+        empty = empty_prompt(folder)
+        if empty.shape[-1] != config.cross_attention_dim:
+            raise InputError(
+                f"{folder}: the text encoder gives {empty.shape[-1]} numbers a token, "
+                f"the network takes {config.cross_attention_dim}"
+            )
+        return ByText(empty)
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL

@@ -27,13 +27,13 @@ def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: in
     sheet = _block(real[:count].transpose(0, 2, 3, 1))
     if target:
         gap = np.full((sheet.shape[0], CELL // 4, sheet.shape[2]), 255, np.uint8)
-        sheet = np.concatenate([sheet, gap, _block(_drawn(target, torch.from_numpy(real[:1]), seed, count))], axis=1)
+        sheet = np.concatenate([sheet, gap, _block(draw(target, torch.from_numpy(real[:1]), seed, count))], axis=1)
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
 
 
 @torch.inference_mode()
-def _drawn(target: Denoiser, like: Tensor, seed: int, count: int) -> np.ndarray:
-    """Generated images, (count, H, W, C) uint8.  like : (1, C, H, W) uint8, an image."""
+def draw(target: Denoiser, like: Tensor, seed: int, count: int) -> np.ndarray:
+    """Generated images, (count, H, W, C) uint8.  like : (1, C, H, W) uint8, an image of their shape."""
     target, process = target.given(target.condition.in_turn(count)), target.process
     shape = (count, *target.encode(like).shape[1:])
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(target.device)
