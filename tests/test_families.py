@@ -120,6 +120,17 @@ def scheduler_of(folder: Path, kind: type[SchedulerMixin]) -> SchedulerMixin:
     return kind.from_pretrained(folder, subfolder="scheduler")
 
 
+def test_what_a_network_says_of_epsilon_is_taken_bit_for_bit(family):
+    target = open_family(family("epsilon"))
+    x = target.encode(PIXELS)
+    assert torch.equal(x, PIXELS.float() / 127.5 - 1.0)
+    assert torch.equal(target.epsilon(x, 30), said(target, x, 30))
+    alpha, sigma = target.process.alpha, target.process.sigma
+    x0 = (x - sigma[30].item() * target.epsilon(x, 30)) / alpha[30].item()
+    expected = alpha[40].item() * x0 + sigma[40].item() * target.epsilon(x, 30)
+    assert torch.equal(target.ddim(x, target.epsilon(x, 30), 30, 40), expected)
+
+
 @pytest.mark.parametrize("name", ["epsilon", "sample", "v"])
 def test_a_move_down_is_a_ddim_step_of_diffusers(name, family):
     target, scheduler = open_family(family(name)), scheduler_of(family(name), DDIMScheduler)
