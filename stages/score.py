@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from stages.command import InputError, run
 from stages.device import best_device
-from stages.diffusion.denoiser import Denoiser, to_unit_range
+from stages.diffusion.conditions import Use
+from stages.diffusion.denoiser import Denoiser
 from stages.files import file_hash, write_bytes
 from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.resume import resumable
@@ -32,6 +33,7 @@ class Score(Options):
     """Section `score`."""
 
     batch_size: PositiveInt
+    condition: Use  # of a conditional target
     attacks: Attacks
 
 
@@ -50,9 +52,13 @@ def score(target: str, role: str) -> None:
     if len(pixels):
         denoiser.check_images(model, *pixels.shape[1:])
     ids = table.column("image_id").to_pylist()
+    try:
+        classes = denoiser.classes_of(table.column("label").to_pylist(), options.condition)
+    except InputError as error:
+        raise InputError(f"{PARAMS}: {key_name('score', 'condition', target)}: {error}") from None
     with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
         columns = options.attacks.columns()
-        shards = [np.empty((0, len(columns))), *_score_shards(denoiser, pixels, ids, options, folder)]
+        shards = [np.empty((0, len(columns))), *_score_shards(denoiser, pixels, classes, ids, options, folder)]
         _write(target, role, _table(model, ids, np.concatenate(shards), list(columns)), columns)
 
 
@@ -72,8 +78,14 @@ def _write(target: str, role: str, scores: pa.Table, columns: Columns) -> None:
     write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
 
 
+@torch.inference_mode()
 def _score_shards(
-    denoiser: Denoiser, pixels: torch.Tensor, ids: list[str], options: Score, folder: Path
+    denoiser: Denoiser,
+    pixels: torch.Tensor,
+    classes: torch.Tensor | None,
+    ids: list[str],
+    options: Score,
+    folder: Path,
 ) -> list[np.ndarray]:
     """The scores batch by batch, each (B, columns) float64; finished batches are read back from `folder`."""
     shards = []
@@ -81,8 +93,9 @@ def _score_shards(
         path = folder / f"{start:09d}.npy"
         if not path.exists():
             batch = slice(start, start + options.batch_size)
-            x0 = to_unit_range(pixels[batch].to(denoiser.device))
-            scores = score_batch(denoiser, x0, ids[batch], options.attacks).cpu().numpy()
+            bound = denoiser.given(None if classes is None else classes[batch])
+            x0 = denoiser.encode(pixels[batch])
+            scores = score_batch(bound, x0, ids[batch], options.attacks).cpu().numpy()
             _save(path, scores)
         shards.append(np.load(path, allow_pickle=False))
     return shards

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler
 from diffusers.utils import logging
 from PIL import Image
 from torch import Tensor
 
 from stages.command import InputError, run
+from stages.device import best_device
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.hub import HubPipeline, download
 from stages.diffusion.pipeline_folder import copy_pipeline
@@ -96,14 +96,12 @@ def _take_from_hub(options: TrainTarget, target: str, work: Path, destination: P
     return Path(options.hub.repo)
 
 
-def _sampler(source: Path, made: Path, pixels: np.ndarray) -> DDIMPipeline:
-    """The pipeline in `made`, once it is clear that it can be scored and takes these images."""
-    denoiser = Denoiser.from_pipeline(made, torch.device("cpu"))
+def _sampler(source: Path, made: Path, pixels: np.ndarray) -> Denoiser:
+    """The target in `made`, once it is clear that it can be scored and takes these images."""
+    denoiser = Denoiser.from_pipeline(made, best_device())
     if len(pixels):
         denoiser.check_images(source, *pixels.shape[1:])
-    return DDIMPipeline(
-        denoiser.unet, DDIMScheduler.from_pretrained(made, subfolder="scheduler", local_files_only=True)
-    )
+    return denoiser
 
 
 def _describe(target: str, losses: Tensor, samples: Image.Image) -> None:

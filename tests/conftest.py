@@ -118,6 +118,15 @@ def reference_target() -> Denoiser:
 
 
 @pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Name of a family of diffusion models -> the folder of a tiny pipeline, written once."""
+    from families import write_family
+
+    root = tmp_path_factory.mktemp("families")
+    return lambda name: root / name if (root / name).exists() else write_family(name, root / name)
+
+
+@pytest.fixture(scope="session")
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage has run on the tiny configuration, called as functions."""
     from stages.describe import describe

@@ -299,13 +299,8 @@ def test_weights_of_another_shape_are_refused(audit, refusal):
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        (
-            "scheduler/scheduler_config.json",
-            "DDPMScheduler",
-            "FlowMatchEulerDiscreteScheduler",
-            "scheduler is a FlowMatch",
-        ),
-        ("scheduler/scheduler_config.json", '"epsilon"', '"v_prediction"', "prediction_type is 'v_prediction'"),
+        ("scheduler/scheduler_config.json", "DDPMScheduler", "VQDiffusionScheduler", "scheduler is a VQDiffusion"),
+        ("scheduler/scheduler_config.json", '"epsilon"', '"noise"', "prediction_type is 'noise'; supported are"),
         ("unet/config.json", '"num_class_embeds": null', '"num_class_embeds": 10', "do not fit unet/config.json"),
     ],
 )

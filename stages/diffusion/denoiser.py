@@ -1,98 +1,128 @@
 """The target as the attacks see it: epsilon(x_t, t) and the noise process it was trained on."""
 
+import copy
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from safetensors import SafetensorError
+from diffusers import ModelMixin
 from torch import Tensor
 
 from stages.command import InputError
+from stages.diffusion.conditions import UNCONDITIONAL, Condition, Labels, Use
+from stages.diffusion.latent import Autoencoder
+from stages.diffusion.opening import open_pipeline
+from stages.diffusion.prediction import PREDICTIONS, Prediction
 from stages.diffusion.process import NoiseProcess
-
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")  # of the variance-preserving process with discrete betas
 
 
 class Denoiser:
-    """A frozen UNet that predicts the noise in x_t, in float32."""
+    """A frozen network that tells the noise in x_t, in float32, whatever it was trained to predict.
 
-    def __init__(self, unet: UNet2DModel, process: NoiseProcess, device: torch.device) -> None:
-        self.unet = unet.to(device).eval().requires_grad_(False)
+    x_t stands in the space of the diffusion: pixels in [-1, 1], or the latents of an autoencoder (`encode`).  What the
+    network is told beside x_t and t is bound beforehand (`given`), so that epsilon(x_t, t) has two arguments.
+    """
+
+    def __init__(
+        self,
+        network: ModelMixin,
+        process: NoiseProcess,
+        device: torch.device,
+        prediction: Prediction = PREDICTIONS["epsilon"],
+        condition: Condition = UNCONDITIONAL,
+        autoencoder: Autoencoder | None = None,
+    ) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
         self.process = process
         self.device = device
+        self.prediction = prediction
+        self.condition = condition
+        self.autoencoder = autoencoder
+        self.classes: Tensor | None = None
+        if autoencoder:
+            autoencoder.model.to(device)
 
     @classmethod
     def from_pipeline(cls, folder: Path, device: torch.device) -> "Denoiser":
-        """Open a diffusers pipeline folder (`unet/`, `scheduler/`, safetensors only).
+        """Open a diffusers pipeline folder; see `opening`.
 
         Raises InputError for a folder that is none, a model this project cannot score, or damaged weights.
         """
-        try:
-            unet, loading = UNet2DModel.from_pretrained(
-                folder,
-                subfolder="unet",
-                use_safetensors=True,
-                local_files_only=True,
-                low_cpu_mem_usage=False,
-                torch_dtype=torch.float32,
-                output_loading_info=True,
-            )
-            scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-            trained_with = DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{folder}: not a diffusers pipeline folder with unet/ and scheduler/: {error}") from None
-        if problem := _weights_problem(unet, loading) or _model_problem(unet, scheduler, trained_with["_class_name"]):
-            raise InputError(f"{folder}: {problem}")
-        return cls(unet, NoiseProcess.from_scheduler(scheduler), device)
+        parts = open_pipeline(folder)
+        return cls(parts.network, parts.process, device, parts.prediction, parts.condition, parts.autoencoder)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
-        size = self.unet.config.sample_size
-        expected = (self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size or (height, width)))
+        factor = self.autoencoder.factor if self.autoencoder else 1
+        if height % factor or width % factor:
+            raise InputError(
+                f"{folder}: its autoencoder takes images whose sides divide by {factor}, "
+                f"the dataset has {_shape(channels, height, width)}"
+            )
+        _, rows, columns = self.x0_shape(height, width)
+        colours = self.autoencoder.channels if self.autoencoder else self.network.config.in_channels
+        expected = (colours, rows * factor, columns * factor)
         if (channels, height, width) != expected:
             raise InputError(
                 f"{folder}: takes {_shape(*expected)} images, the dataset has {_shape(channels, height, width)}"
             )
 
+    def x0_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size."""
+        factor, config = self.autoencoder.factor if self.autoencoder else 1, self.network.config
+        size = config.sample_size or (height // factor, width // factor)
+        return (config.in_channels, *((size, size) if isinstance(size, int) else size))
+
+    def classes_of(self, labels: Labels, use: Use) -> Tensor | None:
+        """The class the network is told of each image, (N,) int64; None if it takes none.  Raises InputError."""
+        return self.condition.classes(labels, use)
+
+    def given(self, classes: Tensor | None) -> "Denoiser":
+        """The same denoiser, bound to the classes of a batch, (B,) int64."""
+        bound = copy.copy(self)
+        bound.classes = classes
+        return bound
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """x_0 from images.  pixels : (B, C, H, W) uint8.  Returns (B, C', H', W') float32."""
+        x = to_unit_range(pixels.to(self.device))
+        return self.autoencoder.encode(x) if self.autoencoder else x
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Images in [-1, 1] from x_0, (B, C, H, W) float32."""
+        return (self.autoencoder.decode(x0) if self.autoencoder else x0).clamp(-1, 1)
+
     def epsilon(self, x: Tensor, t: int) -> Tensor:
         """The predicted noise.  x : (B, C, H, W) float32; returns the same shape."""
-        return self.unet(x, t).sample
+        return self.prediction.epsilon(x, self._output(x, t), *self._levels(t))
+
+    def x0(self, x: Tensor, epsilon: Tensor, t: int) -> Tensor:
+        """The predicted x_0.  x, epsilon : (B, C, H, W) float32, `epsilon` = epsilon(x, t).
+
+        Where no signal is left, epsilon does not tell it: the network is asked once more.
+        """
+        alpha, sigma = self._levels(t)
+        if alpha == 0 and self.prediction.x0:
+            return self.prediction.x0(x, self._output(x, t), alpha, sigma)
+        return self.process.x0(x, epsilon, t)
 
     def ddim(self, x: Tensor, epsilon: Tensor, start: int, end: int) -> Tensor:
         """A deterministic move from timestep `start` to `end`; see NoiseProcess.ddim."""
-        return self.process.ddim(x, epsilon, start, end)
+        return self.process.add_noise(self.x0(x, epsilon, start), epsilon, end)
+
+    def _levels(self, t: int) -> tuple[float, float]:
+        return self.process.alpha[t].item(), self.process.sigma[t].item()
+
+    def _output(self, x: Tensor, t: int) -> Tensor:
+        """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
+        time = torch.full((len(x),), self.process.time(t), device=self.device)
+        scaled = self.prediction.scale(self.process.sigma[t].item()) * x
+        told = {name: value.to(self.device) for name, value in self.condition.inputs(self.classes, len(x)).items()}
+        return self.network(scaled, timestep=time, **told).sample[:, : x.shape[1]]
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 in [-1, 1], as diffusion models are trained."""
     return pixels.float() / 127.5 - 1.0
-
-
-def _weights_problem(unet: UNet2DModel, loading: dict[str, Any]) -> str | None:
-    """What is wrong with the weights: diffusers fills what is missing with anything at all."""
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if loading[kind]:
-            return f"unet weights do not fit unet/config.json: {kind.replace('_', ' ')}: {sorted(loading[kind])[0]}"
-    for name, weight in unet.named_parameters():
-        if not torch.isfinite(weight).all():
-            return f"weights are not finite (NaN or inf in '{name}')"
-    return None
-
-
-def _model_problem(unet: UNet2DModel, scheduler: DDPMScheduler, trained_with: str) -> str | None:
-    """Why this is no model that can be scored."""
-    if trained_with not in SCHEDULERS:
-        return f"scheduler is a {trained_with}; supported are {', '.join(SCHEDULERS)}"
-    if scheduler.config.prediction_type != "epsilon":
-        return f"prediction_type is '{scheduler.config.prediction_type}'; only 'epsilon' is supported"
-    if unet.config.out_channels != unet.config.in_channels:
-        return (
-            f"the unet returns {unet.config.out_channels} channels for {unet.config.in_channels}: a learned variance?"
-        )
-    if unet.config.class_embed_type or unet.config.num_class_embeds:
-        return "the unet is class-conditional; only unconditional ones are supported"
-    return None
 
 
 def _shape(channels: int, height: int, width: int) -> str:

@@ -1,38 +1,109 @@
 """The noise process: x_t = alpha_t x_0 + sigma_t epsilon, and the deterministic moves along it.
 
-Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, Eq. 12 with zero variance.
+A timestep is an index t = 0, ..., T - 1 of a grid from clean to noisy, T the scheduler's `num_train_timesteps`:
+
+| process | alpha_t | sigma_t | the network is told |
+|---|---|---|---|
+| variance preserving (DDPM, DDIM and kin) | sqrt(alphas_cumprod[t]) | sqrt(1 - alphas_cumprod[t]) | t |
+| variance exploding (score SDE) | 1 | sigma_min (sigma_max / sigma_min)^(t / (T - 1)) | sigma_t |
+| EDM | 1 | from sigma_min to sigma_max, evenly in sigma^(1 / rho) or in log(sigma) | log(sigma_t) / 4 |
+| flow matching | 1 - sigma_t | (t + 1) / T, then shifted | T sigma_t |
+
+Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, Eq. 12 with zero variance: the move is the same in every
+process, for it only solves the line above for x_0 and takes it elsewhere.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin, ScoreSdeVeScheduler
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class NoiseProcess:
-    """alpha, sigma : (T,) float64, the signal and noise level at each timestep."""
+    """alpha, sigma : (T,) float64, the signal and noise level at each timestep.
+    times : (T,) float64, what the network is told at each; None where it is told the timestep itself."""
 
     alpha: Tensor
     sigma: Tensor
+    times: Tensor | None = None
 
     @classmethod
-    def from_scheduler(cls, scheduler: DDPMScheduler) -> "NoiseProcess":
-        """Variance-preserving: alpha_t^2 + sigma_t^2 = 1.  The product is taken in float64, since sigma at the
-        first timesteps is the small difference of two numbers near one."""
-        alphas_cumprod = torch.cumprod(1.0 - scheduler.betas.double(), dim=0)
-        return cls(alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt())
+    def from_scheduler(cls, scheduler: SchedulerMixin) -> "NoiseProcess":
+        """The process that a diffusers scheduler stands for, at every timestep of training."""
+        config = scheduler.config
+        if isinstance(scheduler, ScoreSdeVeScheduler):
+            return variance_exploding(config.sigma_min, config.sigma_max, config.num_train_timesteps)
+        if isinstance(scheduler, EDMEulerScheduler):
+            rho = config.rho if config.sigma_schedule == "karras" else None
+            return edm(config.sigma_min, config.sigma_max, rho, config.num_train_timesteps)
+        if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            shift = 1.0 if config.use_dynamic_shifting else config.shift  # the former is of sampling alone
+            return flow_matching(shift, config.num_train_timesteps)
+        return variance_preserving(scheduler.betas)
 
     @property
     def num_train_timesteps(self) -> int:
         return len(self.alpha)
 
+    def time(self, t: int) -> int | float:
+        """What the network is told at timestep t."""
+        return t if self.times is None else self.times[t].item()
+
+    def with_signal(self) -> "NoiseProcess":
+        """The same without the timesteps at the end whose alpha is 0."""
+        kept = int(self.alpha.nonzero().max()) + 1
+        return NoiseProcess(self.alpha[:kept], self.sigma[:kept], None if self.times is None else self.times[:kept])
+
     def add_noise(self, x0: Tensor, epsilon: Tensor, t: int) -> Tensor:
         """x_t from x_0 and epsilon.  Any shape; float64 coefficients on float32 tensors."""
         return self.alpha[t].item() * x0 + self.sigma[t].item() * epsilon
 
+    def x0(self, x: Tensor, epsilon: Tensor, t: int) -> Tensor:
+        """x_0 from x_t and `epsilon` = epsilon(x, t).  Infinite where alpha_t is 0."""
+        return (x - self.sigma[t].item() * epsilon) / self.alpha[t].item()
+
     def ddim(self, x: Tensor, epsilon: Tensor, start: int, end: int) -> Tensor:
         """The DDIM move of x from timestep `start` to `end`, up or down, along `epsilon` = epsilon(x, start)."""
-        x0 = (x - self.sigma[start].item() * epsilon) / self.alpha[start].item()
-        return self.add_noise(x0, epsilon, end)
+        return self.add_noise(self.x0(x, epsilon, start), epsilon, end)
+
+
+def variance_preserving(betas: Tensor) -> NoiseProcess:
+    """alpha_t^2 + sigma_t^2 = 1.  betas : (T,).  Ho et al., NeurIPS 2020, Eq. 4.
+
+    The product is taken in float64, since sigma at the first timesteps is the small difference of two numbers near one.
+    """
+    alphas_cumprod = torch.cumprod(1.0 - betas.double(), dim=0)
+    return NoiseProcess(alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt())
+
+
+def variance_exploding(sigma_min: float, sigma_max: float, count: int) -> NoiseProcess:
+    """sigma in a geometric row.  Song et al., "Score-Based Generative Modeling through SDEs", ICLR 2021, App. C."""
+    sigma = torch.linspace(math.log(sigma_min), math.log(sigma_max), count, dtype=torch.float64).exp()
+    return NoiseProcess(torch.ones_like(sigma), sigma, times=sigma)
+
+
+def edm(sigma_min: float, sigma_max: float, rho: float | None, count: int) -> NoiseProcess:
+    """sigma^(1 / rho) in an arithmetic row; without rho, sigma in a geometric one.
+
+    Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS 2022, Eq. 5, Table 1.
+    """
+    if rho is None:
+        sigma = variance_exploding(sigma_min, sigma_max, count).sigma
+    else:
+        ends = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+        sigma = torch.linspace(*ends, count, dtype=torch.float64) ** rho
+    return NoiseProcess(torch.ones_like(sigma), sigma, times=sigma.log() / 4)
+
+
+def flow_matching(shift: float, count: int) -> NoiseProcess:
+    """x_s = (1 - s) x_0 + s epsilon; the last timestep is noise alone.
+
+    Lipman et al., "Flow Matching for Generative Modeling", ICLR 2023, Eq. 22 with its time reversed; the shift is
+    Esser et al., "Scaling Rectified Flow Transformers", ICML 2024, Eq. 23.
+    """
+    s = torch.arange(1, count + 1, dtype=torch.float64) / count
+    s = shift * s / (1 + (shift - 1) * s)
+    return NoiseProcess(1 - s, s, times=count * s)

@@ -1,35 +1,51 @@
-"""Look at what a target draws: generated images beside real ones."""
+"""Look at what a target draws: generated images beside real ones.
+
+The target draws by the very moves that its scores are made of, so that a sheet that looks right says that it was read
+right: Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, from the last timestep to the first.
+"""
+
+from itertools import pairwise
 
 import numpy as np
 import torch
-from diffusers import DDIMPipeline
 from PIL import Image
+
+from stages.diffusion.denoiser import Denoiser
 
 STEPS = 50  # DDIM steps an image
 CELL = 64  # pixels a side, at least, that an image takes on the sheet
 
 
-def sample_sheet(sampler: DDIMPipeline | None, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
+def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: int = 16) -> Image.Image:
     """A sheet of two 4-row blocks: `count` real images on the left, as many generated ones on the right.
 
-    real : (N, C, H, W) uint8, the members.  DDIM sampling, deterministic given the seed.  Without a sampler, for a
-    target that is no more than its scores, the right block is left out; without members the left one is.
+    real : (N, C, H, W) uint8, the members.  Deterministic given the seed.  A target conditional on classes draws one
+    class after another, one conditional on text has the empty prompt.  Without a target, where there is no more than
+    its scores, the right block is left out; without members the left one is.
     """
     blocks = [_block(real[:count].transpose(0, 2, 3, 1))] if len(real) else []
-    if sampler:
-        blocks.append(_block(_drawn(sampler, seed, count)))
+    if target:
+        blocks.append(_block(draw(target, target.x0_shape(*real.shape[2:]), seed, count)))
     gap = np.full((blocks[0].shape[0], CELL // 4, blocks[0].shape[2]), 255, np.uint8)
     sheet = np.concatenate([blocks[0], *(part for block in blocks[1:] for part in (gap, block))], axis=1)
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
 
 
-def _drawn(sampler: DDIMPipeline, seed: int, count: int) -> np.ndarray:
-    """Generated images, (count, H, W, C) uint8."""
-    sampler.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(seed)
-    steps = min(STEPS, sampler.scheduler.config.num_train_timesteps)
-    drawn = sampler(batch_size=count, generator=generator, num_inference_steps=steps, output_type="np").images
-    return np.round(drawn * 255).astype(np.uint8)
+@torch.inference_mode()
+def draw(target: Denoiser, shape: tuple[int, int, int], seed: int, count: int) -> np.ndarray:
+    """Generated images, (count, H, W, C) uint8.  shape : of one x_0, (C', H', W')."""
+    target, process = target.given(target.condition.in_turn(count)), target.process
+    noise = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed)).to(target.device)
+    x = process.sigma[-1].item() * noise
+    timesteps = np.unique(np.linspace(0, process.num_train_timesteps - 1, STEPS + 1).round().astype(int))[::-1].tolist()
+    for start, end in pairwise([*timesteps, 0]):  # the last one stays at 0, for x_0
+        epsilon = target.epsilon(x, start)
+        x0 = target.x0(x, epsilon, start)
+        if not target.autoencoder:
+            x0 = x0.clamp(-1, 1)
+        x = process.add_noise(x0, epsilon, end)
+    pixels = (target.decode(x0).cpu() + 1) * 127.5
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def _block(images: np.ndarray, rows: int = 4) -> np.ndarray:

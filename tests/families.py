@@ -1,0 +1,171 @@
+"""A tiny pipeline folder of each family, of 8x8 grey images: real diffusers classes, weights drawn from a seed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_params, write_params
+from diffusers import (
+    AutoencoderKL,
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LDMPipeline,
+    PNDMScheduler,
+    SchedulerMixin,
+    ScoreSdeVePipeline,
+    ScoreSdeVeScheduler,
+    UNet2DConditionModel,
+    UNet2DModel,
+    VQModel,
+)
+
+from stages.diffusion.denoiser import Denoiser
+from stages.tables import image_table, write_table
+
+WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+FAMILIES = (
+    *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
+    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "text"),
+)
+
+
+def unet(size: int = 8, channels: int = 1, **options: object) -> UNet2DModel:
+    return UNet2DModel(
+        **{"sample_size": size, "in_channels": channels, "out_channels": channels, "add_attention": False}
+        | {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        | WIDTH
+        | options
+    )
+
+
+def kl_autoencoder(channels: int = 4) -> AutoencoderKL:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    colours = {"in_channels": 1, "out_channels": 1}
+    return AutoencoderKL(**colours, **blocks, **WIDTH, latent_channels=channels, sample_size=8, scaling_factor=0.7)
+
+
+def vq_autoencoder() -> VQModel:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    colours = {"in_channels": 1, "out_channels": 1}
+    return VQModel(
+        **colours, **blocks, **WIDTH, latent_channels=3, sample_size=8, num_vq_embeddings=16, scaling_factor=0.7
+    )
+
+
+def dit() -> DiTTransformer2DModel:
+    shape = {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1, "sample_size": 4, "patch_size": 2}
+    model = DiTTransformer2DModel(**shape, in_channels=4, out_channels=8, num_embeds_ada_norm=1000, norm_num_groups=4)
+    return model
+
+
+def write_pixels(folder: Path, scheduler: SchedulerMixin, **options: object) -> None:
+    DDPMPipeline(unet(**options), scheduler).save_pretrained(folder)
+
+
+def write_text(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the text extra is not installed")
+    from diffusers import StableDiffusionPipeline
+
+    words = ["<|startoftext|>", "<|endoftext|>", "a", "a</w>"]
+    tokens = folder / "tokens"
+    tokens.mkdir(parents=True)
+    (tokens / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    (tokens / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer(
+        str(tokens / "vocab.json"), str(tokens / "merges.txt"), model_max_length=6, pad_token="<|endoftext|>"
+    )
+    config = transformers.CLIPTextConfig(
+        **{"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 0, "eos_token_id": 1},
+    )
+    network = UNet2DConditionModel(
+        sample_size=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        **WIDTH,
+    )
+    StableDiffusionPipeline(
+        vae=kl_autoencoder(),
+        text_encoder=transformers.CLIPTextModel(config),
+        tokenizer=tokenizer,
+        unet=network,
+        scheduler=DDIMScheduler(clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def write_family(name: str, folder: Path) -> Path:
+    """Write the pipeline of a family; returns its folder."""
+    torch.manual_seed(0)
+    cosine = {"beta_schedule": "squaredcos_cap_v2"}
+    write = {
+        "epsilon": lambda: DDIMPipeline(unet(), DDIMScheduler(clip_sample=False)).save_pretrained(folder),
+        "sample": lambda: write_pixels(folder, DDIMScheduler(prediction_type="sample", clip_sample=False, **cosine)),
+        "v": lambda: write_pixels(folder, DDIMScheduler(prediction_type="v_prediction", clip_sample=False)),
+        "zero_snr": lambda: write_pixels(
+            folder, DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+        ),
+        "pndm": lambda: write_pixels(folder, PNDMScheduler(beta_schedule="scaled_linear")),
+        "dpm_solver": lambda: write_pixels(folder, DPMSolverMultistepScheduler(prediction_type="sample")),
+        "euler": lambda: write_pixels(
+            folder, EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True)
+        ),
+        "learned_variance": lambda: write_pixels(folder, DDPMScheduler(variance_type="learned_range"), out_channels=2),
+        "ve": lambda: ScoreSdeVePipeline(
+            unet(time_embedding_type="fourier"), ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0)
+        ).save_pretrained(folder),
+        "edm": lambda: write_pixels(folder, EDMEulerScheduler()),
+        "edm_v": lambda: write_pixels(
+            folder, EDMEulerScheduler(prediction_type="v_prediction", sigma_schedule="exponential")
+        ),
+        "flow": lambda: write_pixels(folder, FlowMatchEulerDiscreteScheduler()),
+        "flow_shifted": lambda: write_pixels(folder, FlowMatchEulerDiscreteScheduler(shift=3.0)),
+        "by_class": lambda: write_pixels(folder, DDIMScheduler(), num_class_embeds=11),
+        "dit": lambda: DiTPipeline(dit(), kl_autoencoder(), DDIMScheduler(clip_sample=False)).save_pretrained(folder),
+        "latent_vq": lambda: LDMPipeline(
+            vq_autoencoder(), unet(4, 3), DDIMScheduler(clip_sample=False)
+        ).save_pretrained(folder),
+        "latent_kl": lambda: LDMPipeline(kl_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
+        "text": lambda: write_text(folder),
+    }
+    write[name]()
+    return folder
+
+
+def open_family(folder: Path) -> Denoiser:
+    """The denoiser of a folder, bound to classes 0, 1, 2, ... where it takes classes."""
+    target = Denoiser.from_pipeline(folder, torch.device("cpu"))
+    return target.given(target.condition.in_turn(4))
+
+
+def put_roles(name: str, size: int = 8, label: int | None = 9, count: int = 6) -> None:
+    """Images of every role of the target `name`, as `split` leaves them, of classes up to `label`."""
+    rng = np.random.default_rng(0)
+    for role in ("member", "auxiliary", "holdout"):
+        pixels = rng.integers(0, 256, (count, size, size, 1), dtype=np.uint8)
+        ids = [f"{role}-{number}" for number in range(count)]
+        labels: list[int | None] = [None] * count if label is None else list(range(label, label - count, -1))
+        write_table(Path(f"data/roles/{name}/{role}.parquet"), image_table(ids, pixels, labels, [None] * count), {})
+
+
+def put_target(folder: Path, size: int = 8, label: int | None = 9, **options: object) -> None:
+    """params.yaml with the target `theirs`, a pipeline folder, its options of `score`, and its images."""
+    params = tiny_params()
+    entry = params["targets"]["digits_ddpm"] | {"source": "path", "path": str(folder), "score": options}
+    params["targets"]["theirs"] = entry
+    write_params(params)
+    put_roles("theirs", size, label)

@@ -1,0 +1,205 @@
+"""Models and conditions that cannot be scored: one line that says what was found and what to do."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from families import WIDTH, put_target, unet
+from safetensors.torch import load_file, save_file
+
+from stages.score import score
+from stages.train_target import train_target
+
+MODEL = Path("models/target/theirs")
+
+
+@pytest.fixture
+def taken(family, tmp_path, monkeypatch):
+    """Put the pipeline of a family where `score` looks for it, changed or not, with images of every role."""
+    monkeypatch.chdir(tmp_path)
+
+    def take(name: str, **options: object) -> Path:
+        shutil.copytree(family(name), MODEL)
+        put_target(Path("theirs"), **options)
+        return MODEL
+
+    return take
+
+
+def edit(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def refused(refusal) -> str:
+    line = refusal(score, target="theirs", role="member")
+    assert not Path("data/scores").exists()
+    return line
+
+
+def test_an_unknown_prediction_type_is_refused(taken, refusal):
+    edit(taken("v") / "scheduler/scheduler_config.json", prediction_type="noise")
+    assert f"{MODEL}: prediction_type is 'noise'; supported are epsilon, v_prediction" in refused(refusal)
+
+
+def test_an_edm_network_that_predicts_the_sample_is_refused(taken, refusal):
+    edit(taken("edm") / "scheduler/scheduler_config.json", prediction_type="sample")
+    assert f"{MODEL}: prediction_type is 'sample'; supported are" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("file", "part"), [("scheduler/scheduler_config.json", "scheduler"), ("unet/config.json", "unet")]
+)
+def test_a_part_of_an_unknown_class_is_refused(file, part, taken, refusal):
+    edit(taken("flow") / file, _class_name="AutoPipeline")
+    assert f"{MODEL}: {part} is a AutoPipeline; supported are " in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("flow", "invert_sigmas", True),
+        ("euler", "timestep_type", "continuous"),
+        ("dpm_solver", "use_flow_sigmas", True),
+        ("v", "beta_schedule", "quartic"),
+    ],
+)
+def test_an_option_of_the_scheduler_that_would_be_misread_is_named(name, option, value, taken, refusal):
+    edit(taken(name) / "scheduler/scheduler_config.json", **{option: value})
+    line = refused(refusal)
+    assert f"{MODEL}: scheduler/scheduler_config.json: " in line
+    assert str(value) in line
+
+
+def test_a_folder_without_a_scheduler_is_refused(taken, refusal):
+    shutil.rmtree(taken("flow") / "scheduler")
+    assert f"{MODEL}: not a diffusers pipeline folder with unet/ and scheduler/" in refused(refusal)
+
+
+def test_a_learned_variance_that_the_scheduler_does_not_tell_of_is_refused(taken, refusal):
+    edit(taken("learned_variance") / "scheduler/scheduler_config.json", variance_type="fixed_small")
+    line = refused(refusal)
+    assert (
+        "the network returns 2 channels for 1: a learned variance? Then the scheduler's variance_type must be" in line
+    )
+
+
+@pytest.mark.parametrize("name", ["by_class", "dit"])
+def test_images_without_labels_are_refused_where_the_target_has_classes(name, taken, refusal):
+    taken(name, label=None)
+    line = refused(refusal)
+    assert "params.yaml: score.condition: the target is conditional on classes, and images have no label" in line
+    assert line.endswith("set it to none")
+
+
+def test_a_label_that_the_target_does_not_know_is_named(taken, refusal):
+    taken("by_class", label=11)
+    assert "score.condition: the target knows classes 0 to 10, an image has label 11" in refused(refusal)
+
+
+def test_no_class_is_refused_where_the_last_is_a_label(taken, refusal):
+    taken("by_class", label=10, condition="none")
+    line = refused(refusal)
+    assert "targets.theirs.score.condition: the target has no class for no class: its last, 10, is a label" in line
+
+
+def test_another_word_for_a_condition_is_refused(taken, refusal):
+    taken("by_class", condition="null")
+    assert "params.yaml: targets.theirs.score.condition: " in refused(refusal)
+
+
+def test_a_kind_of_class_embedding_that_is_not_supported_is_refused(taken, refusal):
+    model = taken("by_class")
+    shutil.rmtree(model / "unet")
+    unet(class_embed_type="timestep").save_pretrained(model / "unet")
+    assert f"{MODEL}: the network has class_embed_type 'timestep', which is not supported" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (7, "its autoencoder takes images whose sides divide by 2, the dataset has 7x7 1-channel"),
+        (12, "takes 8x8 1-channel images, the dataset has 12x12 1-channel"),
+    ],
+)
+def test_images_of_a_size_that_a_latent_model_does_not_take_are_refused(size, said, taken, refusal):
+    taken("latent_kl", size=size)
+    assert f"{MODEL}: {said}" in refused(refusal)
+
+
+def test_latents_of_other_channels_than_the_network_takes_are_refused(taken, refusal):
+    model = taken("latent_kl")
+    shutil.rmtree(model / "unet")
+    unet(4, 3).save_pretrained(model / "unet")
+    assert f"{MODEL}: the network takes 3 channels, the latents have 4" in refused(refusal)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_an_autoencoder_that_are_not_finite_are_refused(value, taken, refusal):
+    path = taken("latent_vq") / "vqvae/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["encoder.conv_in.weight"][0] = value
+    save_file(weights, path, metadata={"format": "pt"})
+    assert "vqvae weights are not finite (NaN or inf in 'encoder.conv_in.weight')" in refused(refusal)
+
+
+def test_a_walk_to_noise_alone_is_refused_where_epsilon_is_predicted(taken, refusal):
+    attacks = {"t_error": {"interval": 333, "last": 666}, "pia": [], "pian": [], "naive_loss": [], "sima": []}
+    model = taken("zero_snr", attacks=attacks | {"noise_seed": 0})
+    score("theirs", "auxiliary")  # v tells x_0 at the last timestep too
+    shutil.rmtree("data/scores")
+    edit(model / "scheduler/scheduler_config.json", prediction_type="epsilon")
+    line = refused(refusal)
+    assert "t_error.last: 666 + interval 333 is beyond the target's last timestep, 998" in line
+
+
+def write_conditional(folder: Path, **options: object) -> None:
+    """A network that is conditional on text, with no text encoder."""
+    blocks = {
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
+    shape = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "cross_attention_dim": 8, "attention_head_dim": 2}
+    UNet2DConditionModel(**blocks, **WIDTH, **(shape | options)).save_pretrained(folder / "unet")
+    DDIMScheduler().save_pretrained(folder / "scheduler")
+
+
+def test_a_target_conditional_on_text_says_what_to_install(tmp_path, monkeypatch, refusal):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as where it is not installed
+    write_conditional(MODEL)
+    put_target(Path("theirs"))
+    assert f"{MODEL}: is conditional on text: needs `pip install 'leakgauge[text]'`" in refused(refusal)
+
+
+def test_a_missing_text_encoder_is_refused(tmp_path, monkeypatch, refusal):
+    pytest.importorskip("transformers", reason="the text extra is not installed")
+    monkeypatch.chdir(tmp_path)
+    write_conditional(MODEL)
+    put_target(Path("theirs"))
+    assert f"{MODEL}: has no text encoder that can be read: " in refused(refusal)
+
+
+def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
+    model = taken("text", condition="none")
+    shutil.rmtree(model / "unet")
+    write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=6)
+    assert f"{MODEL}: the text encoder gives 8 numbers a token, the network takes 6" in refused(refusal)
+
+
+def test_captions_are_refused_where_there_are_none(taken, refusal):
+    taken("text")
+    line = refused(refusal)
+    assert "score.condition: the target is conditional on text, and datasets have no captions; set it to none" in line
+
+
+def test_a_conditional_target_that_cannot_be_scored_leaves_no_model(family, tmp_path, monkeypatch, refusal):
+    monkeypatch.chdir(tmp_path)
+    source = Path("theirs")
+    shutil.copytree(family("dit"), source)
+    put_target(source)
+    edit(source / "scheduler/scheduler_config.json", prediction_type="noise")
+    assert "prediction_type is 'noise'" in refusal(train_target, target="theirs")
+    assert not MODEL.exists()

@@ -1,0 +1,311 @@
+"""Every family of diffusion models behind one epsilon(x_t, t): closed forms, agreement with diffusers, properties."""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMScheduler,
+    DiTPipeline,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LDMPipeline,
+    SchedulerMixin,
+    ScoreSdeVeScheduler,
+)
+from families import FAMILIES, open_family, put_target
+from PIL import Image
+
+from stages.diffusion.denoiser import Denoiser
+from stages.diffusion.prediction import prediction_of
+from stages.diffusion.process import NoiseProcess
+from stages.diffusion.samples import draw
+from stages.score import score
+from stages.scores.t_error import t_errors
+from stages.tables import read_table
+from stages.train_target import train_target
+
+PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+SCHEDULERS = {
+    "epsilon": DDPMScheduler(),
+    "sample": DDPMScheduler(prediction_type="sample"),
+    "v_to_noise_alone": DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True),
+    "ve": ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0),
+    "edm": EDMEulerScheduler(),
+    "flow": FlowMatchEulerDiscreteScheduler(),
+    "flow_shifted": FlowMatchEulerDiscreteScheduler(shift=3.0),
+}
+
+
+class IdealNetwork(torch.nn.Module):
+    """What a perfectly trained network of a family says of data N(mu, s^2 I), from what such a network is told."""
+
+    def __init__(self, scheduler: SchedulerMixin, mu: float = 0.3, s: float = 0.5) -> None:
+        super().__init__()
+        self.scheduler, self.mu, self.s = scheduler, mu, s
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor) -> SimpleNamespace:
+        time, config = timestep.double()[:, None, None, None], self.scheduler.config
+        if isinstance(self.scheduler, ScoreSdeVeScheduler):  # told sigma
+            return SimpleNamespace(sample=-(x - self.mu) / (self.s**2 + time**2))
+        if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):  # told 1000 sigma
+            epsilon, x0 = self.parts(x, 1 - time / 1000, time / 1000)
+            return SimpleNamespace(sample=epsilon - x0)
+        if isinstance(self.scheduler, EDMEulerScheduler):  # told log(sigma) / 4, and x_t divided by its spread
+            sigma = (4 * time).exp()
+            x = x * (sigma**2 + config.sigma_data**2).sqrt()
+            c_skip = config.sigma_data**2 / (sigma**2 + config.sigma_data**2)
+            c_out = sigma * config.sigma_data / (sigma**2 + config.sigma_data**2).sqrt()
+            return SimpleNamespace(sample=(self.parts(x, 1.0, sigma)[1] - c_skip * x) / c_out)
+        signal = self.scheduler.alphas_cumprod.double()[timestep][:, None, None, None]
+        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+        epsilon, x0 = self.parts(x, alpha, sigma)
+        said = {"epsilon": epsilon, "sample": x0, "v_prediction": alpha * epsilon - sigma * x0}
+        return SimpleNamespace(sample=said[config.prediction_type])
+
+    def parts(self, x, alpha, sigma) -> tuple[torch.Tensor, torch.Tensor]:
+        """epsilon and x_0 as expected given x_t."""
+        variance = alpha**2 * self.s**2 + sigma**2
+        distance = x - alpha * self.mu
+        return sigma * distance / variance, self.mu + alpha * self.s**2 * distance / variance
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_t_errors_of_an_ideal_network_follow_the_closed_form(scheduler):
+    network = IdealNetwork(scheduler)
+    process = NoiseProcess.from_scheduler(scheduler)
+    target = Denoiser(network, process, torch.device("cpu"), prediction_of(scheduler))
+    x0 = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    interval, count = 50, 6
+
+    def gain(start: int, end: int) -> float:
+        """What a DDIM move multiplies the distance x_t - alpha_t mu by."""
+        alpha, sigma = process.alpha[start].item(), process.sigma[start].item()
+        c = sigma / (alpha**2 * network.s**2 + sigma**2)  # epsilon = c (x_t - alpha_t mu)
+        return process.alpha[end].item() * (1 - sigma * c) / alpha + process.sigma[end].item() * c
+
+    found = t_errors(target, x0, target.epsilon(x0, 0), interval, count)
+    distance = (x0 - process.alpha[0].item() * network.mu).square().sum((1, 2, 3))
+    for n in range(count):
+        up, down = gain(n * interval, (n + 1) * interval), gain((n + 1) * interval, n * interval)
+        torch.testing.assert_close(found[:, n], distance * (1 - up * down) ** 2, rtol=1e-4, atol=0)
+        distance = distance * up**2
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_an_ideal_network_draws_the_distribution_it_was_trained_on(scheduler, monkeypatch):
+    monkeypatch.setattr("stages.diffusion.samples.STEPS", 500)  # fewer make the spread too small
+    network = IdealNetwork(scheduler, mu=0.3, s=0.2)
+    process = NoiseProcess.from_scheduler(scheduler)
+    target = Denoiser(network, process, torch.device("cpu"), prediction_of(scheduler))
+    images = draw(target, target.x0_shape(16, 16), seed=0, count=16) / 127.5 - 1
+    assert images.shape == (16, 16, 16, 1)
+    assert images.mean() == pytest.approx(0.3, abs=0.02)  # three standard errors of the mean are 0.01
+    assert images.std() == pytest.approx(0.2, rel=0.05)
+
+
+def said(target: Denoiser, x: torch.Tensor, time: float | torch.Tensor) -> torch.Tensor:
+    """What the network itself says, without anything of ours."""
+    return target.network(x, torch.as_tensor(time)).sample
+
+
+def scheduler_of(folder: Path, kind: type[SchedulerMixin]) -> SchedulerMixin:
+    return kind.from_pretrained(folder, subfolder="scheduler")
+
+
+def test_what_a_network_says_of_epsilon_is_taken_bit_for_bit(family):
+    target = open_family(family("epsilon"))
+    x = target.encode(PIXELS)
+    assert torch.equal(x, PIXELS.float() / 127.5 - 1.0)
+    assert torch.equal(target.epsilon(x, 30), said(target, x, 30))
+    alpha, sigma = target.process.alpha, target.process.sigma
+    x0 = (x - sigma[30].item() * target.epsilon(x, 30)) / alpha[30].item()
+    expected = alpha[40].item() * x0 + sigma[40].item() * target.epsilon(x, 30)
+    assert torch.equal(target.ddim(x, target.epsilon(x, 30), 30, 40), expected)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "sample", "v"])
+def test_a_move_down_is_a_ddim_step_of_diffusers(name, family):
+    target, scheduler = open_family(family(name)), scheduler_of(family(name), DDIMScheduler)
+    scheduler.set_timesteps(20)  # 950, 900, ..., 0
+    x = target.encode(PIXELS)
+    expected = scheduler.step(said(target, x, 300), 300, x).prev_sample
+    torch.testing.assert_close(target.ddim(x, target.epsilon(x, 300), 300, 250), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_move_down_is_an_euler_step_of_diffusers(family):
+    target = open_family(family("euler"))
+    scheduler = EulerDiscreteScheduler(prediction_type="v_prediction", timestep_spacing="leading")
+    scheduler.set_timesteps(20)
+    t, end = (int(t) for t in scheduler.timesteps[14:16])
+    x = target.encode(PIXELS)
+    unscaled = x / target.process.alpha[t].item()  # x_0 + (sigma / alpha) epsilon
+    scaled = scheduler.scale_model_input(unscaled, scheduler.timesteps[14])
+    torch.testing.assert_close(scaled, x, rtol=1e-5, atol=1e-6)
+    expected = scheduler.step(said(target, x, t), scheduler.timesteps[14], unscaled).prev_sample
+    found = target.ddim(x, target.epsilon(x, t), t, end) / target.process.alpha[end].item()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["edm", "edm_v"])
+def test_a_move_down_is_an_edm_euler_step_of_diffusers(name, family):
+    target, scheduler = open_family(family(name)), scheduler_of(family(name), EDMEulerScheduler)
+    scheduler.set_timesteps(1000)  # the grid of training, from noisy to clean
+    x = 3 * target.encode(PIXELS)
+    time = scheduler.timesteps[999 - 600]
+    expected = scheduler.step(said(target, scheduler.scale_model_input(x, time), time), time, x).prev_sample
+    torch.testing.assert_close(target.ddim(x, target.epsilon(x, 600), 600, 599), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_move_down_is_a_flow_step_of_diffusers(family):
+    target, scheduler = open_family(family("flow")), scheduler_of(family("flow"), FlowMatchEulerDiscreteScheduler)
+    scheduler.set_timesteps(1000)
+    x = target.encode(PIXELS)
+    time = scheduler.timesteps[999 - 600]
+    expected = scheduler.step(said(target, x, time), time, x).prev_sample
+    torch.testing.assert_close(target.ddim(x, target.epsilon(x, 600), 600, 599), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_move_down_is_the_drift_of_a_score_sde_step_of_diffusers_without_its_noise(family):
+    """The ODE drifts by sigma (sigma - sigma') of the score, the SDE by sigma^2 - sigma'^2."""
+    target, scheduler = open_family(family("ve")), scheduler_of(family("ve"), ScoreSdeVeScheduler)
+    t, x = 700, target.encode(PIXELS)
+    sigma, below = target.process.sigma[t].item(), target.process.sigma[t - 1].item()
+    stepped = scheduler.step_pred(said(target, x, sigma), torch.tensor((t + 0.5) / 999), x).prev_sample_mean
+    drift = target.ddim(x, target.epsilon(x, t), t, t - 1) - x
+    torch.testing.assert_close(drift * (sigma + below) / sigma, stepped - x, rtol=1e-3, atol=1e-6)
+
+
+def test_a_learned_variance_is_left_out_as_diffusers_does(family):
+    target = open_family(family("learned_variance"))
+    scheduler = scheduler_of(family("learned_variance"), DDPMScheduler)
+    x = target.encode(PIXELS)
+    output = said(target, x, 300)
+    assert output.shape[1] == 2 * x.shape[1]
+    expected = scheduler.step(output, 300, x).pred_original_sample
+    found = target.x0(x, target.epsilon(x, 300), 300)
+    torch.testing.assert_close(found.clamp(-1, 1), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", "text"])
+def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, family):
+    folder, steps = family(name), 5
+    if name == "text":
+        from diffusers import StableDiffusionPipeline
+
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+        arguments = {"prompt": [""] * 4, "guidance_scale": 1.0}
+    else:
+        kind = {"epsilon": DDIMPipeline, "latent_vq": LDMPipeline, "dit": DiTPipeline}[name]
+        pipeline = kind.from_pretrained(folder)
+        arguments = {"class_labels": [0, 1, 2, 3], "guidance_scale": 1.0} if name == "dit" else {"batch_size": 4}
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.Generator().manual_seed(0)
+    expected = pipeline(**arguments, generator=noise, num_inference_steps=steps, output_type="np").images
+
+    target = open_family(folder)
+    x = torch.randn((4, *target.encode(PIXELS).shape[1:]), generator=torch.Generator().manual_seed(0))
+    offset = 1 if name == "text" else 0  # Stable Diffusion's `steps_offset`
+    timesteps = [offset + 200 * step for step in reversed(range(steps))]
+    with torch.inference_mode():
+        for start, end in zip(timesteps, [*timesteps[1:], None], strict=True):
+            epsilon = target.epsilon(x, start)
+            x = target.x0(x, epsilon, start) if end is None else target.ddim(x, epsilon, start, end)
+        found = (target.decode(x) + 1) / 2
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_round_trip_returns_to_its_start_as_steps_shrink(name, family):
+    target = open_family(family(name))
+    with torch.inference_mode():
+        start = target.encode(PIXELS)
+        missed = [(around(target, start, 200, 360, step) - start).norm().item() for step in (80, 40, 20, 10)]
+    assert all(fine < 0.65 * coarse for coarse, fine in pairwise(missed)), missed  # of first order: about one half
+
+
+def around(target: Denoiser, x: torch.Tensor, low: int, high: int, step: int) -> torch.Tensor:
+    """Up from `low` to `high` and back."""
+    for t in range(low, high, step):
+        x = target.ddim(x, target.epsilon(x, t), t, t + step)
+    for t in range(high, low, -step):
+        x = target.ddim(x, target.epsilon(x, t), t, t - step)
+    return x
+
+
+@pytest.mark.parametrize("name", ["zero_snr", "flow"])
+def test_a_move_from_noise_alone_takes_x0_from_the_network(name, family):
+    target = open_family(family(name))
+    x = target.encode(PIXELS)
+    assert target.process.alpha[999] == 0
+    torch.testing.assert_close(target.epsilon(x, 999), x)  # x_T is nothing but noise
+    output = said(target, x, target.process.time(999))
+    x0 = -output if name == "zero_snr" else x - output
+    expected = target.process.add_noise(x0, x, 900)
+    torch.testing.assert_close(target.ddim(x, target.epsilon(x, 999), 999, 900), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_latents_are_the_scaled_mode_of_the_encoder(family):
+    x = PIXELS.float() / 127.5 - 1
+    target = open_family(family("latent_kl"))
+    posterior = target.autoencoder.model.encode(x).latent_dist
+    assert (posterior.std > 0).all()  # there was something to draw
+    torch.testing.assert_close(target.encode(PIXELS), 0.7 * posterior.mean)
+    target = open_family(family("latent_vq"))
+    latents = target.encode(PIXELS)
+    quantised = 0.7 * target.autoencoder.model.quantize(latents / 0.7)[0]
+    assert not torch.allclose(latents, quantised)
+    torch.testing.assert_close(latents, 0.7 * target.autoencoder.model.encode(x).latents)
+
+
+@pytest.mark.parametrize("name", ["by_class", "dit"])
+def test_epsilon_depends_on_the_class_of_each_image_alone(name, family):
+    target = open_family(family(name))
+    x = target.encode(PIXELS)
+    classes = target.classes_of([3, 1, 4, 1], "given")
+    other = target.classes_of([3, 1, 5, 1], "given")
+    same = target.given(classes).epsilon(x, 50) == target.given(other).epsilon(x, 50)
+    assert same.flatten(1).all(1).tolist() == [True, True, False, True]
+    null = {"by_class": 10, "dit": 1000}[name]
+    assert target.classes_of([None, 2], "none").tolist() == [null, null]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_target_of_any_family_is_taken_and_scored(name, family, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.diffusion.samples.STEPS", 5)
+    put_target(family(name), batch_size=4, **({"condition": "none"} if name == "text" else {}))
+    train_target("theirs")
+    score("theirs", "member")
+    table = read_table(Path("data/scores/theirs/member.parquet"))
+    values = table.drop_columns("image_id").to_pandas()
+    assert values.shape == (6, 7)
+    assert (np.isfinite(values) & (values > 0)).all(axis=None)
+    assert values.nunique().min() == 6
+    with Image.open("metrics/samples/theirs.png") as sheet:
+        generated = np.asarray(sheet)[:, sheet.width // 2 :]
+    assert len(np.unique(generated)) > 16
+
+
+@pytest.mark.parametrize("name", ["by_class", "dit"])
+def test_each_image_is_scored_under_its_own_label_whatever_its_batch(name, family, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(family(name), "models/target/theirs")
+
+    def scores(**options: object) -> np.ndarray:
+        put_target(Path("theirs"), **options)
+        score("theirs", "member")
+        return read_table(Path("data/scores/theirs/member.parquet")).drop_columns("image_id").to_pandas().to_numpy()
+
+    labels = scores(batch_size=6)  # 9, 8, ..., 4
+    np.testing.assert_allclose(scores(batch_size=2), labels, rtol=2e-4)
+    others, none = scores(batch_size=6, label=8), scores(batch_size=6, condition="none")
+    assert (labels != others).all(axis=1).all()
+    assert (labels != none).all(axis=1).all()
