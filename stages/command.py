@@ -12,23 +12,32 @@ class InputError(Exception):
 
 
 def run(stage: Callable[..., None], **arguments: str) -> None:
-    """Run `stage` as a program and exit.
+    """Run `stage` as a program and exit; see `execute`.
 
-    stage : the function to call; its module's docstring becomes the text of `--help`.
     arguments : name -> help of each positional argument, passed to `stage` by name.
+    """
+    parser = parser_of(stage)
+    for argument, text in arguments.items():
+        parser.add_argument(argument, help=text)
+    execute(stage, parser)
+
+
+def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
+    """A parser without arguments.  stage : a function; its module's docstring becomes the text of `--help`."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {_name(stage)}",
+        description=sys.modules[stage.__module__].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def execute(stage: Callable[..., None], parser: argparse.ArgumentParser) -> None:
+    """Call `stage` with what was parsed, by name, and exit.
 
     Exit status: 0 done; 1 bad input or a machine that cannot go on (one line on stderr, no traceback
     unless `--debug`); 130 interrupted.
     """
-    module = sys.modules[stage.__module__]
-    name = module.__spec__.name if module.__spec__ else stage.__module__
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {name}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for argument, text in arguments.items():
-        parser.add_argument(argument, help=text)
+    name = _name(stage)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     values = vars(parser.parse_args())
     debug = values.pop("debug")
@@ -44,6 +53,11 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
         if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, known by name: most stages have no torch
             raise
         _stop(f"{name}: the device is out of memory, a smaller batch_size helps: {_one_line(error)}", 1)
+
+
+def _name(stage: Callable[..., None]) -> str:
+    module = sys.modules[stage.__module__]
+    return module.__spec__.name if module.__spec__ else stage.__module__
 
 
 def warn(message: str) -> None:

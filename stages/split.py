@@ -14,12 +14,12 @@ data/statistics/<target>/, with what was measured on them
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from stages.command import InputError, run, warn
 from stages.params import PARAMS, Options, key_name, section, target_entry
@@ -46,7 +46,7 @@ class Split(Options):
 
     seed: NonNegativeInt
     member: NonNegativeInt | str  # how many to draw (0: none is known), or the pattern of their image_ids
-    auxiliary: PositiveInt  # how many non-members fit the thresholds
+    auxiliary: PositiveInt | Annotated[float, Field(gt=0, lt=1)]  # non-members that fit thresholds: count, or share
     holdout: PositiveInt | Literal["rest"]  # how many non-members measure the error rates
     index: Index | None  # rows `mia_train_idxs` (members) and `mia_eval_idxs` (non-members) stand in for `member`
     unscored: Literal["refuse", "leave_out"]  # images without a row in the file of a target with `source: scores`
@@ -199,12 +199,13 @@ def _share_out(
     of_members = hashes.take(pa.array(members)).combine_chunks()
     copies = pc.is_in(hashes.take(pa.array(others)), value_set=of_members).to_numpy()
     others = others[~copies]
-    auxiliary, holdout = others[: options.auxiliary], others[options.auxiliary :]
+    count = round(options.auxiliary * len(others)) if isinstance(options.auxiliary, float) else options.auxiliary
+    auxiliary, holdout = others[:count], others[count:]
     wanted = 1 if options.holdout == "rest" else options.holdout
-    if len(auxiliary) < options.auxiliary or len(holdout) < wanted:
+    if len(auxiliary) < max(count, 1) or len(holdout) < wanted:
         raise InputError(
             f"{PARAMS}: split: {len(members)} members leave {len(others)} distinct non-members, too few for "
-            f"{options.auxiliary} auxiliary and {wanted} holdout images"
+            f"{max(count, 1)} auxiliary and {wanted} holdout images"
         )
     if options.holdout != "rest":
         holdout = holdout[: options.holdout]

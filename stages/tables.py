@@ -137,7 +137,8 @@ def list_column(rows: np.ndarray) -> pa.Array:
 def list_values(table: pa.Table, name: str) -> np.ndarray:
     """A column of N lists of one size L, as (N, L)."""
     values = table.column(name).combine_chunks()
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), values.type.list_size)
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(values), len(flat) // len(values) if len(values) else values.type.list_size)
 
 
 def log_scores(path: Path, column: str) -> np.ndarray:

@@ -146,7 +146,14 @@ def test_weights_of_an_autoencoder_that_are_not_finite_are_refused(value, taken,
 
 
 def test_a_walk_to_noise_alone_is_refused_where_epsilon_is_predicted(taken, refusal):
-    attacks = {"t_error": {"interval": 333, "last": 666}, "pia": [], "pian": [], "naive_loss": [], "sima": []}
+    attacks = {
+        "t_error": {"interval": 333, "last": 666},
+        "pia": [],
+        "pian": [],
+        "naive_loss": [],
+        "sima": [],
+        "rediffuse": [],
+    }
     model = taken("zero_snr", attacks=attacks | {"noise_seed": 0})
     score("theirs", "auxiliary")  # v tells x_0 at the last timestep too
     shutil.rmtree("data/scores")
@@ -171,7 +178,7 @@ def test_a_target_conditional_on_text_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "transformers", None)  # as where it is not installed
     write_conditional(MODEL)
     put_target(Path("theirs"))
-    assert f"{MODEL}: is conditional on text: needs `pip install 'leakgauge[text]'`" in refused(refusal)
+    assert f"{MODEL}: is conditional on text: needs `pip install -e '.[text]'`" in refused(refusal)
 
 
 def test_a_missing_text_encoder_is_refused(tmp_path, monkeypatch, refusal):

@@ -24,6 +24,7 @@ from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
 from stages.stack import stack
+from stages.suspect import suspect
 from stages.tables import read_metadata, read_table, write_table
 from stages.train_target import train_target
 
@@ -204,6 +205,7 @@ def test_exact_duplicates_of_members_are_dropped_from_every_other_role(audit, ca
     write_params(params)
     prepare("photos")
     describe("photos")
+    suspect("photos")
     split(TARGET)
     tables = {role: read_table(Path(f"data/roles/{TARGET}/{role}.parquet")) for role in ROLES}
     hashes = {role: set(table.column("sha256").to_pylist()) for role, table in tables.items()}

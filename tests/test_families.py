@@ -105,7 +105,7 @@ def test_an_ideal_network_draws_the_distribution_it_was_trained_on(scheduler, mo
     network = IdealNetwork(scheduler, mu=0.3, s=0.2)
     process = NoiseProcess.from_scheduler(scheduler)
     target = Denoiser(network, process, torch.device("cpu"), prediction_of(scheduler))
-    images = draw(target, target.x0_shape(16, 16), seed=0, count=16) / 127.5 - 1
+    images = draw(target, (1, 16, 16), seed=0, count=16) / 127.5 - 1
     assert images.shape == (16, 16, 16, 1)
     assert images.mean() == pytest.approx(0.3, abs=0.02)  # three standard errors of the mean are 0.01
     assert images.std() == pytest.approx(0.2, rel=0.05)

@@ -1,7 +1,6 @@
 """Guards against wrong conclusions: known by hand first, then on real images that were tampered with, and fair ones."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +156,7 @@ def statistics(pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scans() -> np.ndarray:
     """scikit-learn's digit scans, (1797, 1, 8, 8) uint8."""
-    return digits.read(Path()).pixels.transpose(0, 3, 1, 2)
+    return digits.read(digits.DigitsEntry(source="digits", path="")).pixels.transpose(0, 3, 1, 2)
 
 
 def test_a_column_that_tells_all_is_found_and_a_constant_one_tells_nothing():
@@ -204,7 +203,7 @@ def test_a_fair_split_of_digits_is_quiet_and_an_unfair_one_is_not(scans, seed):
 
 
 def test_twenty_images_of_one_class_are_told_from_a_mixed_set(scans):
-    labels = np.array(digits.read(Path()).labels)
+    labels = np.array(digits.read(digits.DigitsEntry(source="digits", path="")).labels)
     threes, others = np.flatnonzero(labels == 3)[:20], np.arange(900, 1797)
     found = blind_check(statistics(scans[threes]), statistics(scans[others]), 0.95, 19, 0)
     assert found.low > 0.7

@@ -30,7 +30,7 @@ JUDGED = [*TINY_LEARNERS, "stack"]
 
 def test_images_follow_the_contract_and_survive_the_png(audit):
     table = read_table(Path("data/images/digits.parquet"))
-    original = digits.read(Path())
+    original = digits.read(digits.DigitsEntry(source="digits", path=""))
     assert table.column_names == ["image_id", "image", "label", "sha256", "height", "width", "channels"]
     assert (decode_images(table) == original.pixels.transpose(0, 3, 1, 2)).all()
     assert table.column("sha256")[5].as_py() == pixel_hash(original.pixels[5])
