@@ -152,9 +152,10 @@ def test_a_walk_to_noise_alone_is_refused_where_epsilon_is_predicted(taken, refu
         "pian": [],
         "naive_loss": [],
         "sima": [],
-        "rediffuse": [],
+        "rediffuse": {"timesteps": [], "stride": 50, "draws": 1},
+        "noise_seed": 0,
     }
-    model = taken("zero_snr", attacks=attacks | {"noise_seed": 0})
+    model = taken("zero_snr", attacks=attacks)
     score("theirs", "auxiliary")  # v tells x_0 at the last timestep too
     shutil.rmtree("data/scores")
     edit(model / "scheduler/scheduler_config.json", prediction_type="epsilon")

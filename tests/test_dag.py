@@ -23,6 +23,7 @@ ARROWS = {
     "guards": {"guards", "statistics"},
     "presentation": {"presentation"},
 }
+COMMANDS = {"audit"}  # run by users, not by DVC
 DOORS = {"command", "device", "files", "parallel", "params", "resume", "tables"}
 
 
@@ -91,7 +92,7 @@ def test_a_stage_depends_on_no_code_it_does_not_import(stage):
 
 def test_there_is_a_stage_for_every_stage_module_and_no_other_module_at_the_top():
     modules = {path.stem for path in (REPOSITORY / "stages").glob("*.py")} - {"__init__"} - DOORS
-    assert modules == {stage.name.split("@")[0] for stage in STAGES}
+    assert modules - COMMANDS == {stage.name.split("@")[0] for stage in STAGES}
 
 
 @pytest.mark.parametrize("room", ARROWS)

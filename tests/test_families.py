@@ -1,5 +1,6 @@
 """Every family of diffusion models behind one epsilon(x_t, t): closed forms, agreement with diffusers, properties."""
 
+import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_params, write_params
 from diffusers import (
     DDIMPipeline,
     DDIMScheduler,
@@ -27,12 +29,22 @@ from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.prediction import prediction_of
 from stages.diffusion.process import NoiseProcess
 from stages.diffusion.samples import draw
+from stages.evaluate import evaluate
+from stages.fit import fit
+from stages.guard import guard
+from stages.infer import infer
+from stages.predict import predict
+from stages.report import report
 from stages.score import score
 from stages.scores.t_error import t_errors
+from stages.select import select
+from stages.stack import stack
+from stages.sweep import sweep
 from stages.tables import read_table
 from stages.train_target import train_target
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+WHOLE = ("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "text")  # from end to end
 SCHEDULERS = {
     "epsilon": DDPMScheduler(),
     "sample": DDPMScheduler(prediction_type="sample"),
@@ -309,3 +321,35 @@ def test_each_image_is_scored_under_its_own_label_whatever_its_batch(name, famil
     others, none = scores(batch_size=6, label=8), scores(batch_size=6, condition="none")
     assert (labels != others).all(axis=1).all()
     assert (labels != none).all(axis=1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family, audit, monkeypatch):
+    monkeypatch.setattr("stages.diffusion.samples.STEPS", 5)
+    params = tiny_params()
+    target = params["targets"]["digits_ddpm"]
+    target |= {
+        "source": "path",
+        "path": str(family(name)),
+        "score": {"condition": "none" if name == "text" else "given"},
+    }
+    params["learners"], params["stack"]["of"] = {"marginal": {"kind": "marginal"}}, []
+    params["infer"]["learner"] = "marginal"
+    params["sweep"] |= {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
+    write_params(params)
+    for kind in ("data/scores", "data/predictions", "data/verdicts", "metrics"):
+        shutil.rmtree(kind)
+    train_target("digits_ddpm")
+    for role in ("member", "auxiliary", "holdout", "suspect"):
+        score("digits_ddpm", role)
+    select("digits_ddpm")
+    fit("digits_ddpm", "marginal")
+    predict("digits_ddpm", "marginal")
+    for stage in (stack, evaluate, infer, sweep, guard):
+        stage("digits_ddpm")
+    report()
+    figures = json.loads(Path("metrics/digits_ddpm.json").read_text())["marginal"]
+    assert figures["auc_ci_low"] - 0.1 < 0.5 < figures["auc_ci_high"] + 0.1, "random weights know no member"
+    assert figures["holdout"] == 150
+    assert "Can these figures be trusted?" in Path("metrics/report.html").read_text()

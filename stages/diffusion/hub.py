@@ -28,7 +28,7 @@ def download(pipeline: HubPipeline, pickle: str | None, destination: Path) -> No
     They stay in the Hub's cache, so that another run needs no network.  Raises InputError if the Hub cannot be reached,
     does not have them, or if their bytes are not those it names.
     """
-    patterns = ["*.json", "*.safetensors", *([pickle] if pickle else [])]
+    patterns = ["*.json", "*.safetensors", "*.txt", *([pickle] if pickle else [])]
     cached = _cached(pipeline, patterns)
     present = [file.relative_to(cached).as_posix() for file in sorted(cached.rglob("*")) if file.is_file()]
     names = list(filter_repo_objects(present, allow_patterns=patterns))  # other programs may have cached others
