@@ -26,6 +26,7 @@ HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 NAME = r"[A-Za-z0-9_-]+"
 AUXILIARY = 0.6  # share of the images that were not used; the rest are holdout
 NO_EXPERIMENTS: dict[str, Any] = {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
+SUSPECTS = "suspects"  # a folder in it for each dataset
 NULL = "tag:yaml.org,2002:null"
 KEEP_LINES = 10_000  # columns, so that the YAML writer breaks no line
 
@@ -34,7 +35,7 @@ def audit(
     name: str,
     model: str,
     images: str,
-    suspects: str,
+    suspects: str | None,
     members: str | None,
     size: int | None,
     crop: str | None,
@@ -47,14 +48,17 @@ def audit(
     for registry in ("datasets", "targets"):
         if name in names(registry):
             raise InputError(f"{PARAMS}: {registry}.{name}: is there already: take another name, or edit it by hand")
-    if not Path(suspects).exists():
+    if suspects and not Path(suspects).exists():
         raise InputError(f"{suspects}: not found: --suspects names a folder or a Parquet file of images in question")
     conversions = {"size": size, "crop": crop, "colour": colour}
-    dataset = {**_images(Path(images)), "suspects": suspects}
+    dataset = {**_images(Path(images)), "suspects": suspects or f"{SUSPECTS}/{name}"}
     dataset |= {key: value for key, value in conversions.items() if value is not None}
     split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY}, _model(model)
     own = {"split": split, "train_target": trained, "sweep": NO_EXPERIMENTS}
     sections = {section: own.get(section, {}) for section in SECTIONS if section != "report"}
+    if not suspects:
+        Path(dataset["suspects"]).mkdir(parents=True, exist_ok=True)
+        (Path(dataset["suspects"]) / ".gitkeep").touch()
     _add(name, dataset, {"dataset": name, **source, **sections})
     print(f"{PARAMS}: wrote datasets.{name} and targets.{name}", flush=True)
     if not entry_only and subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode:
@@ -104,7 +108,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--model", required=True, help="diffusers pipeline folder, owner/name@commit on the Hub, folder with ckpt.pt")
     add("--images", required=True, help="images it was certainly not trained on, from the same source as the others")
     add("--members", metavar="PATTERN", help="those of --images that it was trained on after all, like 'members/*'")
-    add("--suspects", default="suspects", help="images in question (default: what is in suspects/)")
+    add("--suspects", help="images in question (default: those in suspects/NAME, which is made)")
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
     add("--colour", choices=["rgb", "grey"], help="convert first")

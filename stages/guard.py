@@ -4,8 +4,8 @@
 2. Blind check: are members or suspects told from non-members, or auxiliary from holdout images, by statistics alone?
 3. Auxiliary size: how far from alpha can the false-positive rate be by the chance of drawing the auxiliary images?
 
-The first two have exact p-values.  Roles drawn at random set off any of them with probability `guard.false_alarm` at
-most (Bonferroni).
+The first two have exact p-values (but for what counts as near, which is measured on the holdout); copies of an image
+count once.  Roles drawn at random set off any of them with probability `guard.false_alarm` at most (Bonferroni).
 
 data/roles/<target>/*.parquet, data/statistics/<target>/*.parquet -> metrics/guards/<target>.json,
 data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members or suspects)
@@ -75,11 +75,14 @@ def guard(target: str) -> None:
     alphas = section("evaluate", Evaluate, target).alphas
     calibration = section("fit", Calibrating, target).calibration
     tables = {
-        role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image"])
+        role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image", "sha256"])
         for role in (*ROLES, "suspect")
     }
     tables = {role: table for role, table in tables.items() if table.num_rows}  # perhaps no member is known
     statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
+    for role, table in tables.items():
+        distinct = ~table.column("sha256").to_pandas().duplicated().to_numpy()  # a copy is no further evidence
+        tables[role], statistics[role] = table.filter(pa.array(distinct)), statistics[role][distinct]
     images = {role: hashed(decode_images(table)) for role, table in tables.items()}
     asked_about = [role for role in ASKED_ABOUT if role in tables]
     level = options.false_alarm / (len(asked_about) * (len(CONTROLS) + 1) + 1)  # two near-duplicates each, blind checks

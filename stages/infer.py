@@ -99,17 +99,18 @@ def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
 def _verdicts(
     suspects: pa.Table, judgement: Judgement, distinct: np.ndarray, alphas: list[float], rate: float
 ) -> pd.DataFrame:
-    """One row a suspect.  A copy of another suspect's pixels is named with it, and counts for nothing more."""
-    p_value = judgement.p_value["suspect"]
+    """One row a suspect.  A copy of another suspect's pixels has its verdict, and counts for nothing more."""
     hashes = suspects.column("sha256").to_pylist()
-    adjusted = dict(zip(np.array(hashes)[distinct], adjusted_p_values(p_value[distinct]), strict=True))
+    places = {digest: place for place, digest in enumerate(np.array(hashes)[distinct])}
+    original = np.array([places[digest] for digest in hashes])  # (N,) among the distinct ones
+    margin, p_value = (values["suspect"][distinct] for values in (judgement.margin, judgement.p_value))
     verdicts = pd.DataFrame(
         {
             "image_id": suspects.column("image_id").to_pylist(),
-            "margin": judgement.margin["suspect"],
-            "p_value": p_value,
-            **{f"member_at_{level_name(alpha)}": p_value <= alpha for alpha in alphas},
-            "adjusted_p_value": [adjusted[digest] for digest in hashes],
+            "margin": margin[original],
+            "p_value": p_value[original],
+            **{f"member_at_{level_name(alpha)}": p_value[original] <= alpha for alpha in alphas},
+            "adjusted_p_value": adjusted_p_values(p_value)[original],
             "distinct": distinct,
         }
     )
@@ -123,11 +124,13 @@ def _figures(
     measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas()
     measured = measured[measured["learner"] == name]
     p_value = {role: rows["p_value"].to_numpy() for role, rows in measured.groupby("role")}
-    test = set_test(judgement.margin["suspect"][distinct], judgement.non_members, confidence)
+    holdout = measured.loc[measured["role"] == "holdout", "margin"].to_numpy()
+    test = set_test(judgement.margin["suspect"][distinct], holdout, confidence)
     fraction = used_fraction(
         judgement.p_value["suspect"][distinct], p_value["holdout"], p_value.get("member"), confidence
     )
-    flagged = {name: int(verdicts[name].sum()) for name in verdicts.columns if name.startswith("member_at_")}
+    counted = verdicts[verdicts["distinct"]]
+    flagged = {name: int(counted[name].sum()) for name in counted.columns if name.startswith("member_at_")}
     return {
         "suspects": len(verdicts),
         "distinct": int(distinct.sum()),
@@ -138,9 +141,11 @@ def _figures(
         "fraction": fraction.value,
         "fraction_ci_low": fraction.low,
         "fraction_ci_high": fraction.high,
-        "named": int(verdicts["named"].sum()),
+        "named": int(counted["named"].sum()),
         **flagged,
         "calibration": judgement.calibration_size,
+        "calibration_by": judgement.calibration_by,
+        "holdout": len(holdout),
         "judgement": name,
     }
 

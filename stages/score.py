@@ -42,7 +42,8 @@ def score(target: str, role: str) -> None:
     options = section("score", Score, target)
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
     if target_entry(target).source == "scores":
-        _write(target, role, *_as_given(model / "scores.parquet", images))
+        given = model / ("suspects.parquet" if role == "suspect" else "scores.parquet")
+        _write(target, role, *_as_given(given, images))
         return
     denoiser = Denoiser.from_pipeline(model, best_device())
     if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
@@ -73,7 +74,9 @@ def _as_given(given: Path, images: Path) -> tuple[pa.Table, Columns]:
 
 
 def _write(target: str, role: str, scores: pa.Table, columns: Columns) -> None:
-    target_sha256 = file_hash(Path(f"models/target/{target}"))
+    model = Path(f"models/target/{target}")
+    known = model / "scores.parquet"  # of a target that is no more than scores: new suspects do not make it another
+    target_sha256 = file_hash(known if known.exists() else model)
     metadata = {"target": target, "role": role, "target_sha256": target_sha256, "columns": columns}
     write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
 

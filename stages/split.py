@@ -149,7 +149,10 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
 def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
     """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
     everyone = read_scores(Path(path))
-    everyone.of(everyone.suspect).rows_among(_suspect_ids(target))
+    suspects = _suspect_ids(target)
+    if missing := set(suspects) - set(everyone.of(everyone.suspect).ids):
+        raise InputError(f"{path}: {len(missing)} suspects have no row, the first is '{min(missing)}': score them too")
+    everyone.of(everyone.suspect).rows_among(suspects)
     scores = everyone.of(~everyone.suspect)
     ids = images.column("image_id").to_pylist()
     places = scores.rows_among(ids)

@@ -107,13 +107,13 @@ def image_table(ids: list[str], pixels: np.ndarray, labels: list[int | None], pa
 
 
 def decode_images(table: pa.Table) -> np.ndarray:
-    """The images of a table that follows the `IMAGES` contract, as (N, C, H, W) uint8; of none, (0, 1, 1, 1)."""
+    """The images of a table that follows the `IMAGES` contract, as (N, C, H, W) uint8; of none, (0, 1, 0, 0)."""
     images = []
     for row in table.column("image"):
         with Image.open(io.BytesIO(row["bytes"].as_py())) as picture:
             pixels = np.asarray(picture)
         images.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-    return np.stack(images) if images else np.empty((0, 1, 1, 1), dtype=np.uint8)
+    return np.stack(images) if images else np.empty((0, 1, 0, 0), dtype=np.uint8)
 
 
 def read_statistics(path: Path) -> tuple[list[str], np.ndarray]:

@@ -75,10 +75,16 @@ def train_target(target: str) -> None:
 
 
 def _write_scores(source: Path, destination: Path) -> None:
-    """A file of scores, checked, as <destination>/scores.parquet: sorted by image_id, whatever order it had."""
-    scores = read_scores(source)
-    table = pa.table({"image_id": scores.ids, **scores.columns}).sort_by("image_id")
-    write_table(destination / "scores.parquet", table, {"columns": list(scores.columns)})
+    """A file of scores, checked and sorted by image_id, whatever order it had: scores.parquet in `destination`.
+
+    Those of suspects are in suspects.parquet beside it, so that new ones leave the target what it is.
+    """
+    everyone = read_scores(source)
+    for name, rows in {"scores": ~everyone.suspect, "suspects": everyone.suspect}.items():
+        scores = everyone.of(rows)
+        ids = pa.array(scores.ids, pa.string())
+        table = pa.table({"image_id": ids, **scores.columns}).sort_by("image_id")
+        write_table(destination / f"{name}.parquet", table, {"columns": list(scores.columns)})
 
 
 def _take_from_hub(options: TrainTarget, target: str, work: Path, destination: Path) -> Path:

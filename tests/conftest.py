@@ -151,7 +151,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         prepare("digits")
         describe("digits")
-        Path("suspects").mkdir()
+        Path("suspects/digits").mkdir(parents=True)
         suspect("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
@@ -203,7 +203,7 @@ class Elsewhere:
         """Write a file of scores and the params.yaml that names it, with overrides of `split`."""
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
-        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects"}
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/photos"}
         overrides = {
             "split": split,
             "train_target": {},
@@ -238,7 +238,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     audit.hand_over(table, auxiliary=60, holdout="rest")
     prepare("photos")
     describe("photos")
-    Path("suspects").mkdir()
+    Path("suspects/photos").mkdir(parents=True)
     suspect("photos")
     return audit
 

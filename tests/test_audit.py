@@ -23,7 +23,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     """The committed params.yaml, a pipeline's folder, photos and suspects."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-    for folder in ("pipeline", "photos/members", "asked", "suspects", "checkpoint"):
+    for folder in ("pipeline", "photos/members", "asked", "checkpoint"):
         Path(folder).mkdir(parents=True)
     Path("pipeline/model_index.json").write_text("{}")
     Path("checkpoint/flagfile.txt").write_text("")
@@ -49,7 +49,8 @@ def ask(desk, monkeypatch, capsys):
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
     assert ask("mine", "--model", "pipeline", "--images", "photos", "--members", "members/*", "--size", "32") == (0, "")
     dataset = entry("datasets", "mine", Dataset).root
-    assert (dataset.source, dataset.path, dataset.suspects, dataset.size) == ("folder", "photos", "suspects", 32)
+    assert (dataset.source, dataset.path, dataset.suspects, dataset.size) == ("folder", "photos", "suspects/mine", 32)
+    assert Path("suspects/mine").is_dir()
     target = target_entry("mine")
     assert (target.dataset, target.source, target.path) == ("mine", "path", "pipeline")
     split = section("split", Split, "mine")

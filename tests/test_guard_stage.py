@@ -149,6 +149,20 @@ def test_suspects_that_look_different_set_the_alarm_off_and_others_do_not(audit)
     assert 'class="alarm">Suspects and non-members look different' in page()
 
 
+def test_copies_of_a_suspect_are_no_further_evidence(audit):
+    free = decode_images(read_table(Path("data/images/digits.parquet")).slice(500, 12))
+    found_of = []
+    for copies in (1, 8):
+        pixels, count = np.repeat(free, copies, axis=0), 12 * copies
+        ids = [f"suspect/{row}" for row in range(count)]
+        nothing = [None] * count
+        write_table(ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), nothing, nothing), {})
+        write_table(STATISTICS / "suspect.parquet", pa.table({"image_id": ids} | describe_images(pixels)), {})
+        guard(TARGET)
+        found_of.append({name: of for name, of in found().items() if "suspect" in name})
+    assert found_of[0] == found_of[1]
+
+
 def test_the_same_seed_gives_the_same_bytes_and_no_score_is_needed(audit):
     before = FIGURES.read_bytes(), PAIRS.read_bytes()
     for path in (*Path("data/scores").rglob("*.parquet"), *Path("models").rglob("*.safetensors")):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import tiny_params, write_params
+from conftest import tiny_params, write_params, write_photos
 from PIL import Image
 
 from stages.evaluate import evaluate
 from stages.fit import fit
+from stages.guard import guard
 from stages.infer import infer
 from stages.predict import predict
 from stages.report import report
@@ -25,9 +26,10 @@ from stages.tables import decode_images, read_table
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"
+PHOTOS = Path("suspects/photos")
 
 
-def ask(ids: list[str], rows: np.ndarray, pixels: np.ndarray, folder: Path = Path("suspects")) -> None:
+def ask(ids: list[str], rows: np.ndarray, pixels: np.ndarray, folder: Path = Path("suspects/digits")) -> None:
     """Put images into the folder of suspects.  pixels : (N, 1, 8, 8)."""
     for name, row in zip(ids, rows, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     for learner in params["learners"]:
         fit(TARGET, learner)
         predict(TARGET, learner)
-    for stage in (stack, evaluate, infer, sweep):
+    for stage in (stack, evaluate, infer, sweep, guard):
         stage(TARGET)
     report()
     figures = json.loads(Path(f"metrics/{TARGET}.json").read_text())["mlp"]
@@ -83,14 +85,15 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     assert answer["fraction_ci_high"] == 1, "members that the attack misses cannot be counted"
     page = Path("metrics/report.html").read_text()
     assert "No member is known, so nothing can be said of true positives" in page
-    assert "no upper\nbound" in page
+    assert "there is no upper\nbound" in page
+    assert "too few to check that they come from the same source" in page
     assert "How much leaks" not in page
 
 
 @pytest.mark.parametrize("told_by", ["is_member", "role"])
 def test_suspects_of_a_target_known_by_its_scores_are_in_its_file(elsewhere, refusal, told_by):
     rng = np.random.default_rng(1)
-    ask(["a", "b"], np.arange(2), rng.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8).repeat(3, axis=1))
+    ask(["a", "b"], np.arange(2), rng.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8).repeat(3, axis=1), PHOTOS)
     suspect("photos")
     rows = pd.DataFrame({"image_id": ["suspect/a.png", "suspect/b.png"], "loss": [1e-6, 1.0], "distance": [0.5, 0.5]})
     table = pd.concat([elsewhere.scores.astype({"image_id": str, "is_member": object}), rows])
@@ -105,10 +108,44 @@ def test_suspects_of_a_target_known_by_its_scores_are_in_its_file(elsewhere, ref
     scores = read_table(Path("data/scores/theirs/suspect.parquet"))
     assert scores.column("image_id").to_pylist() == ["suspect/a.png", "suspect/b.png"]
     assert scores.column("loss").to_pylist() == [1e-6, 1.0]
-    elsewhere.hand_over(table.replace("suspect/b.png", "suspect/c.png"), auxiliary=60, holdout="rest")
+    score("theirs", "auxiliary")
+    of_auxiliary = Path("data/scores/theirs/auxiliary.parquet")
+    before = of_auxiliary.read_bytes()
+    ask(["c"], np.arange(1), rng.integers(0, 256, (1, 1, 8, 8), dtype=np.uint8).repeat(3, axis=1), PHOTOS)
+    suspect("photos")
+    assert "scores.csv: 1 suspects have no row, the first is 'suspect/c.png'" in refusal(split, target="theirs")
+    more = pd.concat([table, table.tail(1).assign(image_id="suspect/c.png")])
+    elsewhere.hand_over(more, auxiliary=60, holdout="rest")
+    split("theirs")
+    train_target("theirs")
+    score("theirs", "auxiliary")
+    assert of_auxiliary.read_bytes() == before, "new suspects do not make it another target"
+    (PHOTOS / "c.png").unlink()
+    suspect("photos")
     assert "the first is image_id 'suspect/c.png'; the first there is 'suspect/a.png'" in refusal(
         split, target="theirs"
     )
+
+
+def test_a_folders_suspects_have_no_class_and_a_file_of_them_tells_theirs(audit, others):
+    ask(["seven/a"], np.array([0]), others)
+    suspect("digits")
+    assert read_table(Path("data/suspects/digits/images.parquet")).column("label").to_pylist() == [None]
+    shutil.rmtree("suspects/digits/seven")
+    write_photos([7], others[:1, 0], Path("suspects/digits/part-0.parquet"))
+    suspect("digits")
+    table = read_table(Path("data/suspects/digits/images.parquet"))
+    assert (table.column("image_id").to_pylist(), table.column("label").to_pylist()) == (["suspect/7"], [0])
+
+
+def test_what_cannot_be_read_in_a_folder_of_suspects_is_refused(audit, refusal):
+    Path("suspects/digits/holiday.heic").write_bytes(b"...")
+    assert "holiday.heic: no image that can be read" in refusal(suspect, dataset="digits")
+
+
+def test_a_postscript_file_under_another_name_starts_no_program(audit, refusal):
+    Path("suspects/digits/a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n")
+    assert "a.png: does not decode as an image" in refusal(suspect, dataset="digits")
 
 
 def test_nothing_can_be_trained_on_no_members(audit, refusal):

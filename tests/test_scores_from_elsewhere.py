@@ -110,7 +110,7 @@ def test_scores_pass_through_to_the_last_bit(name, elsewhere):
             expected = given.loc[ids_of(role), column].to_numpy()
             assert table.column(column).to_numpy().tobytes() == expected.tobytes()
         facts = read_metadata(path)
-        assert facts["target_sha256"] == file_hash(Path("models/target/theirs"))
+        assert facts["target_sha256"] == file_hash(Path("models/target/theirs/scores.parquet"))
         assert facts["columns"]["loss"] == {"definition": "as given", "network_calls": 0}
 
 

@@ -53,6 +53,12 @@ def test_the_effect_is_the_share_of_pairs_in_which_the_suspect_is_above():
     assert result.effect_low <= result.effect <= result.effect_high
 
 
+def test_three_suspects_above_all_others_leave_the_effect_uncertain():
+    result = set_test(np.array([10.0, 11.0, 12.0]), np.arange(9.0), CONFIDENCE)
+    assert result.effect == result.effect_high == 1
+    assert result.effect_low == pytest.approx(0.025 ** (1 / 3)), "Clopper and Pearson's of 3 of 3"
+
+
 def test_the_p_value_is_that_of_all_orders_being_equally_likely():
     result = set_test(np.array([10.0, 11.0]), np.array([0.0, 1.0, 2.0]), CONFIDENCE)
     assert result.p_value == pytest.approx(1 / 10), "one of the 5! / (2! 3!) ways to place two suspects among five"
@@ -81,8 +87,8 @@ def test_the_fraction_solves_the_mixture():
     assert fraction.value == pytest.approx(0.5)
     assert fraction.low < 0.5 < fraction.high
     blind = used_fraction(suspects, holdout, None, CONFIDENCE)
-    assert blind.value == pytest.approx((0.35 - 0.1) / 0.9), "the least that fits: every member is caught"
-    assert blind.low < blind.value
+    assert blind.value is None
+    assert 0 < blind.low < (0.35 - 0.1) / 0.9, "below what fits if every member is caught"
     assert blind.high == 1
 
 
@@ -105,3 +111,5 @@ def test_an_attack_that_tells_nothing_says_nothing_of_the_fraction():
     p_values = norm.cdf(np.random.default_rng(0).normal(0, 1, 300))
     fraction = used_fraction(p_values[:100], p_values[100:200], p_values[200:], CONFIDENCE)
     assert (fraction.low, fraction.high) == (0.0, 1.0)
+    blunt = np.full(50, 0.1)
+    assert used_fraction(blunt, blunt, blunt, CONFIDENCE).value is None

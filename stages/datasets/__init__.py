@@ -1,11 +1,13 @@
 """Where images come from: one reader a file, registered here by the name that params.yaml uses as `source`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, RootModel
 
+from stages.command import InputError
 from stages.datasets import cifar, digits, folder, npz, parquet, stl10, tiny_imagenet
 from stages.datasets.frame import Entry
 from stages.datasets.images import Images
@@ -34,10 +36,16 @@ READERS: dict[str, Callable[[Any], Images]] = {
 
 
 def read_suspects(entry: Entry) -> Images | None:
-    """The images in question, as the entry converts its own; None for a folder without any.  Raises InputError."""
-    alike = entry.model_dump(include={"colour", "crop", "size"}) | {"path": entry.suspects}
-    if not Path(entry.suspects).is_dir():
+    """The images in question, as the entry converts its own; None for an empty folder.  Raises InputError.
+
+    A folder's images have no labels: what its own folders are called says nothing of the dataset's classes.
+    """
+    place, alike = Path(entry.suspects), entry.model_dump(include={"colour", "crop", "size"}) | {"path": entry.suspects}
+    if place.is_dir() and folder.files(place):
+        images = folder.read(folder.FolderEntry.model_validate({"source": "folder", **alike}))
+        return replace(images, labels=[None] * len(images.ids))
+    if not place.is_dir() or any(place.rglob("*.parquet")):
         return parquet.read(parquet.ParquetEntry.model_validate({"source": "parquet", **alike}))
-    if not folder.files(Path(entry.suspects)):
-        return None
-    return folder.read(folder.FolderEntry.model_validate({"source": "folder", **alike}))
+    if others := [file for file in sorted(place.rglob("*")) if file.is_file() and not file.name.startswith(".")]:
+        raise InputError(f"{others[0]}: no image that can be read, and no Parquet file: convert it or take it away")
+    return None

@@ -5,12 +5,7 @@ from typing import Literal
 
 from stages.command import InputError
 from stages.datasets.frame import Entry
-from stages.datasets.images import Images, decode, gather
-
-SUFFIXES = {  # the raster formats of Pillow, without those that start other programs
-    *(".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-    *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
-}
+from stages.datasets.images import SUFFIXES, Images, decode, gather
 
 
 class FolderEntry(Entry):

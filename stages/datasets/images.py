@@ -26,10 +26,20 @@ class Images:
     paths: list[str | None]
 
 
+SUFFIXES = {  # the raster formats of Pillow, without those that start other programs
+    *(".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
+}
+FORMATS = sorted({name for suffix, name in Image.registered_extensions().items() if suffix in SUFFIXES})
+
+
 def decode(source: Path | BinaryIO, name: str) -> Image.Image:
-    """One image of any format that Pillow knows.  Raises InputError, which calls it `name`."""
+    """One image of a format that `SUFFIXES` stand for, whatever its name.  Raises InputError, which calls it `name`.
+
+    Pillow goes by content: without the list a PostScript file under another name would run Ghostscript.
+    """
     try:
-        with Image.open(source) as picture:
+        with Image.open(source, formats=FORMATS) as picture:
             picture.load()
             return picture
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:

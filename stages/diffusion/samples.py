@@ -24,8 +24,10 @@ def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: in
     its scores, the right block is left out; without members the left one is.
     """
     blocks = [_block(real[:count].transpose(0, 2, 3, 1))] if len(real) else []
-    if target:
-        blocks.append(_block(draw(target, target.x0_shape(*real.shape[2:]), seed, count)))
+    shape = target.x0_shape(*real.shape[2:]) if target else (0,)
+    if target and all(shape):  # without members, a network for images of any size has none to go by
+        blocks.append(_block(draw(target, shape, seed, count)))
+    blocks = blocks or [np.full((CELL, CELL, 1), 255, np.uint8)]
     gap = np.full((blocks[0].shape[0], CELL // 4, blocks[0].shape[2]), 255, np.uint8)
     sheet = np.concatenate([blocks[0], *(part for block in blocks[1:] for part in (gap, block))], axis=1)
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)

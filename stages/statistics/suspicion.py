@@ -2,12 +2,12 @@
 
 Naming.  Conformal p-values that share their calibration images are positively dependent, under which Benjamini &
 Hochberg's rule still holds the false-discovery rate (Bates, Candes, Lei, Romano & Sesia, "Testing for Outliers with
-Conformal p-values", Annals of Statistics 2023, Theorem 2).
+Conformal p-values", Annals of Statistics 2023, Theorem 2; for images kept apart to calibrate: out of bag it is close).
 
-The set.  If no suspect was used, and suspects come from where the auxiliary images come from, their margins rank
-among the auxiliary ones as if drawn with them: Mann & Whitney's test, one-sided (Annals of Mathematical Statistics
-1947).  Its effect is an area under a curve, P(a suspect's margin is above an auxiliary image's): 1/2 if none was used.
-Fisher's sum of log p-values would not do: the p-values share their calibration images.
+The set.  If no suspect was used, and suspects come from where the holdout comes from, their margins rank among the
+holdout's as if drawn with them, for the same bag judges both and has seen neither: Mann & Whitney's test, one-sided
+(Annals of Mathematical Statistics 1947).  Its effect is an area under a curve, P(a suspect's margin is above a holdout
+image's): 1/2 if none was used.  Margins of auxiliary images would not do: few attackers vote on each, out of bag.
 
 How many.  At a level a, let f and b be the shares of non-members and of members with p <= a.  Of suspects, of whom a
 share pi was used, the share with p <= a is
@@ -32,7 +32,7 @@ LEVEL = 0.2  # a above: most members of a target that leaks are below it, and mo
 
 @dataclass(frozen=True)
 class SetTest:
-    """Whether any suspect was used.  effect : P(margin of a suspect > of an auxiliary image), with its interval."""
+    """Whether any suspect was used.  effect : P(margin of a suspect > of a holdout image), with its interval."""
 
     p_value: float
     effect: float
@@ -42,9 +42,9 @@ class SetTest:
 
 @dataclass(frozen=True)
 class Fraction:
-    """The share of the suspects that were used.  Where no member is known, `value` is the least that fits."""
+    """The share of the suspects that were used.  value : None where nothing tells it, for want of members say."""
 
-    value: float
+    value: float | None
     low: float
     high: float
 
@@ -54,10 +54,14 @@ def adjusted_p_values(p_values: np.ndarray) -> np.ndarray:
     return np.asarray(false_discovery_control(p_values, method="bh")) if len(p_values) else np.zeros(0)
 
 
-def set_test(suspects: np.ndarray, non_members: np.ndarray, confidence: float) -> SetTest:
-    """Do suspects' margins lie above those of non-members?  suspects : (N,), non_members : (n,) honest margins."""
-    p_value = float(mannwhitneyu(suspects, non_members, alternative="greater").pvalue)
-    return SetTest(p_value, *auc(suspects, non_members, confidence))
+def set_test(suspects: np.ndarray, holdout: np.ndarray, confidence: float) -> SetTest:
+    """Do suspects' margins lie above the holdout's?  suspects : (N,), holdout : (n,), margins by one bag."""
+    p_value = float(mannwhitneyu(suspects, holdout, alternative="greater").pvalue)
+    effect, low, high = auc(suspects, holdout, confidence)
+    if low == high:  # all above or all below: DeLong's interval has no width
+        rate = exact_rate(round(effect * len(suspects)), len(suspects), confidence)
+        low, high = rate.low, rate.high
+    return SetTest(p_value, effect, low, high)
 
 
 def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray | None, confidence: float) -> Fraction:
@@ -65,12 +69,10 @@ def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray
     each = 1 - (1 - confidence) / 3
     q, f = _share(suspects, each), _share(holdout, each)
     if members is None or not len(members):
-        low = _mixed(q.low, f.high, 1.0)
-        return Fraction(_mixed(q.value, f.value, 1.0), low, 1.0)
+        return Fraction(None, _mixed(q.low, f.high, 1.0), 1.0)
     b = _share(members, each)
-    return Fraction(
-        _mixed(q.value, f.value, b.value), _mixed(q.low, f.high, b.high), _mixed(q.high, f.low, b.low, blind=1.0)
-    )
+    value = _mixed(q.value, f.value, b.value) if b.value > f.value else None
+    return Fraction(value, _mixed(q.low, f.high, b.high), _mixed(q.high, f.low, b.low, blind=1.0))
 
 
 def _share(p_values: np.ndarray, confidence: float) -> Rate:
