@@ -51,7 +51,7 @@ def audit(
     if suspects and not Path(suspects).exists():
         raise InputError(f"{suspects}: not found: --suspects names a folder or a Parquet file of images in question")
     conversions = {"size": size, "crop": crop, "colour": colour}
-    dataset = {**_images(Path(images)), "suspects": suspects or f"{SUSPECTS}/{name}"}
+    dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or f"{SUSPECTS}/{name}"}
     dataset |= {key: value for key, value in conversions.items() if value is not None}
     split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY}, _model(model)
     own = {"split": split, "train_target": trained, "sweep": NO_EXPERIMENTS}

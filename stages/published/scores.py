@@ -112,10 +112,11 @@ def _memberships(path: Path, table: pa.Table, ids: list[str], role: np.ndarray |
         told = int(known.pop()) if known else "empty"
         raise InputError(f"{path}: is_member is {told} in every row: there must be members and others")
     is_member, suspect = np.array([value == 1 for value in values]), np.array([value is None for value in values])
-    told = (is_member, suspect)
-    of_role = (is_member, suspect) if role is None else (role == "member", role == "suspect")
-    if role is not None and (np.array(told) != np.array(of_role)).any():
-        row = int(np.argmax((np.array(told) != np.array(of_role)).any(axis=0)))
+    if role is None:
+        return is_member, suspect
+    contradicted = (is_member != (role == "member")) | (suspect != (role == "suspect"))
+    if contradicted.any():
+        row = int(np.argmax(contradicted))
         raise InputError(f"{path}: image_id '{ids[row]}' has role '{role[row]}', but is_member is {values[row]}")
     return is_member, suspect
 
