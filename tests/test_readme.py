@@ -50,6 +50,15 @@ def test_the_table_of_the_readme_is_the_committed_result():
         assert f"{100 * figures['realised_fpr_at_alpha_1e-2']:.1f} %" in row
 
 
+def test_the_caption_of_the_picture_is_the_committed_replay():
+    caption = README.split("roc.png)")[1].split("## Two commands")[0]
+    seeds = json.loads((REPOSITORY / "benchmarks/cifar10_replay/results.json").read_text())["seeds"]
+    assert len(seeds) == 5
+    for learner in ("marginal", "stack"):
+        mean = np.mean([figures[learner]["tpr_at_fpr_1e-2"] for figures in seeds.values()])
+        assert f"{100 * mean:.1f} %" in caption
+
+
 @pytest.mark.slow
 def test_the_commands_run_as_written(tmp_path):
     folder = clone(tmp_path, quick_params())
