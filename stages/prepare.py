@@ -15,7 +15,7 @@ def prepare(dataset: str) -> None:
     """Write data/images/<dataset>.parquet."""
     options = entry("datasets", dataset, Dataset).root
     images = READERS[options.source](options)
-    table = image_table(images.ids, images.pixels, images.labels, images.paths)
+    table = image_table(images.ids, images.pixels, images.labels, images.paths, images.captions)
     facts = {"dataset": dataset, **options.model_dump(exclude={"suspects"}, exclude_unset=True)}
     write_table(Path(f"data/images/{dataset}.parquet"), table, facts)
     distinct = len(set(table.column("sha256").to_pylist()))

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from stages.command import InputError, run
 from stages.device import best_device
-from stages.diffusion.conditions import Use
+from stages.diffusion.conditions import Told, Use
 from stages.diffusion.denoiser import Denoiser
 from stages.files import file_hash, write_bytes
 from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.resume import resumable
 from stages.scores.columns import Attacks, score_batch
-from stages.tables import decode_images, read_table, write_table
+from stages.tables import captions_of, decode_images, read_table, write_table
 
 Columns = dict[str, dict[str, str | int]]  # name -> definition and network calls an image
 
@@ -54,12 +54,13 @@ def score(target: str, role: str) -> None:
         denoiser.check_images(model, *pixels.shape[1:])
     ids = table.column("image_id").to_pylist()
     try:
-        classes = denoiser.classes_of(table.column("label").to_pylist(), options.condition)
+        labels, captions = table.column("label").to_pylist(), captions_of(table)
+        told = denoiser.told_of(labels, captions, options.condition)
     except InputError as error:
         raise InputError(f"{PARAMS}: {key_name('score', 'condition', target)}: {error}") from None
     with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
         columns = options.attacks.columns()
-        shards = [np.empty((0, len(columns))), *_score_shards(denoiser, pixels, classes, ids, options, folder)]
+        shards = [np.empty((0, len(columns))), *_score_shards(denoiser, pixels, told, ids, options, folder)]
         _write(target, role, _table(model, ids, np.concatenate(shards), list(columns)), columns)
 
 
@@ -85,7 +86,7 @@ def _write(target: str, role: str, scores: pa.Table, columns: Columns) -> None:
 def _score_shards(
     denoiser: Denoiser,
     pixels: torch.Tensor,
-    classes: torch.Tensor | None,
+    told: Told,
     ids: list[str],
     options: Score,
     folder: Path,
@@ -96,7 +97,7 @@ def _score_shards(
         path = folder / f"{start:09d}.npy"
         if not path.exists():
             batch = slice(start, start + options.batch_size)
-            bound = denoiser.given(None if classes is None else classes[batch])
+            bound = denoiser.given(None if told is None else told[batch])
             x0 = denoiser.encode(pixels[batch])
             scores = score_batch(bound, x0, ids[batch], options.attacks).cpu().numpy()
             _save(path, scores)

@@ -24,7 +24,7 @@ def suspect(dataset: str) -> None:
     table, statistics = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
     if (images := read_suspects(options)) is not None:
         ids = [PREFIX + name for name in images.ids]
-        table = image_table(ids, images.pixels, images.labels, images.paths)
+        table = image_table(ids, images.pixels, images.labels, images.paths, images.captions)
         described = describe_images(decode_images(table))
         statistics = pa.table({"image_id": ids, "label": table.column("label"), **described})
     folder, facts = Path(f"data/suspects/{dataset}"), {"dataset": dataset, "suspects": options.suspects}

@@ -88,11 +88,20 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a table of this pipeline: its metadata is missing or damaged") from None
 
 
-def image_table(ids: list[str], pixels: np.ndarray, labels: list[int | None], paths: list[str | None]) -> pa.Table:
-    """Images as rows of the `IMAGES` contract.  pixels : (N, H, W, C) uint8, C = 1 or 3."""
+def image_table(
+    ids: list[str],
+    pixels: np.ndarray,
+    labels: list[int | None],
+    paths: list[str | None],
+    captions: list[str | None] | None = None,
+) -> pa.Table:
+    """Images as rows of the `IMAGES` contract, with a column `caption` behind if there are captions.
+
+    pixels : (N, H, W, C) uint8, C = 1 or 3.
+    """
     _, height, width, channels = pixels.shape
     rows = len(ids)
-    return pa.table(
+    table = pa.table(
         {
             "image_id": ids,
             "image": [{"bytes": _png(image), "path": path} for image, path in zip(pixels, paths, strict=True)],
@@ -104,6 +113,12 @@ def image_table(ids: list[str], pixels: np.ndarray, labels: list[int | None], pa
         },
         schema=IMAGES,
     )
+    return table if captions is None else table.append_column("caption", pa.array(captions, pa.string()))
+
+
+def captions_of(table: pa.Table) -> list[str | None]:
+    """The captions of a table of images; None where there is none."""
+    return table.column("caption").to_pylist() if "caption" in table.column_names else [None] * table.num_rows
 
 
 def decode_images(table: pa.Table) -> np.ndarray:

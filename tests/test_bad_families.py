@@ -200,7 +200,7 @@ def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
 def test_captions_are_refused_where_there_are_none(taken, refusal):
     taken("text")
     line = refused(refusal)
-    assert "score.condition: the target is conditional on text, and datasets have no captions; set it to none" in line
+    assert "score.condition: the target is conditional on text, and images have no caption" in line
 
 
 def test_a_conditional_target_that_cannot_be_scored_leaves_no_model(family, tmp_path, monkeypatch, refusal):

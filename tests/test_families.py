@@ -7,9 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import tiny_params, write_params
+from conftest import tiny_params, write_params, write_photos
 from diffusers import (
     DDIMPipeline,
     DDIMScheduler,
@@ -25,6 +28,7 @@ from diffusers import (
 from families import FAMILIES, open_family, put_target
 from PIL import Image
 
+from stages.describe import describe
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.prediction import prediction_of
 from stages.diffusion.process import NoiseProcess
@@ -34,11 +38,14 @@ from stages.fit import fit
 from stages.guard import guard
 from stages.infer import infer
 from stages.predict import predict
+from stages.prepare import prepare
 from stages.report import report
 from stages.score import score
 from stages.scores.t_error import t_errors
 from stages.select import select
+from stages.split import split
 from stages.stack import stack
+from stages.suspect import suspect
 from stages.sweep import sweep
 from stages.tables import read_table
 from stages.train_target import train_target
@@ -281,12 +288,61 @@ def test_latents_are_the_scaled_mode_of_the_encoder(family):
 def test_epsilon_depends_on_the_class_of_each_image_alone(name, family):
     target = open_family(family(name))
     x = target.encode(PIXELS)
-    classes = target.classes_of([3, 1, 4, 1], "given")
-    other = target.classes_of([3, 1, 5, 1], "given")
+    nothing = [None] * 4
+    classes = target.told_of([3, 1, 4, 1], nothing, "given")
+    other = target.told_of([3, 1, 5, 1], nothing, "given")
     same = target.given(classes).epsilon(x, 50) == target.given(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
     null = {"by_class": 10, "dit": 1000}[name]
-    assert target.classes_of([None, 2], "none").tolist() == [null, null]
+    assert target.told_of([None, 2], nothing[:2], "none").tolist() == [null, null]
+
+
+def test_epsilon_depends_on_the_caption_of_each_image_alone(family):
+    folder = family("text")
+    target, nothing = open_family(folder), [None] * 4
+    x = target.encode(PIXELS)
+    captions = target.told_of(nothing, ["a", "", "a a", "a"], "given")
+    other = target.told_of(nothing, ["a", "", "a", "a"], "given")
+    same = target.given(captions).epsilon(x, 50) == target.given(other).epsilon(x, 50)
+    assert same.flatten(1).all(1).tolist() == [True, True, False, True]
+    empty = target.given(target.told_of(nothing, nothing, "none")).epsilon(x, 50)
+    assert torch.equal(target.given(captions).epsilon(x, 50)[1], empty[1])
+
+
+def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(family):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(family("text"), safety_checker=None)
+    expected, _ = pipeline.encode_prompt(["a", "a a a a a a a a"], "cpu", 1, do_classifier_free_guidance=False)
+    target = open_family(family("text"))
+    torch.testing.assert_close(target.condition.embed(["a", "a a a a a a a a"]), expected)
+
+
+def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch):
+    monkeypatch.setattr("stages.diffusion.samples.STEPS", 5)
+    rng = np.random.default_rng(0)
+    names = list(range(200))
+    write_photos(names, rng.integers(0, 256, (200, 8, 8), dtype=np.uint8))
+    plain = pq.read_table("photos.parquet")
+    scores = {}
+    for kind, texts in {"alike": ["a"] * 200, "one differs": ["a a"] + ["a"] * 199}.items():
+        pq.write_table(plain.append_column("text", pa.array(texts)), "photos.parquet")
+        params = tiny_params()
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/digits"}
+        params["targets"]["digits_ddpm"] |= {"dataset": "photos", "source": "path", "path": str(family("text"))}
+        params["split"] |= {"member": 60, "auxiliary": 60, "holdout": "rest"}
+        write_params(params)
+        for stage in (prepare, describe, suspect):
+            stage("photos")
+        split("digits_ddpm")
+        train_target("digits_ddpm")
+        tables = []
+        for role in ("member", "auxiliary", "holdout"):
+            score("digits_ddpm", role)
+            tables.append(read_table(Path(f"data/scores/digits_ddpm/{role}.parquet")).to_pandas())
+        scores[kind] = pd.concat(tables).set_index("image_id")["t_error_t10"]
+    differs = scores["alike"] != scores["one differs"]
+    assert differs[differs].index.tolist() == ["0"]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

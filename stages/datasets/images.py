@@ -17,13 +17,14 @@ from stages.datasets.frame import Entry, frame
 class Images:
     """The images of a dataset, in the reader's order; every field has length N.
 
-    ids : unique names.  pixels : (N, H, W, C) uint8, C = 1 or 3.  labels, paths : None where unknown.
+    ids : unique names.  pixels : (N, H, W, C) uint8, C = 1 or 3.  labels, paths, captions : None where unknown.
     """
 
     ids: list[str]
     pixels: np.ndarray
     labels: list[int | None]
     paths: list[str | None]
+    captions: list[str | None] | None = None  # texts, of datasets that have them
 
 
 SUFFIXES = {  # the raster formats of Pillow, without those that start other programs

@@ -1,7 +1,8 @@
 """Parquet in the Hub's layout, one row an image: a file, a folder of files, or files on the Hub.
 
 Columns: `image` (or `img`), a struct of encoded `bytes` (PNG, JPEG, whatever Pillow reads) and optionally `path`;
-optionally `image_id` (strings or integers; without it the row's number, counted over all files) and `label` (integers).
+optionally `image_id` (strings or integers; without it the row's number, counted over all files), `label` (integers) and
+`caption` (or `text`; strings).
 Others are not looked at.
 """
 
@@ -24,6 +25,7 @@ from stages.datasets.images import Images, decode, gather
 from stages.tables import image_ids, read_parquet
 
 IMAGE = ("image", "img")
+CAPTION = ("caption", "text")
 
 
 class ParquetEntry(Entry):
@@ -59,7 +61,8 @@ def read(entry: ParquetEntry) -> Images:
         return f"{files_of[number]}: image '{ids[number]}'"
 
     pixels = gather(_pictures(table, name), len(ids), entry, name)
-    return Images(ids, pixels, table.column("label").to_pylist(), table.column("path").to_pylist())
+    captions = table.column("caption").to_pylist() if "caption" in table.column_names else None
+    return Images(ids, pixels, table.column("label").to_pylist(), table.column("path").to_pylist(), captions)
 
 
 def _files(entry: ParquetEntry) -> list[Path]:
@@ -80,9 +83,10 @@ def _files(entry: ParquetEntry) -> list[Path]:
 def _table(place: Path, files: list[Path]) -> pa.Table:
     """The rows of all files.  Raises InputError where there are none, or where only some files have `image_id`."""
     tables = [_rows(file) for file in files]
-    with_ids = ["image_id" in table.column_names for table in tables]
-    if len(set(with_ids)) > 1:
-        raise InputError(f"{files[with_ids.index(False)]}: no column 'image_id', which other files beside it have")
+    for column in ("image_id", "caption"):
+        having = [column in table.column_names for table in tables]
+        if len(set(having)) > 1:
+            raise InputError(f"{files[having.index(False)]}: no column '{column}', which other files beside it have")
     table = pa.concat_tables(tables)
     if not table.num_rows:
         raise InputError(f"{place}: has no rows")
@@ -110,7 +114,17 @@ def _rows(file: Path) -> pa.Table:
         "label": _labels(file, table),
     }
     ids = {"image_id": image_ids(file, table)} if "image_id" in table.column_names else {}
-    return pa.table(rows | ids)
+    return pa.table(rows | ids | _captions(file, table))
+
+
+def _captions(file: Path, table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    name = next((name for name in CAPTION if name in table.column_names), None)
+    if name is None:
+        return {}
+    column = table.column(name)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InputError(f"{file}: column '{name}' is {column.type}: needs strings")
+    return {"caption": column.cast(pa.string())}
 
 
 def _labels(file: Path, table: pa.Table) -> pa.ChunkedArray | pa.Array:

@@ -5,12 +5,12 @@
 | unconditional | nothing | nothing |
 | by class, UNet2DModel with K classes | the dataset's `label`, 0 ... K - 1 | class K - 1, if no image has it |
 | by class, DiT with K classes | the dataset's `label`, 0 ... K - 1 | class K, which training dropped labels to |
-| by text | refused: a dataset has no captions | the empty prompt |
+| by text | the dataset's `caption` | the empty prompt |
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,22 +20,24 @@ from stages.command import InputError
 
 Use = Literal["given", "none"]
 Labels = list[int | None]
+Captions = list[str | None]
+Told = Tensor | list[str] | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
 
 
 @dataclass(frozen=True)
 class Unconditional:
     """Nothing."""
 
-    def classes(self, labels: Labels, use: Use) -> Tensor | None:
+    def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
         """Nothing, whatever the dataset has."""
         return None
 
-    def in_turn(self, count: int) -> Tensor | None:
+    def in_turn(self, count: int) -> Told:
         """Nothing to take turns."""
         return None
 
-    def inputs(self, classes: Tensor | None, count: int) -> dict[str, Tensor]:
-        """What `count` images add to a call of the network."""
+    def inputs(self, told: Told) -> dict[str, Tensor]:
+        """What a batch adds to a call of the network."""
         return {}
 
 
@@ -46,7 +48,7 @@ class ByClass:
     count: int
     null: int
 
-    def classes(self, labels: Labels, use: Use) -> Tensor | None:
+    def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
         """The class of each image, (N,) int64.  Raises InputError."""
         if use == "none":
             if self.null < self.count and self.null in labels:
@@ -62,48 +64,63 @@ class ByClass:
                 raise InputError(f"the target knows classes 0 to {self.count - 1}, an image has label {label}")
         return torch.tensor(labels)
 
-    def in_turn(self, count: int) -> Tensor | None:
+    def in_turn(self, count: int) -> Told:
         """One class after another, (count,) int64."""
         return torch.arange(count) % self.count
 
-    def inputs(self, classes: Tensor | None, count: int) -> dict[str, Tensor]:
-        """What `count` images of these classes, (count,) int64, add to a call of the network."""
-        if classes is None:
+    def inputs(self, told: Told) -> dict[str, Tensor]:
+        """What a batch of these classes, (B,) int64, adds to a call of the network."""
+        if not isinstance(told, Tensor):
             raise ValueError("a class-conditional network needs classes")
-        return {"class_labels": classes}
+        return {"class_labels": told}
 
 
-@dataclass(frozen=True)
 class ByText:
-    """The embedding of the empty prompt, (1, L, D) float32."""
+    """Prompts, through the pipeline's own tokenizer and text encoder."""
 
-    empty: Tensor
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        self.tokenizer, self.encoder = tokenizer, encoder
 
-    def classes(self, labels: Labels, use: Use) -> Tensor | None:
-        """Nothing: the prompt is empty.  Raises InputError where captions are asked for."""
-        if use == "given":
+    def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
+        """The prompt of each image.  Raises InputError where captions are asked for and an image has none."""
+        if use == "none":
+            return [""] * len(captions)
+        prompts = [caption for caption in captions if caption is not None]
+        if len(prompts) < len(captions):
             raise InputError(
-                "the target is conditional on text, and datasets have no captions; set it to none, the empty prompt"
+                "the target is conditional on text, and images have no caption (`caption` in a Parquet dataset); "
+                "set it to none, the empty prompt"
             )
-        return None
+        return prompts
 
-    def in_turn(self, count: int) -> Tensor | None:
-        """Nothing: the prompt is empty."""
-        return None
+    def in_turn(self, count: int) -> Told:
+        """Empty prompts."""
+        return [""] * count
 
-    def inputs(self, classes: Tensor | None, count: int) -> dict[str, Tensor]:
-        """What `count` images add to a call of the network."""
-        return {"encoder_hidden_states": self.empty.expand(count, -1, -1)}
+    def inputs(self, told: Told) -> dict[str, Tensor]:
+        """What a batch of these prompts adds to a call of the network."""
+        if not isinstance(told, list):
+            raise ValueError("a network conditional on text needs prompts")
+        return {"encoder_hidden_states": self.embed(told)}
+
+    @torch.inference_mode()
+    def embed(self, prompts: list[str]) -> Tensor:
+        """(B, L, D) float32; a prompt that is too long loses its end.  Each prompt is encoded once."""
+        distinct = list(dict.fromkeys(prompts))
+        length = self.tokenizer.model_max_length
+        options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
+        embedded = [self.encoder(self.tokenizer(prompt, **options).input_ids).last_hidden_state for prompt in distinct]
+        return torch.cat(embedded)[[distinct.index(prompt) for prompt in prompts]].clone()
 
 
 Condition = Unconditional | ByClass | ByText
 UNCONDITIONAL = Unconditional()
 
 
-def empty_prompt(folder: Path) -> Tensor:
-    """What a pipeline's text encoder makes of the empty prompt, (1, L, D) float32.
+def open_text(folder: Path) -> ByText:
+    """The tokenizer and the text encoder of a pipeline, CLIP's.
 
-    folder : with `tokenizer/` and `text_encoder/`, CLIP's.  Raises InputError.
+    folder : with `tokenizer/` and `text_encoder/`.  Raises InputError.
     """
     try:
         from transformers import CLIPTextModel, CLIPTokenizer
@@ -125,10 +142,7 @@ def empty_prompt(folder: Path) -> Tensor:
         raise InputError(f"{folder}: has no text encoder that can be read: {error}") from None
     if loading["missing_keys"]:
         raise InputError(f"{folder}: text_encoder weights are missing: {sorted(loading['missing_keys'])[0]}")
-    length = tokenizer.model_max_length
-    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-    with torch.inference_mode():
-        embedding = encoder.eval()(tokens).last_hidden_state
-    if not torch.isfinite(embedding).all():
+    text = ByText(tokenizer, encoder.eval().requires_grad_(False))
+    if not torch.isfinite(text.embed([""])).all():
         raise InputError(f"{folder}: text_encoder weights are not finite (NaN or inf)")
-    return embedding.clone()
+    return text

@@ -8,7 +8,7 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from stages.command import InputError
-from stages.diffusion.conditions import UNCONDITIONAL, Condition, Labels, Use
+from stages.diffusion.conditions import UNCONDITIONAL, Captions, Condition, Labels, Told, Use
 from stages.diffusion.latent import Autoencoder
 from stages.diffusion.opening import open_pipeline
 from stages.diffusion.prediction import PREDICTIONS, Prediction
@@ -37,7 +37,7 @@ class Denoiser:
         self.prediction = prediction
         self.condition = condition
         self.autoencoder = autoencoder
-        self.classes: Tensor | None = None
+        self.inputs: dict[str, Tensor] = {}
         if autoencoder:
             autoencoder.model.to(device)
 
@@ -72,14 +72,14 @@ class Denoiser:
         size = config.sample_size or (height // factor, width // factor)
         return (config.in_channels, *((size, size) if isinstance(size, int) else size))
 
-    def classes_of(self, labels: Labels, use: Use) -> Tensor | None:
-        """The class the network is told of each image, (N,) int64; None if it takes none.  Raises InputError."""
-        return self.condition.classes(labels, use)
+    def told_of(self, labels: Labels, captions: Captions, use: Use) -> Told:
+        """What the network is told of each of N images, or of any slice of them.  Raises InputError."""
+        return self.condition.told(labels, captions, use)
 
-    def given(self, classes: Tensor | None) -> "Denoiser":
-        """The same denoiser, bound to the classes of a batch, (B,) int64."""
+    def given(self, told: Told) -> "Denoiser":
+        """The same denoiser, bound to what the network is told of a batch."""
         bound = copy.copy(self)
-        bound.classes = classes
+        bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(told).items()}
         return bound
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -116,8 +116,7 @@ class Denoiser:
         """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
-        told = {name: value.to(self.device) for name, value in self.condition.inputs(self.classes, len(x)).items()}
-        return self.network(scaled, timestep=time, **told).sample[:, : x.shape[1]]
+        return self.network(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]]
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
 from safetensors import SafetensorError
 
 from stages.command import InputError
-from stages.diffusion.conditions import UNCONDITIONAL, ByClass, ByText, Condition, empty_prompt
+from stages.diffusion.conditions import UNCONDITIONAL, ByClass, Condition, open_text
 from stages.diffusion.latent import Autoencoder
 from stages.diffusion.prediction import Prediction, prediction_of
 from stages.diffusion.process import NoiseProcess
@@ -144,11 +144,11 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     if type(network).__name__ == "UNet2DConditionModel":
         if config.num_class_embeds:
             raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
-        empty = empty_prompt(folder)
-        if empty.shape[-1] != config.cross_attention_dim:
+        text = open_text(folder)
+        if (width := text.embed([""]).shape[-1]) != config.cross_attention_dim:
             raise InputError(
-                f"{folder}: the text encoder gives {empty.shape[-1]} numbers a token, "
+                f"{folder}: the text encoder gives {width} numbers a token, "
                 f"the network takes {config.cross_attention_dim}"
             )
-        return ByText(empty)
+        return text
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL
