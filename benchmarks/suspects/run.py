@@ -166,8 +166,9 @@ def _page(answers: pd.DataFrame, options: argparse.Namespace) -> str:
     return f"""\
 # Suspects of a known mix
 
-{options.draws} draws of {options.suspects} suspects that were not used, and a third as many of each other mix, on `{options.target}` by `{options.score}`;
-each draw with auxiliary images, bag, holdout and known members of its own.  Shares of draws carry exact 95 % intervals.
+{options.draws} draws of {options.suspects} suspects that were not used, and a third as many of each other mix, on
+`{options.target}` by `{options.score}`; each draw with auxiliary images, bag, holdout and known members of its own.
+Shares of draws carry exact 95 % intervals.
 
 {head}{"".join(lines)}
 Where none was used the set's p-value should be uniform: Kolmogorov and Smirnov's test of {len(unused)} draws gives
