@@ -53,7 +53,7 @@ def audit(
     conversions = {"size": size, "crop": crop, "colour": colour}
     dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or f"{SUSPECTS}/{name}"}
     dataset |= {key: value for key, value in conversions.items() if value is not None}
-    split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY}, _model(model)
+    split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY, "holdout": "rest"}, _model(model)
     own = {"split": split, "train_target": trained, "sweep": NO_EXPERIMENTS}
     sections = {section: own.get(section, {}) for section in SECTIONS if section != "report"}
     if not suspects:

@@ -89,7 +89,7 @@ def own_model(folder: Path) -> None:
     shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
     (folder / "photos/members").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for number in range(200):
+    for number in range(330):
         place = "members/" if number < 30 else ""
         Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"photos/{place}{number}.png")
 
