@@ -42,7 +42,10 @@ def audit(
     colour: str | None,
     entry_only: bool,
 ) -> None:
-    """Write the entry `name` and compute its report.  Raises InputError, before anything is written."""
+    """Write the entry `name` and compute its report.
+
+    Raises InputError: for what cannot be audited before anything is written, and where `dvc repro` fails.
+    """
     if not re.fullmatch(NAME, name):
         raise InputError(f"{name}: a name may have letters, digits, '_' and '-' only")
     for registry in ("datasets", "targets"):
