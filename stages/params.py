@@ -20,7 +20,7 @@ from stages.command import InputError
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
 SECTIONS = (
-    *("split", "train_target", "score", "select", "fit", "stack"),
+    *("split", "train_target", "tune", "score", "select", "fit", "stack"),
     *("evaluate", "infer", "sweep", "guard", "report"),
 )
 
@@ -39,6 +39,7 @@ class Target(Options):
     path: str  # what the target is made from, for DVC to watch: the recipe that trains it, the folder, the scores' file
     split: dict[str, Any]
     train_target: dict[str, Any]
+    tune: dict[str, Any]
     score: dict[str, Any]
     select: dict[str, Any]
     fit: dict[str, Any]

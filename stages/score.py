@@ -1,9 +1,10 @@
 """score: every attack's score of every image of one role, under the target.  Lower means more member-like.
 
-Each batch is a shard on disk as soon as it is done; a run that was killed goes on after its last shard.  Where a
-target is no more than scores from elsewhere, these are taken as they are.
+The images are read shard by shard, and each shard is on disk as soon as it is scored; a run that was killed goes on
+after its last one.  Where a target is no more than scores from elsewhere, these are taken as they are.
 
-models/target/<target>/, data/roles/<target>/<role>.parquet -> data/scores/<target>/<role>.parquet
+models/target/<target>/, data/tuning/<target>.json, data/roles/<target>/<role>.parquet
+-> data/scores/<target>/<role>.parquet
 """
 
 import io
@@ -13,28 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pydantic import PositiveInt
 from tqdm import tqdm
 
 from stages.command import InputError, run
 from stages.device import best_device
-from stages.diffusion.conditions import Told, Use
-from stages.diffusion.denoiser import Denoiser
+from stages.diffusion.shortcuts import Shortcuts
+from stages.engines.cluster import score_on_cluster
+from stages.engines.local import score_here
+from stages.engines.scorer import Job, Scorer
 from stages.files import file_hash, write_bytes
-from stages.params import PARAMS, Options, key_name, section, target_entry
+from stages.params import section, target_entry
 from stages.resume import resumable
-from stages.scores.columns import Attacks, score_batch
-from stages.tables import captions_of, decode_images, read_table, write_table
+from stages.scores.options import Score
+from stages.tables import read_table, write_table
 
 Columns = dict[str, dict[str, str | int]]  # name -> definition and network calls an image
-
-
-class Score(Options):
-    """Section `score`."""
-
-    batch_size: PositiveInt
-    condition: Use  # of a conditional target
-    attacks: Attacks
 
 
 def score(target: str, role: str) -> None:
@@ -45,23 +39,49 @@ def score(target: str, role: str) -> None:
         given = model / ("suspects.parquet" if role == "suspect" else "scores.parquet")
         _write(target, role, *_as_given(given, images))
         return
-    denoiser = Denoiser.from_pipeline(model, best_device())
-    if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
-        raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{problem}")
-    table = read_table(images)
-    pixels = torch.from_numpy(decode_images(table))  # (N, C, H, W) uint8
-    if len(pixels):
-        denoiser.check_images(model, *pixels.shape[1:])
-    ids = table.column("image_id").to_pylist()
+    tuning = Path(f"data/tuning/{target}.json")
+    job = Job(target, model, images, options, _shortcuts(tuning))
+    device = best_device() if options.engine == "local" else torch.device("cpu")  # the GPUs are the cluster's
+    scorer, columns = Scorer(job, device), options.attacks.columns()
+    config = options.model_dump(exclude={"engine"}) | {"batch_size": scorer.batch_size}
+    with resumable(f"score@{target}-{role}", config, [model, images, tuning]) as folder:
+        scores = _score(scorer, role, folder)
+        ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
+        _write(target, role, _table(model, ids, scores, list(columns)), columns)
+
+
+def _shortcuts(tuning: Path) -> Shortcuts:
+    """What `tune` decided.  Raises InputError."""
     try:
-        labels, captions = table.column("label").to_pylist(), captions_of(table)
-        told = denoiser.told_of(labels, captions, options.condition)
-    except InputError as error:
-        raise InputError(f"{PARAMS}: {key_name('score', 'condition', target)}: {error}") from None
-    with resumable(f"score@{target}-{role}", options.model_dump(), [model, images]) as folder:
-        columns = options.attacks.columns()
-        shards = [np.empty((0, len(columns))), *_score_shards(denoiser, pixels, told, ids, options, folder)]
-        _write(target, role, _table(model, ids, np.concatenate(shards), list(columns)), columns)
+        return Shortcuts.model_validate_json(tuning.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise InputError(f"{tuning}: not there, or not what `tune` wrote: run `dvc repro` to make it") from None
+
+
+def _score(scorer: Scorer, role: str, folder: Path) -> np.ndarray:
+    """The scores of all images, (N, columns) float64; shards that are in `folder` are read back."""
+
+    def path(start: int) -> Path:
+        return folder / f"{start:09d}.npy"
+
+    def save(start: int, scores: np.ndarray) -> None:
+        stream = io.BytesIO()  # np.save itself does not notice a full disk
+        np.save(stream, scores, allow_pickle=False)
+        write_bytes(path(start), stream.getbuffer())
+
+    missing = [start for start in scorer.starts if not path(start).exists()]
+    options = scorer.job.options
+    left = sum(min(options.shard, len(scorer) - start) for start in missing)
+    if missing:
+        with tqdm(
+            desc=f"score {role}", total=len(scorer), initial=len(scorer) - left, unit="image", disable=None
+        ) as bar:
+            if options.engine == "ray":
+                score_on_cluster(scorer.job, missing, save, bar)
+            else:
+                score_here(scorer, missing, save, bar)
+    shards = [np.load(path(start), allow_pickle=False) for start in scorer.starts]
+    return np.concatenate([np.empty((0, len(options.attacks.columns()))), *shards])
 
 
 def _as_given(given: Path, images: Path) -> tuple[pa.Table, Columns]:
@@ -80,35 +100,6 @@ def _write(target: str, role: str, scores: pa.Table, columns: Columns) -> None:
     target_sha256 = file_hash(known if known.exists() else model)
     metadata = {"target": target, "role": role, "target_sha256": target_sha256, "columns": columns}
     write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
-
-
-@torch.inference_mode()
-def _score_shards(
-    denoiser: Denoiser,
-    pixels: torch.Tensor,
-    told: Told,
-    ids: list[str],
-    options: Score,
-    folder: Path,
-) -> list[np.ndarray]:
-    """The scores batch by batch, each (B, columns) float64; finished batches are read back from `folder`."""
-    shards = []
-    for start in tqdm(range(0, len(ids), options.batch_size), desc="score", unit="batch", disable=None):
-        path = folder / f"{start:09d}.npy"
-        if not path.exists():
-            batch = slice(start, start + options.batch_size)
-            bound = denoiser.given(None if told is None else told[batch])
-            x0 = denoiser.encode(pixels[batch])
-            scores = score_batch(bound, x0, ids[batch], options.attacks).cpu().numpy()
-            _save(path, scores)
-        shards.append(np.load(path, allow_pickle=False))
-    return shards
-
-
-def _save(path: Path, scores: np.ndarray) -> None:
-    stream = io.BytesIO()  # np.save itself does not notice a full disk
-    np.save(stream, scores, allow_pickle=False)
-    write_bytes(path, stream.getbuffer())
 
 
 def _table(model: Path, ids: list[str], scores: np.ndarray, columns: list[str]) -> pa.Table:

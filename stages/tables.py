@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from stages.command import InputError
 from stages.files import write_bytes
 
 METADATA = b"leakgauge"
+ROW_GROUP, ROW_GROUP_BYTES = 4096, 2**26  # rows and bytes that are in memory at once where a table is read by parts
 ROLES = ("member", "auxiliary", "holdout")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES = pa.schema(
@@ -35,7 +38,8 @@ def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
     encoded = json.dumps(metadata).encode()
     table = table.replace_schema_metadata({METADATA: encoded})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=4096)
+    rows = ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1)
+    pq.write_table(table, sink, compression="zstd", row_group_size=min(max(rows, 1), ROW_GROUP))
     write_bytes(path, sink.getbuffer())
 
 
@@ -54,6 +58,43 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+class RowReader:
+    """Rows of a table of this pipeline, a range at a time; no more than the row groups they are in come to memory."""
+
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        self.path, self.columns = path, columns
+        with self._damage():
+            self.file = pq.ParquetFile(path)
+            groups = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
+        self.ends = np.cumsum(groups)  # (groups,)
+        self.held: tuple[int, pa.Table] | None = None
+
+    def __len__(self) -> int:
+        return self.file.metadata.num_rows
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """Rows start, ..., stop - 1.  Raises InputError naming a damaged file."""
+        first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
+        parts = [self._group(group) for group in range(first, last + 1)]
+        before = self.ends[first] - len(parts[0])
+        return pa.concat_tables(parts).slice(start - before, stop - start)
+
+    def _group(self, group: int) -> pa.Table:
+        if self.held is None or self.held[0] != group:
+            with self._damage():
+                self.held = group, self.file.read_row_group(group, columns=self.columns)
+        return self.held[1]
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: not found: run `dvc repro` to make it") from None
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{self.path}: not a readable Parquet file: {error}") from None
 
 
 def image_ids(path: Path, table: pa.Table) -> list[str]:

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from stages import command
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.process import NoiseProcess
+from stages.diffusion.shortcuts import PLAIN
 
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # to start a process costs more than what is fitted here
 REPOSITORY = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
     "split": {"member": 60, "auxiliary": 120, "holdout": 150},
     "train_target": {"block_out_channels": [8, 16], "steps": 12, "batch_size": 16, "checkpoint_every": 4},
     "score": {
-        "batch_size": 50,
+        "shard": 50,
         "attacks": {
             "t_error": {"interval": 10, "last": 20},
             "pia": [20],
@@ -84,6 +85,13 @@ def write_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:
         YAML().dump(params, stream)
+
+
+def write_tuning(target: str) -> None:
+    """What `tune` writes where no shortcut is taken."""
+    path = Path(f"data/tuning/{target}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(PLAIN.model_dump_json())
 
 
 class GaussianTarget:
@@ -144,6 +152,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.suspect import suspect
     from stages.sweep import sweep
     from stages.train_target import train_target
+    from stages.tune import tune
 
     folder = tmp_path_factory.mktemp("audit")
     write_params(tiny_params(), folder)
@@ -155,6 +164,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         suspect("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
+        tune("digits_ddpm")
         for role in ("member", "auxiliary", "holdout", "suspect"):
             score("digits_ddpm", role)
         select("digits_ddpm")
@@ -207,6 +217,7 @@ class Elsewhere:
         overrides = {
             "split": split,
             "train_target": {},
+            "tune": {},
             "score": {},
             "select": {},
             "fit": {"score": "loss", "fusion": []},

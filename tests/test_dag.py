@@ -17,6 +17,7 @@ ARROWS = {
     "diffusion": {"diffusion"},
     "published": {"published"},
     "scores": {"scores", "diffusion"},
+    "engines": {"engines", "scores", "diffusion"},
     "quantile": {"quantile"},
     "statistics": {"statistics"},
     "experiments": {"experiments", "quantile", "statistics"},

@@ -13,7 +13,7 @@ from stages.infer import Infer
 from stages.params import SECTIONS, entry, section
 from stages.quantile.bag import Learner
 from stages.report import Report
-from stages.score import Score
+from stages.scores.options import Score
 from stages.select import Select
 from stages.split import Split
 from stages.stack import StackOptions
@@ -30,9 +30,10 @@ def params(tmp_path, monkeypatch) -> dict:
 
 def test_the_committed_file_is_valid(monkeypatch):
     from stages.train_target import TrainTarget
+    from stages.tune import Tune
 
     monkeypatch.chdir(REPOSITORY)
-    models = (Split, TrainTarget, Score, Select, Fit, StackOptions, Evaluate, Infer, Sweep, Guard, Report)
+    models = (Split, TrainTarget, Tune, Score, Select, Fit, StackOptions, Evaluate, Infer, Sweep, Guard, Report)
     for name, model in zip(SECTIONS, models, strict=True):
         assert section(name, model, None if name == "report" else TARGET)
 

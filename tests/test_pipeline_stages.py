@@ -81,7 +81,7 @@ def test_scoring_by_other_batches_changes_nothing_that_matters(audit):
     path = Path(f"data/scores/{TARGET}/holdout.parquet")
     before = read_table(path).to_pandas().set_index("image_id")
     params = tiny_params()
-    params["score"]["batch_size"] = 17
+    params["score"]["batch_size"], params["score"]["shard"] = 17, 40
     write_params(params)
     score(TARGET, "holdout")
     after = read_table(path).to_pandas().set_index("image_id")
@@ -98,7 +98,7 @@ def test_scoring_goes_on_after_the_last_finished_shard(audit, monkeypatch):
             raise KeyboardInterrupt
         return score_batch(denoiser, x0, ids, attacks)
 
-    monkeypatch.setattr("stages.score.score_batch", count)
+    monkeypatch.setattr("stages.engines.scorer.score_batch", count)
     with pytest.raises(KeyboardInterrupt):
         score(TARGET, "holdout")
     score(TARGET, "holdout")

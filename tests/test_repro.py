@@ -197,7 +197,7 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
     params = quick_params()
     params["train_target"] |= {"steps": 150, "checkpoint_every": 5}
     params["split"] |= {"member": 20, "holdout": 60}
-    params["score"]["batch_size"] = 2
+    params["score"]["shard"] = 2
     params["learners"] = {"gbm": params["learners"]["gbm"]}
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()

@@ -13,6 +13,7 @@ from stages.diffusion.latent import Autoencoder
 from stages.diffusion.opening import open_pipeline
 from stages.diffusion.prediction import PREDICTIONS, Prediction
 from stages.diffusion.process import NoiseProcess
+from stages.diffusion.shortcuts import PLAIN, Shortcuts
 
 
 class Denoiser:
@@ -30,25 +31,28 @@ class Denoiser:
         prediction: Prediction = PREDICTIONS["epsilon"],
         condition: Condition = UNCONDITIONAL,
         autoencoder: Autoencoder | None = None,
+        shortcuts: Shortcuts = PLAIN,
     ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
+        self.network = shortcuts.prepare(network.to(device).eval().requires_grad_(False))
+        self.call = shortcuts.compiled(self.network)
         self.process = process
         self.device = device
         self.prediction = prediction
         self.condition = condition
         self.autoencoder = autoencoder
+        self.shortcuts = shortcuts
         self.inputs: dict[str, Tensor] = {}
         if autoencoder:
             autoencoder.model.to(device)
 
     @classmethod
-    def from_pipeline(cls, folder: Path, device: torch.device) -> "Denoiser":
+    def from_pipeline(cls, folder: Path, device: torch.device, shortcuts: Shortcuts = PLAIN) -> "Denoiser":
         """Open a diffusers pipeline folder; see `opening`.
 
         Raises InputError for a folder that is none, a model this project cannot score, or damaged weights.
         """
-        parts = open_pipeline(folder)
-        return cls(parts.network, parts.process, device, parts.prediction, parts.condition, parts.autoencoder)
+        network, process, prediction, condition, autoencoder = open_pipeline(folder)
+        return cls(network, process, device, prediction, condition, autoencoder, shortcuts)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
@@ -82,10 +86,16 @@ class Denoiser:
         bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(told).items()}
         return bound
 
+    def eager(self) -> "Denoiser":
+        """The same denoiser, not compiled."""
+        twin = copy.copy(self)
+        twin.call = self.network
+        return twin
+
     def encode(self, pixels: Tensor) -> Tensor:
         """x_0 from images.  pixels : (B, C, H, W) uint8.  Returns (B, C', H', W') float32."""
         x = to_unit_range(pixels.to(self.device))
-        return self.autoencoder.encode(x) if self.autoencoder else x
+        return self.shortcuts.arrange(self.autoencoder.encode(x) if self.autoencoder else x)
 
     def decode(self, x0: Tensor) -> Tensor:
         """Images in [-1, 1] from x_0, (B, C, H, W) float32."""
@@ -116,7 +126,8 @@ class Denoiser:
         """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
-        return self.network(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]]
+        with self.shortcuts.autocast(self.device):
+            return self.call(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]].float()
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Where scores are computed: in this process, or on a cluster.  The scores are the same."""

@@ -1,0 +1,77 @@
+"""The engine of a Ray cluster: one denoiser a GPU, or a CPU core where there is none; any of them may die.
+
+The nodes see the working folder under the same path, and have this project installed.  Ray Data hands out the shards
+of the image table that are not done yet, gives those of a worker that died to another, and returns them in any order.
+Which cluster: `RAY_ADDRESS`, or the one that runs on this machine, or else one that is started for the purpose.
+"""
+
+import io
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stages.command import InputError
+from stages.device import best_device
+from stages.engines.scorer import Job, Scorer
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worker:
+    """A scorer on a node of the cluster."""
+
+    def __init__(self, job: Job) -> None:
+        device = best_device()
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # its share; the number of threads changes no score
+        self.scorer = Scorer(job, device)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The scores of the shard at `start`."""
+        scores = self.scorer.score(self.scorer.read(int(row["start"])))
+        stream = io.BytesIO()
+        np.save(stream, scores, allow_pickle=False)
+        return {"start": row["start"], "images": len(scores), "scores": stream.getvalue()}
+
+
+def score_on_cluster(job: Job, starts: Sequence[int], save: Callable[[int, np.ndarray], None], bar: tqdm) -> None:
+    """Score the shards that start there, and save each as it comes.  Raises InputError where Ray fails."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise InputError("score.engine: ray needs `pip install -e '.[ray]'`") from None
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        shards = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
+        for row in shards.map(
+            Worker, fn_constructor_args=(_at_full_length(job),), **_resources(len(starts))
+        ).iter_rows():
+            save(row["start"], np.load(io.BytesIO(row["scores"]), allow_pickle=False))
+            bar.update(row["images"])
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise InputError(f"score.engine: ray: {error}") from error
+    finally:
+        ray.shutdown()
+
+
+def _resources(shards: int) -> dict[str, Any]:
+    """How many workers, and what each of them takes up."""
+    import ray
+
+    there = ray.cluster_resources()
+    kind, name = ("GPU", "num_gpus") if there.get("GPU") else ("CPU", "num_cpus")
+    return {"concurrency": min(max(int(there.get(kind, 0)), 1), shards), name: 1}
+
+
+def _at_full_length(job: Job) -> Job:
+    """The same job with paths that hold on every node."""
+    return Job(job.target, job.model.absolute(), job.images.absolute(), job.options, job.shortcuts)

@@ -1,0 +1,22 @@
+"""The engine of one machine: shard after shard in this process; the next one is read while one is scored."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.engines.scorer import Scorer
+
+Save = Callable[[int, np.ndarray], None]  # the start of a shard and its scores, (N, columns) float64
+
+
+def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> None:
+    """Score the shards that start there, and save each as it is done."""
+    with ThreadPoolExecutor(1) as ahead:
+        reading = [ahead.submit(scorer.read, start) for start in starts[:1]]
+        for start, after in zip(starts, [*starts[1:], None], strict=True):
+            shard = reading.pop().result()
+            if after is not None:
+                reading.append(ahead.submit(scorer.read, after))
+            save(start, scorer.score(shard, bar.update))
