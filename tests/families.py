@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_params, write_params
+from conftest import tiny_params, write_params, write_tuning
 from diffusers import (
     AutoencoderKL,
     DDIMPipeline,
@@ -168,4 +168,5 @@ def put_target(folder: Path, size: int = 8, label: int | None = 9, **options: ob
     entry = params["targets"]["digits_ddpm"] | {"source": "path", "path": str(folder), "score": options}
     params["targets"]["theirs"] = entry
     write_params(params)
+    write_tuning("theirs")
     put_roles("theirs", size, label)

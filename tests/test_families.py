@@ -49,6 +49,7 @@ from stages.suspect import suspect
 from stages.sweep import sweep
 from stages.tables import read_table
 from stages.train_target import train_target
+from stages.tune import tune
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 WHOLE = ("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "text")  # from end to end
@@ -397,6 +398,7 @@ def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family,
     for kind in ("data/scores", "data/predictions", "data/verdicts", "metrics"):
         shutil.rmtree(kind)
     train_target("digits_ddpm")
+    tune("digits_ddpm")
     for role in ("member", "auxiliary", "holdout", "suspect"):
         score("digits_ddpm", role)
     select("digits_ddpm")

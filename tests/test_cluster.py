@@ -1,0 +1,112 @@
+"""The Ray engine on a real cluster of this machine: a head and two nodes of one core each, one process group a node."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import tiny_params, write_params
+
+from stages.score import score
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+TARGET = "digits_ddpm"
+SCORES = Path(f"data/scores/{TARGET}/holdout.parquet")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_node(log: Path, *words: str) -> subprocess.Popen:
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *words]
+    environment = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_DISABLE_MEMORY_MONITOR": "1"}
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[subprocess.Popen]]:
+    """The two worker nodes; RAY_ADDRESS points to the head, which computes nothing."""
+    logs, address = tmp_path_factory.mktemp("ray"), f"127.0.0.1:{free_port()}"
+    head = ("--head", f"--port={address.split(':')[1]}", "--num-cpus=0", "--include-dashboard=false")
+    local = ("--node-ip-address=127.0.0.1", f"--object-store-memory={100 * 2**20}")
+    nodes = [start_node(logs / "head", *head, *local)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", address)
+        try:
+            wait_for_head(address)
+            nodes += [start_node(logs / str(n), f"--address={address}", "--num-cpus=1", *local) for n in range(2)]
+            yield nodes[1:]
+        finally:
+            for node in reversed(nodes):
+                os.killpg(node.pid, signal.SIGKILL)
+                node.wait()
+
+
+def wait_for_head(address: str) -> None:
+    host, port = address.split(":")
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError("Ray's head does not answer")
+
+
+def by_ray(**options: object) -> None:
+    params = tiny_params()
+    params["score"] |= {"engine": "ray", **options}
+    write_params(params)
+    SCORES.unlink()
+    score(TARGET, "holdout")
+
+
+def test_both_engines_write_the_same_bytes(cluster, audit):
+    before = SCORES.read_bytes()
+    by_ray()
+    assert SCORES.read_bytes() == before
+
+
+def test_a_node_that_dies_half_way_changes_nothing(cluster, audit, monkeypatch):
+    """Its shards are given to the other node."""
+    params = tiny_params()
+    params["score"]["shard"] = 5
+    write_params(params)
+    score(TARGET, "holdout")
+    before = SCORES.read_bytes()
+    killed = []
+
+    from stages import score as module
+
+    write_bytes = module.write_bytes
+
+    def kill_after_the_second(path: Path, data: bytes) -> None:
+        write_bytes(path, data)
+        if len(list(path.parent.glob("*.npy"))) == 2 and not killed:
+            os.killpg(cluster[0].pid, signal.SIGKILL)
+            killed.append(path)
+
+    monkeypatch.setattr(module, "write_bytes", kill_after_the_second)
+    by_ray(shard=5)
+    assert killed
+    assert SCORES.read_bytes() == before
+
+
+def test_a_cluster_that_is_not_there_is_one_line(audit, monkeypatch, refusal):
+    params = tiny_params()
+    params["score"]["engine"] = "ray"
+    write_params(params)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "2")
+    said = refusal(score, target=TARGET, role="holdout")
+    assert said.startswith("stages.score: score.engine: ray: ")

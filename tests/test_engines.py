@@ -1,0 +1,183 @@
+"""Scoring by shards: read as they are needed, in batches that fit, with the same scores whatever the engine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import REPOSITORY
+from tqdm import tqdm
+
+from stages.diffusion.shortcuts import PLAIN
+from stages.engines import batch as batch_module
+from stages.engines import scorer as scorer_module
+from stages.engines.batch import fitting_batch
+from stages.engines.local import score_here
+from stages.engines.scorer import Job, Scorer
+from stages.params import section
+from stages.score import score
+from stages.scores.options import Score
+from stages.tables import RowReader, read_table, write_table
+
+TARGET = "digits_ddpm"
+
+
+def job(role: str = "holdout", **options: object) -> Job:
+    """What `score` would do in the working directory."""
+    chosen = section("score", Score, TARGET).model_copy(update=options)
+    return Job(TARGET, Path(f"models/target/{TARGET}"), Path(f"data/roles/{TARGET}/{role}.parquet"), chosen, PLAIN)
+
+
+def scorer(role: str = "holdout", **options: object) -> Scorer:
+    return Scorer(job(role, **options), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 10), (3, 4), (3, 5), (4, 8), (2, 9), (9, 10)])
+def test_a_range_of_rows_is_read_whatever_row_groups_it_lies_in(start, stop, tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.tables.ROW_GROUP", 4)
+    table = pa.table({"a": range(10), "b": [str(i) for i in range(10)]})
+    write_table(tmp_path / "table.parquet", table, {})
+    reader = RowReader(tmp_path / "table.parquet", ["b"])
+    assert len(reader) == 10
+    assert reader.file.num_row_groups == 3
+    for _ in range(2):
+        assert reader.rows(start, stop).column("b").to_pylist() == [str(i) for i in range(start, stop)]
+
+
+def test_row_groups_of_large_rows_are_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.tables.ROW_GROUP_BYTES", 1000)
+    write_table(tmp_path / "table.parquet", pa.table({"a": [b"x" * 300] * 10}), {})
+    assert RowReader(tmp_path / "table.parquet", ["a"]).file.metadata.row_group(0).num_rows == 3
+
+
+def test_only_the_row_group_in_use_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.tables.ROW_GROUP", 100)
+    write_table(tmp_path / "table.parquet", pa.table({"a": np.random.default_rng(0).integers(0, 9, 10_000)}), {})
+    reader = RowReader(tmp_path / "table.parquet", ["a"])
+    for start in range(0, 10_000, 50):
+        reader.rows(start, start + 50)
+        assert reader.held is not None
+        assert len(reader.held[1]) == 100
+
+
+def test_an_image_keeps_its_score_whatever_its_shard_and_batch(audit):
+    whole = scorer(shard=150, batch_size=150)
+    expected = whole.score(whole.read(0))
+    for shard, size in ((50, 17), (7, 7), (64, "auto")):
+        other = scorer(shard=shard, batch_size=size)
+        scores = np.concatenate([other.score(other.read(start)) for start in other.starts])
+        np.testing.assert_allclose(scores, expected, rtol=2e-4)
+
+
+def test_the_local_engine_saves_each_shard_as_it_is_done_and_counts_images(audit):
+    here = scorer(shard=40, batch_size=16)
+    saved: dict[int, int] = {}
+    with tqdm(disable=True, total=150) as bar:
+        seen = []
+        bar.update = seen.append
+        score_here(here, list(here.starts), lambda start, scores: saved.update({start: len(scores)}), bar)
+    assert saved == {0: 40, 40: 40, 80: 40, 120: 30}
+    assert sum(seen) == 150
+    assert max(seen) == 16
+
+
+def test_a_batch_is_a_power_of_two_that_fits_and_never_more_than_a_shard(audit, monkeypatch):
+    here = scorer()
+    image = here.read(0, 1)
+    target = here.denoiser.given(image.told)
+    needed = batch_module._activations(target, image.pixels)
+    for images in (1, 3, 8, 100):
+        monkeypatch.setattr(batch_module, "CPU_BYTES", needed * images)
+        assert fitting_batch(target, image.pixels, 64) == min(2 ** int(np.log2(images)), 64)
+    monkeypatch.setattr(batch_module, "CPU_BYTES", 1)
+    assert fitting_batch(target, image.pixels, 64) == 1
+
+
+def test_where_memory_runs_out_the_batch_is_halved_with_a_warning_and_nothing_is_lost(audit, monkeypatch, capsys):
+    here = scorer(shard=50, batch_size=50)
+    expected, score_batch = here.score(here.read(0)), scorer_module.score_batch
+
+    def cramped(target, x0, ids, attacks):
+        if len(ids) > 15:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score_batch(target, x0, ids, attacks)
+
+    monkeypatch.setattr(scorer_module, "score_batch", cramped)
+    np.testing.assert_allclose(here.score(here.read(0)), expected, rtol=2e-4)
+    assert here.batch_size == 12
+    assert capsys.readouterr().err.count("warning") == 2
+
+
+def test_where_not_even_one_image_fits_it_says_so(audit, monkeypatch):
+    def full(*args: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(scorer_module, "score_batch", full)
+    here = scorer(shard=4, batch_size=4)
+    with pytest.raises(MemoryError, match="does not suffice for one image"):
+        here.score(here.read(0))
+
+
+def test_another_error_is_no_lack_of_memory(audit, monkeypatch):
+    def broken(*args: object) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(scorer_module, "score_batch", broken)
+    here = scorer()
+    with pytest.raises(RuntimeError, match="multiplied"):
+        here.score(here.read(0))
+
+
+CRAMPED = """
+import resource, sys, torch
+from pathlib import Path
+from stages.diffusion.denoiser import Denoiser
+from stages.diffusion.shortcuts import PLAIN
+from stages.engines.scorer import Job, Scorer
+from stages.params import section
+from stages.scores.options import Score
+
+torch.set_num_threads(1)
+options = section("score", Score, "digits_ddpm").model_copy(update={"shard": 4096, "batch_size": 4096})
+here = Scorer(Job("digits_ddpm", Path("target"), Path("many.parquet"), options, PLAIN), torch.device("cpu"))
+shard = here.read(0)
+here.score(shard[:2])
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, resource.RLIM_INFINITY))
+scores = here.score(shard)
+print(len(scores), here.batch_size)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_a_process_that_really_has_too_little_memory_goes_on_with_smaller_batches(audit, tmp_path):
+    images = read_table(Path(f"data/roles/{TARGET}/holdout.parquet"))
+    write_table(Path("many.parquet"), pa.concat_tables([images] * 14), {})  # 2100 images
+    Path("target").symlink_to(Path(f"models/target/{TARGET}").absolute())
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    count, size = map(int, done.stdout.split())
+    assert count == 2100
+    assert size < 2100
+    assert "do not fit the memory" in done.stderr
+
+
+def test_the_engine_is_no_part_of_what_scores_are(audit):
+    """DVC does not watch it, and unfinished work of one engine is gone on with by the other."""
+    watched = (REPOSITORY / "dvc.yaml").read_text().split("  score:\n    desc")[1].split("  select:")[0]
+    assert "- score.attacks" in watched
+    assert "- score\n" not in watched
+    assert "score.engine" not in watched
+
+
+def test_a_damaged_table_of_images_is_named(audit, refusal):
+    path = Path(f"data/roles/{TARGET}/holdout.parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refusal(score, target=TARGET, role="holdout").startswith(
+        "stages.score: data/roles/digits_ddpm/holdout.parquet: not a readable Parquet"
+    )
