@@ -14,6 +14,7 @@ from conftest import tiny_params, write_params
 
 from stages.score import score
 
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's way to say: this process stays on the loopback
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 TARGET = "digits_ddpm"
@@ -28,7 +29,7 @@ def free_port() -> int:
 
 def start_node(log: Path, *words: str) -> subprocess.Popen:
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *words]
-    environment = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_DISABLE_MEMORY_MONITOR": "1"}
+    environment = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     return subprocess.Popen(
         command, start_new_session=True, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment
     )
@@ -107,6 +108,5 @@ def test_a_cluster_that_is_not_there_is_one_line(audit, monkeypatch, refusal):
     params["score"]["engine"] = "ray"
     write_params(params)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
-    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "2")
     said = refusal(score, target=TARGET, role="holdout")
     assert said.startswith("stages.score: score.engine: ray: ")

@@ -146,7 +146,7 @@ here = Scorer(Job("digits_ddpm", Path("target"), Path("many.parquet"), options, 
 shard = here.read(0)
 here.score(shard[:2])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + 12 * 2**20, resource.RLIM_INFINITY))
 scores = here.score(shard)
 print(len(scores), here.batch_size)
 """

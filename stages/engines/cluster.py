@@ -8,6 +8,7 @@ Which cluster: `RAY_ADDRESS`, or the one that runs on this machine, or else one 
 import io
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Callable[[int, np.nd
         raise InputError("score.engine: ray needs `pip install -e '.[ray]'`") from None
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
+        _knock(os.environ.get("RAY_ADDRESS", ""))
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING)
         ray.data.DataContext.get_current().enable_progress_bars = False
         shards = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
@@ -57,10 +59,17 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Callable[[int, np.nd
         ).iter_rows():
             save(row["start"], np.load(io.BytesIO(row["scores"]), allow_pickle=False))
             bar.update(row["images"])
-    except (ray.exceptions.RayError, ConnectionError) as error:
+    except (ray.exceptions.RayError, OSError) as error:
         raise InputError(f"score.engine: ray: {error}") from error
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody answers at host:port; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _resources(shards: int) -> dict[str, Any]:
