@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ACCESS_KEY, SECRET_KEY = "team", "of-the-test-alone"
+ACCESS_KEY, SECRET_KEY = "somebody", "of-the-test-alone"
 
 
 def free_port() -> int:

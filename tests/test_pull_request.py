@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, quick_params, write_params
-from pipeline import TARGET, commit, environment, git, repro, run
+from pipeline import TARGET, commit, environment, git, run
 from ruamel.yaml import YAML
 
 WORKFLOW = YAML(typ="safe").load((REPOSITORY / ".github/workflows/audit.yml").read_text())
@@ -77,22 +77,20 @@ def test_a_metric_written_by_hand_or_left_out_is_refused(checkout):
 def test_the_summary_shows_the_figures_that_changed_and_no_intervals(finished_clone, checkout, tmp_path):
     run(checkout, "dvc", "remote", "add", "--local", "--default", "cache", str(finished_clone / ".dvc/cache"))
     run(checkout, "dvc", "pull")
-    params = quick_params()
-    params["learners"]["gbm"]["trees"] = 6
-    write_params(params, checkout)
-    before = json.loads((checkout / f"metrics/{TARGET}.json").read_text())["gbm"]["auc"]
-    assert f"evaluate@{TARGET}" in repro(checkout)
-    after = json.loads((checkout / f"metrics/{TARGET}.json").read_text())["gbm"]["auc"]
-    commit(checkout, "more trees")
+    path = checkout / f"metrics/{TARGET}.json"
+    metrics = json.loads(path.read_text())
+    before = metrics["gbm"]["auc"]
+    metrics["gbm"] |= {"auc": before - 0.125, "auc_ci_low": 0.25, "raw_realised_fpr_at_alpha_1e-2": 0.5}
+    path.write_text(json.dumps(metrics))
+    run(checkout, "dvc", "commit", "--force", f"evaluate@{TARGET}")  # as if it had come out so
+    commit(checkout, "worse")
 
     page = tmp_path / "summary.md"
-    assert gate(checkout, GITHUB_STEP_SUMMARY=str(page)).returncode == 0
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines() if "|" in line]
-    changed = {row[1]: (float(row[2]), float(row[3])) for row in rows[2:]}
-    assert changed["gbm.auc"] == pytest.approx((before, after), abs=1e-5)
-    assert before != after
-    assert all(name.startswith("gbm.") for name in changed)
-    assert not any(part in name for name in changed for part in ("_ci_", "raw_", "decile", "count"))
+    done = gate(checkout, GITHUB_STEP_SUMMARY=str(page))
+    assert done.returncode == 0, done.stderr
+    table = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:]]
+    assert rows == [[f"metrics/{TARGET}.json", "gbm.auc", f"{before:.5f}", f"{before - 0.125:.5f}", "-0.125"]]
     assert (checkout / "dvc_plots/index.html").exists()
 
 
