@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -35,6 +35,11 @@ def commands(title: str) -> list[str]:
     return [
         line for block in re.findall(r"```sh\n(.*?)```", section(title), flags=re.DOTALL) for line in block.splitlines()
     ]
+
+
+def local(lines: list[str]) -> list[str]:
+    """What everybody sets for themselves."""
+    return [line for line in lines if "--local" in line]
 
 
 def test_every_section_with_commands_is_walked_below():
@@ -106,7 +111,7 @@ def test_a_clone_fetches_what_another_pushed_and_runs_nothing(kind, finished_clo
         walk(mine, commands(kind), places)
         assert walk(mine, commands("Compute and hand over"), places) == []
         theirs = colleague(tmp_path, "theirs")
-        walk(theirs, [line for line in commands(kind) if "--local" in line], places)
+        walk(theirs, local(commands(kind)), places)
         assert walk(theirs, commands("Fetch"), places) == []
     assert file_hash(theirs / VERDICTS) == file_hash(mine / VERDICTS)
     assert git(theirs, "status", "--porcelain") == ""
@@ -120,25 +125,29 @@ def test_a_clone_fetches_what_another_pushed_and_runs_nothing(kind, finished_clo
 
 
 @pytest.fixture(scope="module")
-def pushed_to_s3(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
-    """Makes clones that may fetch the finished audit from S3."""
+def pushed_to_s3(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clone that may fetch the finished audit from S3, while the server is up."""
     folder = tmp_path_factory.mktemp("s3")
     mine = copy_of(finished_clone, folder)
     with storage("S3", folder) as places:
         walk(mine, [*commands("S3"), *commands("Compute and hand over")], places)
         theirs = colleague(folder, "theirs")
-        walk(theirs, [line for line in commands("S3") if "--local" in line], places)
+        walk(theirs, local(commands("S3")), places)
         yield theirs
 
 
 @slow
-def test_the_wrong_key_is_refused_by_s3(pushed_to_s3):
-    run(pushed_to_s3, "dvc", "remote", "modify", "--local", "team", "secret_access_key", "wrong")
+def test_the_wrong_key_is_refused_by_s3_and_the_right_one_taken_from_the_environment(pushed_to_s3):
+    for option in ("access_key_id", "secret_access_key"):
+        run(pushed_to_s3, "dvc", "remote", "modify", "--local", "--unset", "team", option)
     for words in ("dvc pull", "dvc push"):
-        done = attempt(pushed_to_s3, words)
+        done = attempt(pushed_to_s3, words, AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY="wrong")
         assert done.returncode != 0
         assert "403" in done.stderr
-    run(pushed_to_s3, "dvc", "remote", "modify", "--local", "team", "secret_access_key", SECRET_KEY)
+    done = attempt(pushed_to_s3, "dvc pull", AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY)
+    assert done.returncode == 0, done.stderr
+    run(pushed_to_s3, "rm", "-r", ".dvc/cache", "data/verdicts")  # as it came
+    walk(pushed_to_s3, local(commands("S3")), {"alice": ACCESS_KEY, "hunter2": SECRET_KEY})
 
 
 @slow
@@ -199,7 +208,7 @@ def test_one_cache_restores_what_another_computed_without_its_commit(finished_cl
     git(theirs, "checkout", "--quiet", "HEAD~1")
     assert not (theirs / "dvc.lock").exists()
     walk(theirs, commands(CACHE), places)
-    assert repro(theirs) == []
+    assert repro(theirs) == ["report"]
     assert git(theirs, "diff", "--stat", "main", "--", "dvc.lock", "metrics") == ""
 
 
