@@ -180,6 +180,18 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which `dvc repro` has run everything once and the results are committed."""
+    from pipeline import clone, commit, repro
+
+    folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
+    executed = repro(folder)
+    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 8
+    commit(folder, "audit")
+    return folder
+
+
 @pytest.fixture
 def audit(finished_audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A private copy of the finished audit, as the working directory."""

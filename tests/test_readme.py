@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY, quick_params, write_params, write_photos
 from PIL import Image
+from pipeline import TARGET, clone, environment, repro, run
 from ruamel.yaml import YAML
-from test_repro import TARGET, clone, environment, repro, run
 
 README = (REPOSITORY / "README.md").read_text()
 

@@ -2,80 +2,33 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, quick_params, write_params
+from conftest import quick_params, write_params
 from PIL import Image
+from pipeline import TARGET, clone, environment, git, repro, run
 
 from stages.files import file_hash
 
 pytestmark = pytest.mark.slow
-TARGET = "digits_ddpm"
 RESULTS = [
     *(f"metrics/{TARGET}.json", f"data/verdicts/{TARGET}.parquet", f"data/scores/{TARGET}"),
     *("metrics/plots", "metrics/sweeps"),
 ]
 
 
-def environment() -> dict[str, str]:
-    """This interpreter's programs come first on the path."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def run(folder: Path, *words: str) -> str:
-    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def repro(folder: Path, *words: str) -> list[str]:
-    """The names of the stages that `dvc repro` executed."""
-    return re.findall(r"Running stage '(.+)':", run(folder, "dvc", "repro", *words))
-
-
-def git(folder: Path, *words: str) -> str:
-    return run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.invalid", *words)
-
-
-def clone(folder: Path, params: dict) -> Path:
-    """The working tree as git would commit it, with these parameters, as a repository of its own."""
-    names = run(REPOSITORY, "git", "ls-files", "-co", "--exclude-standard").splitlines()
-    for name in names:
-        if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, folder / name)
-    write_params(params, folder)
-    git(folder, "init", "--quiet")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "start")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which everything was run once and committed."""
-    folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
-    executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 3 + 1 + 2 + 2 + 8
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "audit")
-    return folder
-
-
 @pytest.fixture
-def pipeline(made: Path) -> Path:
+def pipeline(finished_clone: Path) -> Path:
     """The clone as it was committed."""
-    yield made
-    git(made, "checkout", "--quiet", ".")
-    run(made, "dvc", "checkout", "--quiet", "--force")
+    yield finished_clone
+    git(finished_clone, "checkout", "--quiet", ".")
+    run(finished_clone, "dvc", "checkout", "--quiet", "--force")
 
 
 def change(folder: Path, section: str, **values) -> None:

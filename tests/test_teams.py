@@ -1,0 +1,297 @@
+"""Teams: the commands of TEAMS.md, as written, against a folder, an OpenSSH server and an S3 server that are real."""
+
+import getpass
+import grp
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, quick_params, write_params
+from pipeline import TARGET, commit, environment, git, repro, run
+from servers import ACCESS_KEY, SECRET_KEY, SSHServer, s3_server, ssh_server
+
+from stages.files import file_hash
+
+PAGE = (REPOSITORY / "TEAMS.md").read_text()
+REMOTES = ("A folder", "SSH", "S3")
+HOST_KEYS, LINKS = "DVC does not check SSH host keys", "root writes through links"
+TRIED, CACHE = "Parameters that somebody tried before", "One cache for a machine"
+WALKED = {*REMOTES, HOST_KEYS, LINKS, TRIED, CACHE, "Compute and hand over", "Fetch", "Merge", "Pull requests"}
+VERDICTS = f"data/verdicts/{TARGET}.parquet"
+IDENTITY = {f"GIT_{who}_{what}": "t@example.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+slow = pytest.mark.slow
+
+
+def section(title: str) -> str:
+    return re.split(r"^#+ ", PAGE.split(f"# {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def commands(title: str) -> list[str]:
+    return [
+        line for block in re.findall(r"```sh\n(.*?)```", section(title), flags=re.DOTALL) for line in block.splitlines()
+    ]
+
+
+def local(lines: list[str]) -> list[str]:
+    """What everybody sets for themselves."""
+    return [line for line in lines if "--local" in line]
+
+
+def test_every_section_with_commands_is_walked_below():
+    titles = re.findall(r"^#+ (.+)$", PAGE, flags=re.MULTILINE)
+    assert {title for title in titles if commands(title)} == WALKED
+
+
+def attempt(folder: Path, command: str, **variables: str) -> subprocess.CompletedProcess:
+    variables = environment() | IDENTITY | variables
+    return subprocess.run(command, shell=True, cwd=folder, env=variables, capture_output=True, text=True)
+
+
+def walk(folder: Path, lines: list[str], places: dict[str, str]) -> list[str]:
+    """Run commands of the page, its places exchanged for the test's; the stages that they ran."""
+    told = ""
+    for line in lines:
+        for place, own in places.items():
+            line = line.replace(place, own)
+        done = attempt(folder, line)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        told += done.stdout
+    return re.findall(r"Running stage '(.+)':", told)
+
+
+def copy_of(finished_clone: Path, folder: Path) -> Path:
+    """Whoever computed: the finished clone, and a bare repository that it pushes to."""
+    shutil.copytree(finished_clone, folder / "mine", symlinks=True)
+    git(folder, "init", "--quiet", "--bare", "--initial-branch", "main", "hub")
+    git(folder / "mine", "remote", "add", "origin", str(folder / "hub"))
+    git(folder / "mine", "push", "--quiet", "--set-upstream", "origin", "main")
+    return folder / "mine"
+
+
+def colleague(folder: Path, name: str) -> Path:
+    git(folder, "clone", "--quiet", "hub", name)
+    return folder / name
+
+
+@contextmanager
+def storage(kind: str, folder: Path) -> Iterator[dict[str, str]]:
+    """What the page calls the storage -> what it is called here, while it is up."""
+    with ExitStack() as up:
+        if kind == "SSH":
+            server = ssh_server(folder)
+            up.enter_context(server.up("host_key"))
+            yield ssh_places(server)
+        elif kind == "S3":
+            (folder / "buckets/leakgauge-audits").mkdir(parents=True)
+            url = up.enter_context(s3_server(folder / "buckets"))
+            yield {"https://s3.example.org": url, "alice": ACCESS_KEY, "hunter2": SECRET_KEY}
+        else:
+            yield {"/srv/leakgauge": f"{folder}/store", "audit ": f"{grp.getgrgid(os.getgid()).gr_name} "}
+
+
+def ssh_places(server: SSHServer) -> dict[str, str]:
+    return {
+        "storage.example.org/srv/leakgauge": f"127.0.0.1:{server.port}{server.folder}/store",
+        "team-storage/srv/leakgauge": f"team-storage{server.folder}/store",
+        "alice": getpass.getuser(),
+        "~/.ssh/id_ed25519": str(server.keyfile),
+    }
+
+
+@slow
+@pytest.mark.parametrize("kind", REMOTES)
+def test_a_clone_fetches_what_another_pushed_and_runs_nothing(kind, finished_clone, tmp_path):
+    mine = copy_of(finished_clone, tmp_path)
+    with storage(kind, tmp_path) as places:
+        walk(mine, commands(kind), places)
+        assert walk(mine, commands("Compute and hand over"), places) == []
+        theirs = colleague(tmp_path, "theirs")
+        walk(theirs, local(commands(kind)), places)
+        assert walk(theirs, commands("Fetch"), places) == []
+    assert file_hash(theirs / VERDICTS) == file_hash(mine / VERDICTS)
+    assert git(theirs, "status", "--porcelain") == ""
+    personal = {own for place, own in places.items() if place in ("alice", "hunter2", "~/.ssh/id_ed25519")}
+    in_git = (theirs / ".dvc/config").read_text()
+    assert not any(f"= {own}\n" in in_git for own in personal)
+    assert all(f"= {own}\n" in (mine / ".dvc/config.local").read_text() for own in personal)
+    assert ".dvc/config.local" not in git(mine, "ls-files")
+    if kind == "A folder":
+        assert all(path.stat().st_mode & 0o2070 == 0o2070 for path in (tmp_path / "store/files/md5").iterdir())
+
+
+@pytest.fixture(scope="module")
+def pushed_to_s3(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clone that may fetch the finished audit from S3, while the server is up."""
+    folder = tmp_path_factory.mktemp("s3")
+    mine = copy_of(finished_clone, folder)
+    with storage("S3", folder) as places:
+        walk(mine, [*commands("S3"), *commands("Compute and hand over")], places)
+        theirs = colleague(folder, "theirs")
+        walk(theirs, local(commands("S3")), places)
+        yield theirs
+
+
+@slow
+def test_the_wrong_key_is_refused_by_s3_and_the_right_one_taken_from_the_environment(pushed_to_s3):
+    for option in ("access_key_id", "secret_access_key"):
+        run(pushed_to_s3, "dvc", "remote", "modify", "--local", "--unset", "team", option)
+    for words in ("dvc pull", "dvc push"):
+        done = attempt(pushed_to_s3, words, AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY="wrong")
+        assert done.returncode != 0
+        assert "403" in done.stderr
+    done = attempt(pushed_to_s3, "dvc pull", AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY)
+    assert done.returncode == 0, done.stderr
+    run(pushed_to_s3, "rm", "-r", ".dvc/cache", "data/verdicts")  # as it came
+    walk(pushed_to_s3, local(commands("S3")), {"alice": ACCESS_KEY, "hunter2": SECRET_KEY})
+
+
+@slow
+def test_with_verify_a_damaged_file_of_a_remote_is_refused_and_without_believed(pushed_to_s3):
+    md5 = locked_md5(pushed_to_s3, VERDICTS)
+    remote = pushed_to_s3.parent / f"buckets/leakgauge-audits/cache/files/md5/{md5[:2]}/{md5[2:]}"
+    remote.write_bytes(remote.read_bytes()[:-8] + b"tampered")
+    assert attempt(pushed_to_s3, f"dvc pull {VERDICTS}").returncode != 0
+    assert not (pushed_to_s3 / VERDICTS).exists()
+    run(pushed_to_s3, "dvc", "remote", "modify", "team", "verify", "false")
+    run(pushed_to_s3, "dvc", "pull")
+    assert (pushed_to_s3 / VERDICTS).read_bytes().endswith(b"tampered")
+    assert "up to date" in run(pushed_to_s3, "dvc", "status"), "DVC itself finds nothing: hence the page"
+
+
+def locked_md5(folder: Path, path: str) -> str:
+    return re.search(rf"path: {path}\n\s+hash: md5\n\s+md5: (\w+)", (folder / "dvc.lock").read_text())[1]
+
+
+@slow
+def test_an_impostor_is_believed_by_dvc_and_refused_through_openssh(finished_clone, tmp_path, monkeypatch):
+    mine, server = copy_of(finished_clone, tmp_path), ssh_server(tmp_path)
+    places = ssh_places(server)
+    walk(mine, commands("SSH"), places)
+    with server.up("host_key"):
+        run(mine, "dvc", "push")
+    with server.up("impostors_key"):
+        run(mine, "dvc", "push", "--run-cache")  # no word of it: hence the page
+        tunnel(server, tmp_path, monkeypatch)
+        walk(mine, commands(HOST_KEYS), places)
+        done = attempt(mine, "dvc push --run-cache")
+        assert done.returncode != 0
+        assert "Connection lost" in done.stderr
+    with server.up("host_key"):
+        run(mine, "dvc", "push", "--run-cache")
+
+
+def tunnel(server: SSHServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's ~/.ssh/config, and the host that it names in an OpenSSH configuration of the test."""
+    config = re.search(r"```text\n(.*?)```", section(HOST_KEYS), flags=re.DOTALL)[1]
+    config = config.replace("ssh -W localhost:22", f"ssh -F {folder}/ssh_config -W localhost:{server.port}")
+    (folder / ".ssh").mkdir()
+    (folder / ".ssh/config").write_text(config)
+    key = (folder / "host_key.pub").read_text()
+    (folder / "known_hosts").write_text(f"storage.example.org {key}")
+    known = f"HostKeyAlias storage.example.org\nUserKnownHostsFile {folder}/known_hosts\nStrictHostKeyChecking yes\n"
+    host = f"HostName 127.0.0.1\nPort {server.port}\nUser {getpass.getuser()}\nIdentityFile {server.keyfile}\n"
+    (folder / "ssh_config").write_text(f"Host storage.example.org\n{host}{known}")
+    monkeypatch.setenv("HOME", str(folder))
+
+
+@slow
+def test_one_cache_restores_what_another_computed_without_its_commit(finished_clone, tmp_path):
+    mine = copy_of(finished_clone, tmp_path)
+    places = {"/srv/leakgauge-cache": str(tmp_path / "cache")}
+    walk(mine, commands(CACHE), places)
+    theirs = colleague(tmp_path, "theirs")
+    git(theirs, "checkout", "--quiet", "HEAD~1")
+    assert not (theirs / "dvc.lock").exists()
+    walk(theirs, commands(CACHE), places)
+    assert repro(theirs) == ["report"]
+    git(theirs, "add", "--all")
+    assert git(theirs, "diff", "--cached", "--stat", "main", "--", "dvc.lock", "metrics") == "", "nothing is missing"
+
+
+def results_of(folder: Path, section_: str, **values) -> list[str]:
+    """The stages that run, and a commit, after a change of parameters."""
+    params = quick_params()
+    params[section_] |= values
+    write_params(params, folder)
+    executed = repro(folder)
+    commit(folder, section_)
+    return executed
+
+
+@pytest.fixture(scope="module")
+def branches(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clones `mine` and `theirs`, on branches whose results differ; a folder for a remote."""
+    folder = tmp_path_factory.mktemp("branches")
+    mine = copy_of(finished_clone, folder)
+    with storage("A folder", folder) as places:
+        walk(mine, [*commands("A folder"), *commands("Compute and hand over")], places)
+        theirs = colleague(folder, "theirs")
+        run(theirs, "dvc", "pull")
+        git(theirs, "switch", "--quiet", "--create", "theirs")
+        assert results_of(theirs, "guard", seed=1) == [f"guard@{TARGET}", "report"]
+        run(theirs, "dvc", "push", "--run-cache")
+        git(theirs, "push", "--quiet", "--set-upstream", "origin", "theirs")
+        measured = [f"evaluate@{TARGET}", f"infer@{TARGET}", "report"]
+        assert results_of(mine, "evaluate", complexity="mean_luma") == measured
+    return folder
+
+
+@slow
+def test_an_earlier_commit_comes_back_without_running_anything(branches):
+    theirs = branches / "theirs"
+    git(theirs, "switch", "--quiet", "--detach", "main")
+    run(theirs, "dvc", "pull")
+    assert repro(theirs) == []
+
+
+@slow
+def test_through_a_remote_the_run_cache_restores_no_stage_with_files_in_git(branches):
+    third = colleague(branches, "third")
+    git(third, "checkout", "--quiet", "origin/theirs", "--", "params.yaml")
+    run(third, "dvc", "pull", "--run-cache")
+    assert repro(third, "--pull") == [f"guard@{TARGET}", "report"], "it works by now: tell the page"
+
+
+@slow
+def test_a_commit_that_was_fetched_can_be_restored_from_its_parameters_and_merged_without_running_it_again(branches):
+    mine = branches / "mine"
+    assert walk(mine, commands(TRIED), {}) == []
+    git(mine, "switch", "--quiet", "--detach", "HEAD~1")
+    git(mine, "checkout", "origin/theirs", "--", "params.yaml")
+    assert repro(mine) == [], "restored from the run-cache"
+    assert git(mine, "diff", "--stat", "origin/theirs", "--", "dvc.lock", "metrics") == ""
+    git(mine, "reset", "--quiet", "--hard")
+    git(mine, "switch", "--quiet", "main")
+    run(mine, "dvc", "checkout")
+
+    git(mine, "merge", "--no-commit", "-X", "ours", "origin/theirs")
+    assert (mine / "dvc.lock").read_text() == git(mine, "show", "HEAD:dvc.lock"), "all of it is mine, not half"
+    git(mine, "merge", "--abort")
+    assert walk(mine, commands("Merge"), {}) == ["report"], "what neither had computed"
+    assert repro(mine) == []
+    assert git(mine, "status", "--porcelain") == ""
+
+
+@slow
+@pytest.mark.skipif(os.getuid() != 0, reason="only root writes to a read-only file")
+def test_what_root_writes_through_a_link_is_healed_by_fetching_again(finished_clone, tmp_path):
+    mine = copy_of(finished_clone, tmp_path)
+    with storage("A folder", tmp_path) as places:
+        walk(mine, [*commands("A folder"), "dvc push"], places)
+        run(mine, "dvc", "config", "--local", "cache.type", "hardlink")
+        run(mine, "dvc", "checkout", "--relink")
+        with (mine / VERDICTS).open("a") as stream:
+            stream.write("\n")
+        assert f"modified:           {VERDICTS}" in run(mine, "dvc", "status")
+        run(mine, "dvc", "checkout", "--force")
+        assert "up to date" in run(mine, "dvc", "status"), "and yet damaged: hence the page"
+        assert file_hash(mine / VERDICTS) != file_hash(finished_clone / VERDICTS)
+        walk(mine, commands(LINKS), places)
+    assert "up to date" in run(mine, "dvc", "status")
+    assert file_hash(mine / VERDICTS) == file_hash(finished_clone / VERDICTS)
+    assert (mine / VERDICTS).stat().st_nlink == 1
