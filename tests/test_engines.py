@@ -141,12 +141,14 @@ from stages.params import section
 from stages.scores.options import Score
 
 torch.set_num_threads(1)
-options = section("score", Score, "digits_ddpm").model_copy(update={"shard": 4096, "batch_size": 4096})
+given = section("score", Score, "digits_ddpm").model_dump()
+given["attacks"] |= {"t_error": {"interval": 10, "last": 0}, "pia": [], "pian": [], "naive_loss": [], "sima": []}
+options = Score.model_validate(given | {"shard": 8400, "batch_size": 8400})
 here = Scorer(Job("digits_ddpm", Path("target"), Path("many.parquet"), options, PLAIN), torch.device("cpu"))
 shard = here.read(0)
 here.score(shard[:2])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 12 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, resource.RLIM_INFINITY))
 scores = here.score(shard)
 print(len(scores), here.batch_size)
 """
@@ -155,15 +157,15 @@ print(len(scores), here.batch_size)
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_a_process_that_really_has_too_little_memory_goes_on_with_smaller_batches(audit, tmp_path):
     images = read_table(Path(f"data/roles/{TARGET}/holdout.parquet"))
-    write_table(Path("many.parquet"), pa.concat_tables([images] * 14), {})  # 2100 images
+    write_table(Path("many.parquet"), pa.concat_tables([images] * 56), {})  # 8400 images
     Path("target").symlink_to(Path(f"models/target/{TARGET}").absolute())
     done = subprocess.run(
         [sys.executable, "-c", CRAMPED], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     count, size = map(int, done.stdout.split())
-    assert count == 2100
-    assert size < 2100
+    assert count == 8400
+    assert size < 8400
     assert "do not fit the memory" in done.stderr
 
 

@@ -22,7 +22,8 @@ def fitting_batch(target: Denoiser, pixels: Tensor, most: int) -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory has run out: torch has a class for that on a GPU, but none on a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    words = ("allocate memory", "could not create a primitive")  # of torch's allocator, and of oneDNN
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _activations(target: Denoiser, pixels: Tensor) -> int:
