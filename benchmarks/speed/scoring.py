@@ -62,7 +62,7 @@ def write_job(folder: Path, images: int, last: int, shortcuts: Shortcuts) -> Job
     attacks = Attacks.model_validate(
         {
             "t_error": {"interval": INTERVAL, "last": last},
-            **dict.fromkeys(("pia", "pian", "naive_loss", "sima"), []),
+            **{name: [] for name in ("pia", "pian", "naive_loss", "sima")},
             "rediffuse": {"timesteps": [], "stride": 1, "draws": 1},
             "noise_seed": 0,
         }
