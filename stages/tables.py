@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise InputError(f"{path}: not found, or not a file")
     try:
         return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def read_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a table, one after the other.  Raises InputError naming a missing or damaged file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
 
@@ -137,11 +148,20 @@ def read_statistics(path: Path) -> tuple[list[str], np.ndarray]:
     Raises InputError where one is not finite.
     """
     table = read_table(path)
+    return table.column("image_id").to_pylist(), statistics_of(table, path)
+
+
+def statistics_of(table: pa.Table, path: Path) -> np.ndarray:
+    """The statistics of a table of them, or of a part of it, as (N, F) float32.  path : where the table stands.
+
+    Raises InputError where one is not finite.
+    """
     names = [name for name in table.column_names if name not in ("image_id", "label")]
-    ids, values = table.column("image_id").to_pylist(), np.stack([table.column(name).to_numpy() for name in names], 1)
+    values = np.stack([table.column(name).to_numpy() for name in names], 1)
     for row, column in np.argwhere(~np.isfinite(values))[:1]:
-        raise InputError(f"{path}: {names[column]} of image {ids[row]} is {values[row, column]}: run `dvc repro`")
-    return ids, values
+        image_id = table.column("image_id")[int(row)].as_py()
+        raise InputError(f"{path}: {names[column]} of image {image_id} is {values[row, column]}: run `dvc repro`")
+    return values
 
 
 def list_column(rows: np.ndarray) -> pa.Array:

@@ -14,7 +14,7 @@ from stages.evaluate import evaluate
 from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
-from stages.quantile.bag import fit_attacker
+from stages.quantile.bag import fit_attackers
 from stages.select import select
 from stages.stack import stack
 from stages.tables import list_values, read_metadata, read_table, write_table
@@ -169,13 +169,13 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(audit, learner
     outputs = (bag_folder(learner), Path(f"metrics/fit/{TARGET}/{learner}.csv"))
     before, seeds = [file_hash(path) for path in outputs], []
 
-    def die_at_the_third(inputs, log_scores, options, seed, resample):
-        seeds.append(seed)
+    def die_at_the_third(inputs, log_scores, options, of_some, drawn):
+        seeds.extend(of_some)
         if len(seeds) == 3:
             raise KeyboardInterrupt
-        return fit_attacker(inputs, log_scores, options, seed, resample)
+        return fit_attackers(inputs, log_scores, options, of_some, drawn)
 
-    monkeypatch.setattr(stage, "fit_attacker", die_at_the_third)
+    monkeypatch.setattr(stage, "fit_attackers", die_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         fit(TARGET, learner)
     assert [file_hash(path) for path in outputs] == before, "what was there stays until all is done"
@@ -207,13 +207,13 @@ def test_work_on_other_options_is_not_gone_on_with(audit, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     numbers = []
 
-    def die_once(inputs, log_scores, options, seed, resample):
-        numbers.append((options.trees, seed))
+    def die_once(inputs, log_scores, options, seeds, drawn):
+        numbers.extend((options.trees, seed) for seed in seeds)
         if len(numbers) == 2:
             raise KeyboardInterrupt
-        return fit_attacker(inputs, log_scores, options, seed, resample)
+        return fit_attackers(inputs, log_scores, options, seeds, drawn)
 
-    monkeypatch.setattr(stage, "fit_attacker", die_once)
+    monkeypatch.setattr(stage, "fit_attackers", die_once)
     with pytest.raises(KeyboardInterrupt):
         fit(TARGET, "gbm")
     change("fit", {"gbm": {"trees": 6}})
