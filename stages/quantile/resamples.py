@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 STOPPING = 0.25  # of the distinct images out of bag, that an attacker stops by where it may stop early
 MOST_STOPPING = 2000  # of them
@@ -39,7 +40,7 @@ def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int, pat
     hashes : of the N images' pixels: an attacker has seen an image if it has seen its pixels.  kept : (N,) bool.
     patience : 0: each attacker is fitted to the end, and sees nothing out of bag.
     """
-    _, image = np.unique(hashes, return_inverse=True)  # (N,)
+    image, _ = pd.factorize(np.array(hashes, dtype=object), sort=True)  # (N,); `np.unique` would copy the strings
     free = np.flatnonzero(~np.isin(image, image[kept]))
     drawn = []
     for attacker in range(bag_size):
@@ -55,6 +56,6 @@ def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int, pat
 
 def kept_apart(hashes: list[str], count: int, seed: int) -> np.ndarray:
     """(N,) bool: `count` distinct images, and their copies, that no attacker is fitted on."""
-    distinct, image = np.unique(hashes, return_inverse=True)
+    image, distinct = pd.factorize(np.array(hashes, dtype=object), sort=True)
     chosen = np.random.default_rng([seed, len(distinct)]).permutation(len(distinct))[:count]
     return np.isin(image, chosen)

@@ -17,7 +17,7 @@ PART = 4096  # rows in memory at once, where all are needed
 
 @dataclass(frozen=True)
 class RowFile:
-    """An array (N, ...) in a .npy file.  start : the byte at which its values begin."""
+    """An array (N, F, ...) in a .npy file.  start : the byte at which its values begin."""
 
     path: Path
     shape: tuple[int, ...]

@@ -40,8 +40,9 @@ class Alone:
 
     def outputs(self, images: Tensor, statistics: Tensor, masks: Tensors) -> Tensor:
         """images : (1, B, C, H, W).  statistics : (1, B, F)."""
-        own = {name: mask[0] for name, mask in masks.items()}
-        return functional_call(self.network, own, (images[0], statistics[0]))[None]
+        for name, mask in masks.items():
+            self.network.get_submodule(name.removesuffix(".mask")).mask = mask[0]
+        return self.network(images[0], statistics[0])[None]
 
     def clip(self) -> None:
         """Shorten the gradient to at most `LARGEST_GRADIENT`."""
