@@ -250,8 +250,8 @@ def test_images_that_attackers_stopped_by_calibrate_none_of_their_verdicts(audit
     predict(TARGET, learner)
     after = list_values(read_table(bag_folder(learner) / "out_of_bag.parquet"), "out_of_bag")
     assert not (after & ~before).any()
-    assert (0.6 < after.sum(0) / before.sum(0)).all()
-    assert (after.sum(0) < 0.8 * before.sum(0)).all(), "about a quarter of each attacker's"
+    left = after.sum(0) / before.sum(0)
+    assert ((left > 0.6) & (left < 0.8)).all(), "about a quarter of each attacker's is gone"
     rows = predictions(learner)
     np.testing.assert_array_equal(np.stack(rows.loc[rows["role"] == "auxiliary", "out_of_bag"]), after)
     assert description(learner)["patience"] == 1

@@ -76,7 +76,10 @@ class Network(nn.Module):
         parts = [rows[start : start + PART] for start in range(0, len(rows), PART)]
 
         def total(of: Callable[[Tensor], Tensor]) -> Tensor:
-            return torch.stack([of(torch.from_numpy(statistics[part]).double()) for part in parts]).sum(0)
+            result = torch.zeros(statistics.shape[1], dtype=torch.float64)  # a list of results would pin freed memory
+            for part in parts:
+                result += of(torch.from_numpy(statistics[part]).double())
+            return result
 
         mean = total(lambda values: values.sum(0)) / len(rows)
         spread = (total(lambda values: (values - mean).square().sum(0)) / (len(rows) - 1)).sqrt().float()

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 
 from stages.command import InputError
 
-PART = 4096  # rows in memory at once, where all are needed
+PART = 1024  # rows in memory at once, where all are needed
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RowFile:
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         """Some rows, in their order, (n, ...).  Read anew each time: pages of a mapped file would stay in memory."""
-        wanted = np.arange(len(self))[rows]
+        wanted = np.arange(len(self))[rows] if isinstance(rows, slice) or rows.dtype == bool else rows
         values = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
         size = math.prod(self.shape[1:]) * self.dtype.itemsize
         with self.path.open("rb", buffering=0) as file:
