@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from stages.quantile.bag import Learner, LearnerOptions, fit_attacker, fit_attackers
 from stages.quantile.inputs import Inputs
 from stages.quantile.resamples import Resample, resamples
+from stages.quantile.training import Alone, Together
 
 SEEDS = [5, 6, 7]
 # In units of the scores' spread.  Float32 sums in another order differ by some 1e-7, and so did the predictions after
@@ -92,3 +94,19 @@ def test_each_of_those_trained_at_once_stops_when_it_would_alone(kind, inputs, l
             one.predict(inputs).quantiles() / log_scores.std(0)[:, None] for one in (attacker, other)
         )
         np.testing.assert_allclose(quantiles, expected, rtol=0, atol=0.02)
+
+
+def test_each_gradient_is_clipped_by_its_own_norm():
+    networks = [torch.nn.Linear(4, 2) for _ in SEEDS]
+    together, scales = Together(networks), (0.01, 3.0, 100.0)  # the first is short enough
+    for number, (network, scale) in enumerate(zip(networks, scales, strict=True)):
+        for name, weights in network.named_parameters():
+            weights.grad = scale * torch.ones_like(weights)
+            if number == 0:
+                together.stacked[name].grad = torch.zeros_like(together.stacked[name])
+            together.stacked[name].grad[number] = weights.grad
+        Alone([network]).clip()
+    together.clip()
+    for number, network in enumerate(networks):
+        for name, weights in network.named_parameters():
+            torch.testing.assert_close(together.stacked[name].grad[number], weights.grad)
