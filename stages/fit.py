@@ -21,25 +21,23 @@ from stages.files import file_hash, place_folder, write_bytes
 from stages.parallel import spread
 from stages.params import PARAMS, Options, entry, key_name, section
 from stages.quantile.bag import (
+    ATTACKERS,
     FEWEST,
     Bag,
     Learner,
     LearnerOptions,
-    Resample,
     attacker_folder,
     attacker_seed,
-    fit_attacker,
-    kept_apart,
-    resamples,
+    fit_attackers,
+    fitted_at_once,
 )
-from stages.quantile.inputs import Inputs
+from stages.quantile.inputs import Inputs, read_inputs
+from stages.quantile.resamples import Resample, kept_apart, resamples
 from stages.resume import resumable
 from stages.tables import (
-    decode_images,
     list_column,
     log_scores,
     read_metadata,
-    read_statistics,
     read_table,
     write_table,
 )
@@ -53,6 +51,7 @@ class Fit(Options):
     bag_size: PositiveInt
     seed: NonNegativeInt
     calibration: NonNegativeInt  # auxiliary images kept apart from fitting, to calibrate on; 0: out of bag
+    patience: NonNegativeInt  # looks at the loss, of 8, without a lower one, after which an attacker stops; 0: never
 
 
 def fit(target: str, learner: str) -> None:
@@ -63,19 +62,19 @@ def fit(target: str, learner: str) -> None:
         Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "statistics", "scores")
     )
     columns = _score_columns(target, options, scores)
-    rows = read_table(images)
+    rows = read_table(images, ["image_id", "sha256"])
     ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
     kept = kept_apart(hashes, options.calibration, options.seed)
     _check_count(images, hashes, kept, key_name("fit", "calibration", target))
     for path in (statistics, scores):
         if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
             raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
-    inputs = Inputs(decode_images(rows), read_statistics(statistics)[1])
     values = np.stack([log_scores(scores, column) for column in columns], axis=1)  # (N, S)
-    drawn = resamples(hashes, kept, options.seed, options.bag_size)
+    drawn = resamples(hashes, kept, options.seed, options.bag_size, options.patience)
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, statistics, scores]) as folder:
         made = folder / "bag"
+        inputs = read_inputs(images, statistics, ATTACKERS[learner_options.kind].looks_at_images, folder)
         _fit_all(inputs, values, learner_options, options.seed, drawn, made)
         unseen = list_column(np.stack([resample.unseen for resample in drawn], axis=1))
         calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)
@@ -145,23 +144,26 @@ def _fit_all(
 ) -> None:
     """Fit the attackers that are not there yet, each in its own folder, whole or not at all."""
     missing = [number for number in range(len(drawn)) if not attacker_folder(made, number).exists()]
-    jobs = [
-        (inputs, values, options, attacker_seed(seed, number), drawn[number], attacker_folder(made, number))
-        for number in missing
-    ]
-    spread(_fit_one, jobs, f"fit {options.kind}")
+    size = fitted_at_once(options)
+    groups = [missing[start : start + size] for start in range(0, len(missing), size)]
+    jobs = [(inputs, values, options, seed, {number: drawn[number] for number in group}, made) for group in groups]
+    spread(_fit_some, jobs, f"fit {options.kind}")
 
 
-def _fit_one(
-    inputs: Inputs, values: np.ndarray, options: LearnerOptions, seed: int, resample: Resample, destination: Path
+def _fit_some(
+    inputs: Inputs, values: np.ndarray, options: LearnerOptions, seed: int, drawn: dict[int, Resample], bag: Path
 ) -> None:
-    attacker, curve = fit_attacker(inputs, values, options, seed, resample)
-    made = destination.with_name(f".{destination.name}")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    attacker.save(made)
-    curve.to_csv(made / "curve.csv", index=False, float_format="%.6g")
-    place_folder(made, destination)
+    """Fit some attackers at once.  drawn : by number."""
+    seeds = [attacker_seed(seed, number) for number in drawn]
+    fitted = fit_attackers(inputs, values, options, seeds, list(drawn.values()))
+    for number, (attacker, curve) in zip(drawn, fitted, strict=True):
+        destination = attacker_folder(bag, number)
+        made = destination.with_name(f".{destination.name}")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        attacker.save(made)
+        curve.to_csv(made / "curve.csv", index=False, float_format="%.6g")
+        place_folder(made, destination)
 
 
 def _curves(made: Path, bag_size: int) -> pd.DataFrame:

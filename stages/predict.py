@@ -13,16 +13,20 @@ import numpy as np
 import pyarrow as pa
 
 from stages.command import InputError, run
-from stages.quantile.bag import Bag, predict_all
-from stages.quantile.inputs import Inputs
+from stages.quantile.bag import ATTACKERS, Bag, predict_all
+from stages.quantile.inputs import read_inputs
 from stages.quantile.predictions import LEVELS
-from stages.tables import ROLES, decode_images, list_column, list_values, read_statistics, read_table, write_table
+from stages.resume import resumable
+from stages.tables import ROLES, list_column, list_values, read_table, write_table
 
 
 def predict(target: str, learner: str) -> None:
     """Write data/predictions/<target>/<learner>.parquet."""
     bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
-    tables = [_predict_role(bag, target, role) for role in ROLES if _some(target, role)]
+    roles = [role for role in ROLES if _some(target, role)]
+    inputs = [Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "statistics") for role in roles]
+    with resumable(f"predict@{target}-{learner}", [], [bag.folder, *inputs]) as folder:
+        tables = [_predict_role(bag, target, role, folder) for role in roles]
     metadata = {"target": target, "learner": learner, "levels": LEVELS, "bag": bag.description}
     write_table(Path(f"data/predictions/{target}/{learner}.parquet"), pa.concat_tables(tables), metadata)
 
@@ -32,15 +36,14 @@ def _some(target: str, role: str) -> bool:
     return read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id"]).num_rows > 0
 
 
-def _predict_role(bag: Bag, target: str, role: str) -> pa.Table:
+def _predict_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
     """One row an image of the role; for each learnt score a list over the attackers of what they predict."""
     images, statistics = (Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "statistics"))
-    rows = read_table(images)
-    ids = rows.column("image_id").to_pylist()
-    described, features = read_statistics(statistics)
-    if described != ids:
+    ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
+    if read_table(statistics, ["image_id"]).column("image_id").to_pylist() != ids:
         raise InputError(f"{statistics}: tells of other images than {images} holds: run `dvc repro`")
-    columns = predict_all(bag, Inputs(decode_images(rows), features), role)
+    inputs = read_inputs(images, statistics, ATTACKERS[bag.options.kind].looks_at_images, folder)
+    columns = predict_all(bag, inputs, role)
     unseen, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))
     named = {name: list_column(values) for name, values in columns.items()}
     facts = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids))}

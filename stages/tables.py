@@ -97,6 +97,16 @@ class RowReader:
             raise InputError(f"{self.path}: not a readable Parquet file: {error}") from None
 
 
+def read_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a table, one after the other.  Raises InputError naming a missing or damaged file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+
+
 def image_ids(path: Path, table: pa.Table) -> list[str]:
     """Column `image_id` of anybody's table: strings, or integers in decimal.  path : where the table stands.
 
@@ -178,11 +188,20 @@ def read_statistics(path: Path) -> tuple[list[str], np.ndarray]:
     Raises InputError where one is not finite.
     """
     table = read_table(path)
+    return table.column("image_id").to_pylist(), statistics_of(table, path)
+
+
+def statistics_of(table: pa.Table, path: Path) -> np.ndarray:
+    """The statistics of a table of them, or of a part of it, as (N, F) float32.  path : where the table stands.
+
+    Raises InputError where one is not finite.
+    """
     names = [name for name in table.column_names if name not in ("image_id", "label")]
-    ids, values = table.column("image_id").to_pylist(), np.stack([table.column(name).to_numpy() for name in names], 1)
+    values = np.stack([table.column(name).to_numpy() for name in names], 1)
     for row, column in np.argwhere(~np.isfinite(values))[:1]:
-        raise InputError(f"{path}: {names[column]} of image {ids[row]} is {values[row, column]}: run `dvc repro`")
-    return ids, values
+        image_id = table.column("image_id")[int(row)].as_py()
+        raise InputError(f"{path}: {names[column]} of image {image_id} is {values[row, column]}: run `dvc repro`")
+    return values
 
 
 def list_column(rows: np.ndarray) -> pa.Array:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from conftest import TINY_LEARNERS, tiny_params, write_params
 
 from stages import fit as stage
@@ -14,7 +15,8 @@ from stages.evaluate import evaluate
 from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
-from stages.quantile.bag import fit_attacker
+from stages.quantile import bag
+from stages.quantile.bag import Learner, fit_attackers, fitted_at_once
 from stages.select import select
 from stages.stack import stack
 from stages.tables import list_values, read_metadata, read_table, write_table
@@ -169,13 +171,13 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(audit, learner
     outputs = (bag_folder(learner), Path(f"metrics/fit/{TARGET}/{learner}.csv"))
     before, seeds = [file_hash(path) for path in outputs], []
 
-    def die_at_the_third(inputs, log_scores, options, seed, resample):
-        seeds.append(seed)
+    def die_at_the_third(inputs, log_scores, options, of_some, drawn):
+        seeds.extend(of_some)
         if len(seeds) == 3:
             raise KeyboardInterrupt
-        return fit_attacker(inputs, log_scores, options, seed, resample)
+        return fit_attackers(inputs, log_scores, options, of_some, drawn)
 
-    monkeypatch.setattr(stage, "fit_attacker", die_at_the_third)
+    monkeypatch.setattr(stage, "fit_attackers", die_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         fit(TARGET, learner)
     assert [file_hash(path) for path in outputs] == before, "what was there stays until all is done"
@@ -207,13 +209,13 @@ def test_work_on_other_options_is_not_gone_on_with(audit, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     numbers = []
 
-    def die_once(inputs, log_scores, options, seed, resample):
-        numbers.append((options.trees, seed))
+    def die_once(inputs, log_scores, options, seeds, drawn):
+        numbers.extend((options.trees, seed) for seed in seeds)
         if len(numbers) == 2:
             raise KeyboardInterrupt
-        return fit_attacker(inputs, log_scores, options, seed, resample)
+        return fit_attackers(inputs, log_scores, options, seeds, drawn)
 
-    monkeypatch.setattr(stage, "fit_attacker", die_once)
+    monkeypatch.setattr(stage, "fit_attackers", die_once)
     with pytest.raises(KeyboardInterrupt):
         fit(TARGET, "gbm")
     change("fit", {"gbm": {"trees": 6}})
@@ -238,3 +240,55 @@ def test_a_larger_bag_has_the_smaller_ones_attackers(audit):
     fit(TARGET, "gbm")
     assert [file_hash(bag_folder("gbm") / f"attacker_{number:03d}") for number in range(5)] == before
     assert len(list(bag_folder("gbm").glob("attacker_*"))) == 7
+
+
+@pytest.mark.parametrize("learner", TINY_LEARNERS)
+def test_images_that_attackers_stopped_by_calibrate_none_of_their_verdicts(audit, learner):
+    before = list_values(read_table(bag_folder(learner) / "out_of_bag.parquet"), "out_of_bag")
+    change("fit", patience=1)
+    fit(TARGET, learner)
+    predict(TARGET, learner)
+    after = list_values(read_table(bag_folder(learner) / "out_of_bag.parquet"), "out_of_bag")
+    assert not (after & ~before).any()
+    left = after.sum(0) / before.sum(0)
+    assert ((left > 0.6) & (left < 0.8)).all(), "about a quarter of each attacker's is gone"
+    rows = predictions(learner)
+    np.testing.assert_array_equal(np.stack(rows.loc[rows["role"] == "auxiliary", "out_of_bag"]), after)
+    assert description(learner)["patience"] == 1
+
+
+@pytest.mark.parametrize("learner", ["mlp", "resnet"])
+def test_groups_trained_at_once_are_the_same_bag_and_a_killed_run_keeps_the_groups_it_finished(
+    audit, learner, monkeypatch
+):
+    monkeypatch.setattr(stage, "fitted_at_once", lambda options: 2)  # as on a GPU
+    one_by_one, groups = predictions(learner), []
+
+    def die_at_the_second(inputs, log_scores, options, seeds, drawn):
+        groups.append(seeds)
+        if len(groups) == 2:
+            raise KeyboardInterrupt
+        return fit_attackers(inputs, log_scores, options, seeds, drawn)
+
+    monkeypatch.setattr(stage, "fit_attackers", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        fit(TARGET, learner)
+    fit(TARGET, learner)
+    assert groups == [[0, 1], [2, 3], [2, 3], [4]]
+    predict(TARGET, learner)
+    for name in one_by_one.columns[4:]:
+        np.testing.assert_allclose(np.stack(predictions(learner)[name]), np.stack(one_by_one[name]), atol=1e-4)
+
+
+def test_a_gpu_trains_networks_at_once_and_a_cpu_each_in_its_own_process(monkeypatch):
+    chosen = {name: Learner.model_validate(tiny_params()["learners"][name]).root for name in TINY_LEARNERS}
+    assert {name: fitted_at_once(options) for name, options in chosen.items()} == dict.fromkeys(TINY_LEARNERS, 1)
+    monkeypatch.setattr(bag, "best_device", lambda: torch.device("cuda"))
+    several = {name for name, options in chosen.items() if fitted_at_once(options) > 1}
+    assert several == {"mlp", "resnet"}
+
+
+def test_a_negative_patience_is_refused(audit, refusal):
+    change("fit", patience=-1)
+    line = refusal(fit, target=TARGET, learner="gbm")
+    assert "params.yaml: fit.patience: Input should be greater than or equal to 0, found -1" in line

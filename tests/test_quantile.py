@@ -14,16 +14,14 @@ from stages.quantile.bag import (
     Bag,
     Learner,
     LearnerOptions,
-    Resample,
     attacker_folder,
-    bootstrap,
     fit_attacker,
-    kept_apart,
-    resamples,
 )
 from stages.quantile.inputs import Inputs
+from stages.quantile.lesson import Lesson
 from stages.quantile.losses import gaussian_loss, pinball_loss
 from stages.quantile.predictions import LEVELS, LocationScale, Quantiles, mean_pinball_loss
+from stages.quantile.resamples import Resample, bootstrap, kept_apart, resamples
 from stages.quantile.resnet import ResNetAttacker
 
 NETWORK = {
@@ -59,9 +57,10 @@ def quickly(name: str, **changes: object) -> LearnerOptions:
 
 
 def fitted(
-    chosen: LearnerOptions, inputs: Inputs, log_scores: np.ndarray, seed: int = 0, watch=lambda step, attacker: None
+    chosen: LearnerOptions, inputs: Inputs, log_scores: np.ndarray, seed: int = 0, lesson: type[Lesson] = Lesson
 ) -> Attacker:
-    return ATTACKERS[chosen.kind].fit(inputs, log_scores, chosen, seed, watch)
+    everyone = Resample(np.arange(len(inputs)), np.zeros(len(inputs), dtype=bool))
+    return ATTACKERS[chosen.kind].fit(lesson(inputs, log_scores, everyone), chosen, seed)
 
 
 @pytest.fixture
@@ -341,12 +340,13 @@ def test_being_watched_changes_nothing(learner, inputs, tmp_path):
     chosen = quickly(learner, dropout=0.3)
     scores, steps = brightness_scores(inputs), []
 
-    def watch(step: int, attacker: Attacker) -> None:
-        attacker.predict(inputs)
-        steps.append(step)
+    class NobodyLooks(Lesson):
+        def look(self, step: int, attacker: Attacker) -> bool:
+            steps.append(step)
+            return True
 
-    watched = saved(fitted(chosen, inputs, scores, watch=watch), tmp_path / "watched")
-    assert watched == saved(fitted(chosen, inputs, scores), tmp_path / "alone")
+    watched = saved(fitted(chosen, inputs, scores), tmp_path / "watched")
+    assert watched == saved(fitted(chosen, inputs, scores, lesson=NobodyLooks), tmp_path / "alone")
     assert steps == [1, 2]
 
 

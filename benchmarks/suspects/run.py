@@ -17,8 +17,9 @@ import pandas as pd
 from scipy.stats import binomtest, kstest
 
 from stages.parallel import spread
-from stages.quantile.bag import Learner, attacker_seed, fit_attacker, resamples
+from stages.quantile.bag import Learner, attacker_seed, fit_attacker
 from stages.quantile.inputs import Inputs
+from stages.quantile.resamples import resamples
 from stages.statistics.judgement import Judgement, judge
 from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
 from stages.statistics.vote import normal_scores_of_gaussians

@@ -18,8 +18,9 @@ from stages.experiments.scored import Scored
 from stages.files import write_bytes
 from stages.parallel import spread
 from stages.params import PARAMS
-from stages.quantile.bag import LearnerOptions, Resample, attacker_seed, fit_attacker, resamples
+from stages.quantile.bag import LearnerOptions, attacker_seed, fit_attacker
 from stages.quantile.predictions import LEVELS, Prediction
+from stages.quantile.resamples import Resample, resamples
 from stages.statistics.evidence import Evidence, normal_scores
 from stages.statistics.judgement import Judgement
 from stages.tables import list_column

@@ -4,7 +4,6 @@ Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeAlias
@@ -16,27 +15,31 @@ from pydantic import Field, RootModel
 from safetensors import SafetensorError
 
 from stages.command import InputError
+from stages.device import best_device
 from stages.parallel import spread
 from stages.quantile.gbm import GBMAttacker, GBMOptions
 from stages.quantile.inputs import Inputs
+from stages.quantile.lesson import Lesson
 from stages.quantile.marginal import MarginalAttacker, MarginalOptions
 from stages.quantile.mlp import MLPAttacker, MLPOptions
-from stages.quantile.predictions import Prediction, mean_pinball_loss
+from stages.quantile.network import NetworkAttacker
+from stages.quantile.predictions import Prediction
+from stages.quantile.resamples import Resample
 from stages.quantile.resnet import ResNetAttacker, ResNetOptions
 
 LearnerOptions: TypeAlias = MarginalOptions | GBMOptions | MLPOptions | ResNetOptions
 Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # an entry of the registry
 FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
-WATCHED = 500  # images of each sort whose loss is followed while an attacker is fitted
+TOGETHER = 16  # networks that a GPU trains at once, for their activations must fit into it
 
 
 class Attacker(Protocol):
     """One fitted learner: the distribution of a non-member's log scores given its image."""
 
+    looks_at_images: bool  # or at their statistics alone
+
     @classmethod
-    def fit(
-        cls, inputs: Inputs, log_scores: np.ndarray, options: Any, seed: int, watch: Callable[[int, Any], None]
-    ) -> Self: ...
+    def fit(cls, lesson: Lesson, options: Any, seed: int) -> Self: ...
     def predict(self, inputs: Inputs) -> Prediction: ...
     def save(self, folder: Path) -> None: ...
     @classmethod
@@ -51,66 +54,38 @@ ATTACKERS: dict[str, type[Attacker]] = {
 }
 
 
-@dataclass(frozen=True)
-class Resample:
-    """What one attacker is fitted on.  rows : (n,) indices, with repeats.  unseen : (N,) bool, images it never sees."""
-
-    rows: np.ndarray
-    unseen: np.ndarray
-
-
-def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
-    """The resample of one attacker: `count` indices in 0..count - 1, drawn with replacement."""
-    return np.random.default_rng([seed, attacker]).integers(count, size=count)
-
-
 def attacker_seed(seed: int, attacker: int) -> int:
     """What one attacker of a bag draws its initial weights, batches and features from."""
     return seed * 10_007 + attacker
 
 
-def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int) -> list[Resample]:
-    """A resample for each attacker, of the images that are not kept apart.
+def fitted_at_once(options: LearnerOptions) -> int:
+    """How many attackers of a bag are fitted at once: a GPU, which one small network leaves idle, trains several."""
+    several = issubclass(ATTACKERS[options.kind], NetworkAttacker) and best_device().type == "cuda"
+    return TOGETHER if several else 1
 
-    hashes : of the N images' pixels: an attacker has seen an image if it has seen its pixels.  kept : (N,) bool.
+
+def fit_attackers(
+    inputs: Inputs, log_scores: np.ndarray, options: LearnerOptions, seeds: list[int], drawn: list[Resample]
+) -> list[tuple[Attacker, pd.DataFrame]]:
+    """Attackers, networks of them at once, and the loss of each on the way: columns step, seen and unseen.
+
+    log_scores : (N, S) float64.
     """
-    _, image = np.unique(hashes, return_inverse=True)  # (N,)
-    free = np.flatnonzero(~np.isin(image, image[kept]))
-    drawn = [free[bootstrap(len(free), seed, attacker)] for attacker in range(bag_size)]
-    return [Resample(rows, ~np.isin(image, image[rows])) for rows in drawn]
-
-
-def kept_apart(hashes: list[str], count: int, seed: int) -> np.ndarray:
-    """(N,) bool: `count` distinct images, and their copies, that no attacker is fitted on."""
-    distinct, image = np.unique(hashes, return_inverse=True)
-    chosen = np.random.default_rng([seed, len(distinct)]).permutation(len(distinct))[:count]
-    return np.isin(image, chosen)
+    lessons = [Lesson(inputs, log_scores, resample) for resample in drawn]
+    kind = ATTACKERS[options.kind]
+    if issubclass(kind, NetworkAttacker):
+        attackers: list[Attacker] = [*kind.fit_together(lessons, options, seeds)]
+    else:
+        attackers = [kind.fit(lesson, options, seed) for lesson, seed in zip(lessons, seeds, strict=True)]
+    return [(attacker, lesson.curve()) for attacker, lesson in zip(attackers, lessons, strict=True)]
 
 
 def fit_attacker(
     inputs: Inputs, log_scores: np.ndarray, options: LearnerOptions, seed: int, resample: Resample
 ) -> tuple[Attacker, pd.DataFrame]:
-    """One attacker, and its loss on the way: columns step, seen and unseen (mean pinball losses).
-
-    log_scores : (N, S) float64.
-    """
-    looked_at = {
-        "seen": np.unique(resample.rows)[:WATCHED],
-        "unseen": np.flatnonzero(resample.unseen)[:WATCHED],
-    }
-    curve = []
-
-    def watch(step: int, attacker: Attacker) -> None:
-        losses = {
-            name: mean_pinball_loss(attacker.predict(inputs[rows]), log_scores[rows])
-            for name, rows in looked_at.items()
-            if len(rows)
-        }
-        curve.append({"step": step, **losses})
-
-    fit = ATTACKERS[options.kind].fit
-    attacker = fit(inputs[resample.rows], log_scores[resample.rows], options, seed, watch)
-    return attacker, pd.DataFrame(curve, columns=["step", *looked_at])
+    """One attacker, and its loss on the way."""
+    return fit_attackers(inputs, log_scores, options, [seed], [resample])[0]
 
 
 @dataclass(frozen=True)
@@ -130,6 +105,11 @@ class Bag:
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{folder}: not a whole bag: {error}") from None
 
+    @property
+    def options(self) -> LearnerOptions:
+        """Its learner's."""
+        return Learner.model_validate(self.description["options"]).root
+
     def save(self) -> None:
         """Write bag.json."""
         text = json.dumps(self.description, indent=2, sort_keys=True)
@@ -137,7 +117,7 @@ class Bag:
 
     def attacker(self, number: int) -> Attacker:
         """Read one attacker.  Raises InputError if it is not whole."""
-        options = Learner.model_validate(self.description["options"]).root
+        options = self.options
         try:
             return ATTACKERS[options.kind].load(attacker_folder(self.folder, number), options)
         except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:

@@ -1,6 +1,5 @@
 """marginal: one threshold for every image, the baseline that per-image thresholds must beat."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -9,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from stages.params import Options
 from stages.quantile.inputs import Inputs
+from stages.quantile.lesson import Lesson
 from stages.quantile.predictions import LEVELS, Quantiles
 
 
@@ -21,21 +21,17 @@ class MarginalOptions(Options):
 class MarginalAttacker:
     """Quantiles of the auxiliary log scores; the image is not looked at."""
 
+    looks_at_images = False
+
     def __init__(self, quantiles: np.ndarray) -> None:
         self.quantiles = quantiles  # (S, K) float64
 
     @classmethod
-    def fit(
-        cls,
-        inputs: Inputs,
-        log_scores: np.ndarray,
-        options: MarginalOptions,
-        seed: int,
-        watch: Callable[[int, Self], None],
-    ) -> Self:
-        """log_scores : (N, S) float64.  watch : called once, with what was fitted."""
+    def fit(cls, lesson: Lesson, options: MarginalOptions, seed: int) -> Self:
+        """The quantiles of what it is taught."""
+        log_scores = lesson.log_scores[lesson.resample.rows]  # (n, S)
         attacker = cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
-        watch(1, attacker)
+        lesson.look(1, attacker)
         return attacker
 
     def predict(self, inputs: Inputs) -> Quantiles:

@@ -1,12 +1,10 @@
-"""How a network becomes an attacker: standardised, trained with AdamW on one cycle of step sizes, applied, saved."""
+"""How a network becomes an attacker: built, standardised, trained, applied, saved."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save_file
@@ -15,12 +13,15 @@ from torch import Tensor, nn
 from stages.device import best_device
 from stages.params import Options
 from stages.quantile import heads
+from stages.quantile.dropout import Dropout
 from stages.quantile.heads import Head
 from stages.quantile.inputs import Inputs
+from stages.quantile.lesson import Lesson
 from stages.quantile.predictions import Prediction
+from stages.quantile.rows import PART
+from stages.quantile.training import train
 
 PREDICT_BATCH = 500
-WATCHES = 8  # looks at the loss while fitting
 FARTHEST = 5.0  # deviations: statistics beyond are clipped, so that a strange image is not extrapolated to
 
 
@@ -40,7 +41,7 @@ def hidden_layers(inputs: int, width: int, depth: int, dropout: float) -> nn.Seq
     """`depth` layers of `width` units.  (B, inputs) -> (B, width)."""
     layers: list[nn.Module] = []
     for layer in range(depth):
-        layers += [nn.Linear(width if layer else inputs, width), nn.SiLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(width if layer else inputs, width), nn.SiLU(), Dropout(dropout, width)]
     return nn.Sequential(*layers)
 
 
@@ -65,23 +66,37 @@ class Network(nn.Module):
         self.register_buffer("score_spread", torch.ones(scores, dtype=torch.float64))
 
     def forward(self, images: Tensor, statistics: Tensor) -> Tensor:
-        """images : (B, C, H, W) uint8.  statistics : (B, F) float32.  Returns (B, outputs)."""
+        """images : (B, ...), as `planes` made them.  statistics : (B, F) float32.  Returns (B, outputs)."""
         standardised = ((statistics - self.statistics_mean) / self.statistics_spread).clamp(-FARTHEST, FARTHEST)
         return self.head(self.body(images, standardised).float())
 
-    def standardise(self, statistics: Tensor, log_scores: Tensor) -> None:
+    def standardise(self, lesson: Lesson) -> None:
         """Take means and spreads from what the network is to be fitted on."""
-        spread = statistics.double().std(0).float()  # of a constant column exactly 0, in float64 alone
-        self.statistics_mean.copy_(statistics.double().mean(0))
+        statistics, rows = lesson.inputs.statistics, lesson.resample.rows
+        parts = [rows[start : start + PART] for start in range(0, len(rows), PART)]
+
+        def total(of: Callable[[Tensor], Tensor]) -> Tensor:
+            result = torch.zeros(statistics.shape[1], dtype=torch.float64)  # a list of results would pin freed memory
+            for part in parts:
+                result += of(torch.from_numpy(statistics[part]).double())
+            return result
+
+        mean = total(lambda values: values.sum(0)) / len(rows)
+        spread = (total(lambda values: (values - mean).square().sum(0)) / (len(rows) - 1)).sqrt().float()
+        self.statistics_mean.copy_(mean)  # of a constant column exact, and its spread 0, in float64 alone
         self.statistics_spread.copy_(spread.where(spread > 0, torch.inf))  # what never varied tells nothing
+        log_scores = torch.from_numpy(lesson.log_scores[rows])
         self.score_mean.copy_(log_scores.mean(0))
         self.score_spread.copy_(log_scores.std(0).clamp(min=1e-6))
 
 
 class NetworkAttacker:
-    """A fitted network.  Subclasses say how it is built, and whether it looks at images mirrored too."""
+    """A fitted network.  Subclasses say how it is built, and whether it looks at images.
 
-    flips = False  # mirror images at random while fitting, and average over both while predicting
+    One that does sees them mirrored at random while it is fitted, and averages over both while it predicts.
+    """
+
+    looks_at_images = False
 
     def __init__(self, network: Network, options: Any) -> None:
         self.network, self.options = network, options
@@ -92,41 +107,23 @@ class NetworkAttacker:
         """The network before training."""
 
     @classmethod
-    def fit(
-        cls,
-        inputs: Inputs,
-        log_scores: np.ndarray,
-        options: Any,
-        seed: int,
-        watch: Callable[[int, Self], None],
-    ) -> Self:
-        """log_scores : (N, S) float64.  watch : called with the epoch and the attacker `WATCHES` times."""
-        device = best_device()
-        torch.manual_seed(seed)
-        network = cls.build(inputs.images.shape[1], inputs.statistics.shape[1], log_scores.shape[1], options).to(device)
-        images, statistics = torch.from_numpy(inputs.images), torch.from_numpy(inputs.statistics)
-        network.standardise(statistics, torch.from_numpy(log_scores))
-        y = (torch.from_numpy(log_scores).to(device) - network.score_mean) / network.score_spread  # (N, S)
-        attacker = cls(network, options)
-        optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-        steps = options.epochs * math.ceil(len(y) / options.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=0.2)
-        for epoch in range(options.epochs):
-            network.train()
-            for rows in torch.randperm(len(y)).split(options.batch_size):
-                batch = images[rows].to(device)
-                if cls.flips:
-                    batch = torch.where(torch.rand(len(rows), 1, 1, 1, device=device) < 0.5, batch.flip(3), batch)
-                outputs = attacker._outputs(batch, statistics[rows].to(device))
-                loss = heads.loss(outputs, y[rows.to(device)].float(), options.head)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-            if (epoch + 1) * WATCHES // options.epochs > epoch * WATCHES // options.epochs:
-                watch(epoch + 1, attacker)
-        return attacker
+    def fit(cls, lesson: Lesson, options: Any, seed: int) -> Self:
+        """Train one network on what it is taught."""
+        return cls.fit_together([lesson], options, [seed])[0]
+
+    @classmethod
+    def fit_together(cls, lessons: list[Lesson], options: Any, seeds: list[int]) -> list[Self]:
+        """Train several networks at once, each as `fit` would by itself."""
+        attackers, generators = [], []
+        for lesson, seed in zip(lessons, seeds, strict=True):
+            torch.manual_seed(seed)
+            channels, statistics = lesson.inputs.images.shape[1], lesson.inputs.statistics.shape[1]
+            network = cls.build(channels, statistics, lesson.log_scores.shape[1], options)
+            generators.append(torch.Generator().set_state(torch.get_rng_state()))  # goes on from the weights' draws
+            network.standardise(lesson)
+            attackers.append(cls(network.to(best_device()), options))
+        train(attackers, lessons, generators, options)
+        return attackers
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs) -> Prediction:
@@ -137,8 +134,10 @@ class NetworkAttacker:
         for start in range(0, len(inputs), PREDICT_BATCH):
             part = inputs[start : start + PREDICT_BATCH]
             images, statistics = (torch.tensor(a, device=device) for a in (part.images, part.statistics))
-            views = [images, images.flip(3)] if self.flips else [images]
-            outputs.append(torch.stack([self._outputs(view, statistics).float() for view in views]).mean(0).cpu())
+            with self.precision(device):
+                views = [images, images.flip(3)] if self.looks_at_images else [images]
+                said = [self.network(self.planes(view), statistics).float() for view in views]
+            outputs.append(torch.stack(said).mean(0).cpu())
         mean, spread = self.network.score_mean.cpu(), self.network.score_spread.cpu()
         return heads.prediction(torch.cat(outputs), mean, spread, self.options.head)
 
@@ -160,7 +159,16 @@ class NetworkAttacker:
         """The images' channels, read off the weights."""
         return 1
 
-    def _outputs(self, images: Tensor, statistics: Tensor) -> Tensor:
-        fast = self.options.precision == "bfloat16"
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=fast):
-            return self.network(images, statistics)
+    def standardised(self, lesson: Lesson) -> Tensor:
+        """The log scores that it is fitted on, (n, S) float64, in units of their mean and spread."""
+        log_scores = torch.from_numpy(lesson.log_scores[lesson.resample.rows])
+        return (log_scores - self.network.score_mean.cpu()) / self.network.score_spread.cpu()
+
+    def precision(self, device: torch.device) -> torch.autocast:
+        """Where outputs are computed as the options say."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.options.precision == "bfloat16")
+
+    @staticmethod
+    def planes(images: Tensor) -> Tensor:
+        """What the network is told of images, (B, C, H, W) uint8."""
+        return images

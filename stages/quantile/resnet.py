@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from stages.quantile.dropout import Dropout
 from stages.quantile.network import Network, NetworkAttacker, NetworkOptions, hidden_layers
 
 VIEWS = 7  # planes made of each channel: itself, three differences, and their logarithms
@@ -57,7 +58,7 @@ class ImageBody(nn.Module):
         )
         found = 2 * (1 + 2 + 4) * width
         self.norm = nn.LayerNorm(found)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout, found)
         self.hidden = nn.Sequential()
         self.features = found
         if options.statistics:
@@ -66,8 +67,8 @@ class ImageBody(nn.Module):
         self.statistics = options.statistics
 
     def forward(self, images: Tensor, statistics: Tensor) -> Tensor:
-        """images : (B, C, H, W) uint8.  statistics : (B, F) standardised.  Returns (B, features)."""
-        x = self.stem(views(images))
+        """images : (B, VIEWS * C, H, W) of `views`.  statistics : (B, F) standardised.  Returns (B, features)."""
+        x = self.stem(images)
         found = []
         for stage in self.stages:
             x = stage(x)
@@ -80,7 +81,7 @@ class ImageBody(nn.Module):
 class ResNetAttacker(NetworkAttacker):
     """A fitted residual network."""
 
-    flips = True
+    looks_at_images = True
 
     @staticmethod
     def build(channels: int, statistics: int, scores: int, options: ResNetOptions) -> Network:
@@ -92,6 +93,11 @@ class ResNetAttacker(NetworkAttacker):
     def channels(tensors: dict[str, Tensor]) -> int:
         """The images' channels, read off the weights."""
         return tensors["body.stem.weight"].shape[1] // VIEWS
+
+    @staticmethod
+    def planes(images: Tensor) -> Tensor:
+        """What the network is told of images."""
+        return views(images)
 
 
 def views(images: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""Rows in a file: the same values as in memory, read as they are needed, and no more of them in memory than that."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_params
+from numpy.lib import format as npy
+
+from stages.command import InputError
+from stages.quantile import inputs as inputs_module
+from stages.quantile.bag import ATTACKERS, Learner
+from stages.quantile.features import Features, distinct
+from stages.quantile.inputs import Inputs, read_inputs
+from stages.quantile.lesson import Lesson
+from stages.quantile.resamples import Resample
+from stages.quantile.rows import PART, RowFile, write_rows
+from stages.tables import decode_images, image_table, read_statistics, read_table, write_table
+
+TARGET = "digits_ddpm"
+ROLE, STATISTICS = (Path(f"data/{folder}/{TARGET}/auxiliary.parquet") for folder in ("roles", "statistics"))
+
+NUMBERS = np.arange(10)[:, None]
+
+
+@pytest.mark.parametrize("shape", [(50, 3, 4, 5), (50, 7)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_rows_of_a_file_are_those_of_the_array(shape, dtype, tmp_path):
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    rows = write_rows(tmp_path / "rows.npy", len(values), (values[start : start + 20] for start in range(0, 50, 20)))
+    assert (rows.shape, rows.dtype, len(rows)) == (values.shape, values.dtype, 50)
+    for wanted in (slice(None), slice(40, 60), np.array([3, 3, 49, 0]), values.reshape(50, -1)[:, 0] > 90, slice(0, 0)):
+        np.testing.assert_array_equal(rows[wanted], values[wanted])
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), values)
+
+
+def test_what_was_written_before_is_not_written_again(tmp_path):
+    def never():
+        raise AssertionError
+        yield
+
+    write_rows(tmp_path / "rows.npy", 2, [NUMBERS[:2]])
+    np.testing.assert_array_equal(write_rows(tmp_path / "rows.npy", 2, never())[:], NUMBERS[:2])
+
+
+def test_a_write_that_was_killed_leaves_nothing_that_passes_for_the_whole(tmp_path):
+    def killed():
+        yield NUMBERS[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(tmp_path / "rows.npy", 6, killed())
+    np.testing.assert_array_equal(write_rows(tmp_path / "rows.npy", 6, [NUMBERS[:6]])[:], NUMBERS[:6])
+
+
+def test_a_torn_file_is_refused(tmp_path):
+    rows = write_rows(tmp_path / "rows.npy", 10, [NUMBERS])
+    rows.path.write_bytes(rows.path.read_bytes()[:-4])
+    np.testing.assert_array_equal(rows[:9], NUMBERS[:9])
+    with pytest.raises(InputError, match=r"rows.npy: ends before row 9"):
+        rows[:]
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's account of memory")
+def test_rows_that_were_read_do_not_stay_in_memory(tmp_path):
+    path, shape = tmp_path / "rows.npy", (60_000, 4096)
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + shape[0] * shape[1])  # zeros that take no room on the disk
+    rows = RowFile.open(path)
+    rows[:PART]
+    before = resident()
+    for start in range(0, len(rows), PART):
+        assert not rows[start : start + PART].any()
+    assert resident() - before < 2 * PART * shape[1], "235 MiB were read"
+
+
+def test_inputs_in_files_are_those_in_memory(audit, tmp_path):
+    inputs = read_inputs(ROLE, STATISTICS, looks_at_images=True, folder=tmp_path)
+    np.testing.assert_array_equal(inputs.images[:], decode_images(read_table(ROLE)))
+    np.testing.assert_array_equal(inputs.statistics[:], read_statistics(STATISTICS)[1])
+
+
+def test_several_row_groups_of_images_are_decoded_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs_module, "DECODED", 7)
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 2, 2, 3), dtype=np.uint8)  # a row group has 4096
+    names = [str(row) for row in range(5000)]
+    images, statistics = tmp_path / "images.parquet", tmp_path / "statistics.parquet"
+    write_table(images, image_table(names, pixels, [None] * 5000, [None] * 5000), {})
+    table = read_table(images, ["image_id"]).append_column("mean", [pixels.mean((1, 2, 3)).astype(np.float32)])
+    write_table(statistics, table, {})
+    inputs = read_inputs(images, statistics, looks_at_images=True, folder=tmp_path)
+    np.testing.assert_array_equal(inputs.images[:], pixels.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(inputs.statistics[:], table.column("mean").to_numpy()[:, None])
+
+
+@pytest.mark.parametrize("kind", ["marginal", "gbm", "mlp", "resnet"])
+def test_images_are_decoded_for_who_looks_at_them_alone(kind, audit, tmp_path, monkeypatch):
+    def refuse(table):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(inputs_module, "decode_images", refuse)
+    if kind == "resnet":
+        with pytest.raises(AssertionError, match="decoded"):
+            read_inputs(ROLE, STATISTICS, ATTACKERS[kind].looks_at_images, tmp_path)
+    else:
+        assert read_inputs(ROLE, STATISTICS, ATTACKERS[kind].looks_at_images, tmp_path).images.size == 0
+
+
+def test_distinct_rows_are_numbered_as_numpy_does(tmp_path):
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 3, (400, 40)).astype(np.float32)
+    few[:, :20] = few[0, :20]  # the first columns tell nothing
+    few[:, 20:36] //= 3
+    rows = rng.integers(0, 400, 400)
+    for statistics in (few, rng.standard_normal((400, 40)).astype(np.float32)):
+        expected = np.unique(statistics[rows], axis=0, return_inverse=True)[1]
+        in_file = write_rows(tmp_path / f"{statistics[0, 0]}.npy", 400, [statistics])
+        np.testing.assert_array_equal(distinct(Features(in_file, rows)), expected.ravel())
+
+
+@pytest.mark.parametrize("kind", ["gbm", "mlp", "resnet"])
+def test_learners_learn_the_same_from_files(kind, audit, tmp_path):
+    options = Learner.model_validate(tiny_params()["learners"][kind]).root
+    in_files = read_inputs(ROLE, STATISTICS, looks_at_images=True, folder=tmp_path)
+    in_memory = Inputs(in_files.images[:], in_files.statistics[:])
+    scores = in_memory.statistics[:, :2].astype(float)
+    everyone = Resample(np.arange(len(scores)), np.zeros(len(scores), dtype=bool))
+    said = [
+        ATTACKERS[kind].fit(Lesson(inputs, scores, everyone), options, 0).predict(inputs).quantiles()
+        for inputs in (in_files, in_memory)
+    ]
+    np.testing.assert_array_equal(*said)
