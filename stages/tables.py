@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import itertools
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from stages.command import InputError
-from stages.files import write_bytes
+from stages.files import new_file
 
 METADATA = b"leakgauge"
+ROW_GROUP = 4096  # rows that are written, and can be read, without the others
 ROLES = ("member", "auxiliary", "holdout")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES = pa.schema(
@@ -32,11 +36,28 @@ IMAGES = pa.schema(
 
 def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
     """Write `table` with `metadata` (JSON, in the file's schema) to `path`, atomically."""
-    encoded = json.dumps(metadata).encode()
-    table = table.replace_schema_metadata({METADATA: encoded})
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=4096)
-    write_bytes(path, sink.getbuffer())
+    write_pieces(path, [table], metadata)
+
+
+def write_pieces(path: Path, pieces: Iterable[pa.Table], metadata: dict[str, Any]) -> None:
+    """The same of a table that comes in pieces, one at least, and is never whole in memory."""
+    groups = _row_groups(pieces)
+    first = next(groups)
+    schema = first.schema.with_metadata({METADATA: json.dumps(metadata).encode()})
+    with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for group in itertools.chain([first], groups):
+            writer.write_table(group.combine_chunks())  # pages, too, are cut alike
+
+
+def _row_groups(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, `ROW_GROUP` at a time however they were cut; the last has the rest."""
+    rows = None
+    for piece in pieces:
+        rows = piece if rows is None else pa.concat_tables([rows, piece])
+        while len(rows) > ROW_GROUP:
+            yield rows.slice(0, ROW_GROUP)
+            rows = rows.slice(ROW_GROUP)
+    yield rows
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -50,10 +71,42 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read anybody's Parquet file.  Raises InputError naming a missing or damaged one."""
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
-    try:
+    with _parquet(path):
         return pq.read_table(path, columns=columns, partitioning=None)
+
+
+def read_rows(path: Path, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
+    """Some rows of a table, a row group at a time; groups without any are not read.
+
+    rows : (N,) bool.  Raises InputError naming a damaged file.
+    """
+    with _parquet(path), pq.ParquetFile(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            wanted = rows[start : start + file.metadata.row_group(group).num_rows]
+            start += len(wanted)
+            if wanted.any():
+                yield file.read_row_group(group, columns).filter(wanted)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[None]:
+    """Raises InputError naming a damaged file."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def column_names(path: Path) -> list[str]:
+    """Those of a table.  Raises InputError naming a damaged file."""
+    with _parquet(path):
+        return pq.read_schema(path).names
+
+
+def read_ids(path: Path) -> pa.ChunkedArray:
+    """Column `image_id` of a table written by `write_table`.  Raises InputError."""
+    return read_table(path, ["image_id"]).column("image_id").cast(pa.string())
 
 
 def image_ids(path: Path, table: pa.Table) -> list[str]:

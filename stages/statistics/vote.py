@@ -42,10 +42,10 @@ def bag_margin(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
     z : (N, B) normal scores.  voters : (N, B) bool, who may vote on each image; by default all.
     Returns (N,); -inf where nobody may vote.
     """
-    voters = np.ones(z.shape, dtype=bool) if voters is None else voters
+    if voters is None:
+        return -np.sort(z, axis=1)[:, z.shape[1] // 2]
     ordered = np.sort(np.where(voters, z, np.inf), axis=1)  # those who may not vote stand last
-    majority = voters.sum(axis=1, keepdims=True) // 2
-    return -np.take_along_axis(ordered, majority, axis=1)[:, 0]
+    return -ordered[np.arange(len(z)), voters.sum(axis=1) // 2]
 
 
 def votes(margin: np.ndarray, alpha: float) -> np.ndarray:
