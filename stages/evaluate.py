@@ -73,6 +73,8 @@ def evaluate(target: str) -> None:
             if name in judged:
                 raise InputError(f"{PARAMS}: learners: {name} is also the name of a fusion: rename that learner")
             judged[name] = one
+    _warn_of_strangers(target)
+    _warn_of_resolution(audit)
     figures = {name: one.figures for name, one in judged.items()}
     facts = {
         "bags": {one.learner: one.bag for one in judged.values()},
@@ -90,12 +92,10 @@ def evaluate(target: str) -> None:
 
 
 def _audit(target: str) -> Audit:
-    """Raises InputError; warns of what is left out of the figures."""
+    """Raises InputError."""
     options = section("evaluate", Evaluate, target)
     scores = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ROLES}
     kept = kept_rows(Path(f"data/selection/{target}.parquet"), scores)
-    _warn_of_strangers(target)
-    _warn_of_resolution(target, options, int(kept["holdout"].sum()))
     return Audit(target, options, scores, kept, _groups(target, options.complexity, scores["holdout"], kept["holdout"]))
 
 
@@ -124,8 +124,8 @@ def _measure(audit: Audit, learner: str, evidence: Evidence, combine: Combine, f
     judgement, options = evidence.judge(combine), audit.options
     _check_alphas(audit, judgement.calibration_size)
     alphas, fpr, confidence = options.alphas, options.curve_fpr, options.confidence
-    deciles = audit.groups["complexity"].to_numpy()
-    figures = summarise(judgement, alphas, confidence) | worst_decile(judgement, deciles, alphas, confidence)
+    decile = audit.groups["complexity"].to_numpy()
+    figures = summarise(judgement, alphas, confidence) | worst_decile(judgement, decile, alphas, confidence)
     curves = {
         "roc": roc_points(judgement),
         "calibration": calibration_curve(judgement, alphas, confidence),
@@ -141,11 +141,12 @@ def _warn_of_strangers(target: str) -> None:
             warn(f"{path}: its learner is no longer in params.yaml; the file is not used, remove it")
 
 
-def _warn_of_resolution(target: str, options: Evaluate, holdout: int) -> None:
-    for alpha in sorted({*options.alphas, options.curve_fpr}, reverse=True):
-        if holdout * alpha < 1 - 1e-9:
-            level = level_name(alpha)
-            warn(f"{target}: {holdout} holdout images resolve FPR to {1 / holdout:.2g}: no TPR at FPR {level} is given")
+def _warn_of_resolution(audit: Audit) -> None:
+    images = int(audit.kept["holdout"].sum())
+    for alpha in sorted({*audit.options.alphas, audit.options.curve_fpr}, reverse=True):
+        if images * alpha < 1 - 1e-9:
+            found, level = f"{images} holdout images resolve FPR to {1 / images:.2g}", level_name(alpha)
+            warn(f"{audit.target}: {found}: no TPR at FPR {level} is given")
 
 
 def _check_alphas(audit: Audit, images: int) -> None:

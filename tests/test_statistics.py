@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from stages.statistics.calibration import conformal_p_values, smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
@@ -56,6 +57,16 @@ def test_delong_interval_covers_the_true_auc_as_often_as_it_says():
         _, low, high = auc(rng.normal(1, 1, 80), rng.normal(0, 1, 120), 0.9)
         covered += low <= truth <= high
     assert 0.86 < covered / 400 < 0.94
+
+
+@pytest.mark.parametrize("decimals", [1, 15], ids=["ties", "no ties"])
+def test_the_curve_and_the_area_are_scikit_learns(decimals):
+    rng = np.random.default_rng(0)
+    member, holdout = rng.normal(1, 1, 700).round(decimals), rng.normal(0, 1, 900).round(decimals)
+    labels, margins = np.repeat([1, 0], [700, 900]), np.r_[member, holdout]
+    fpr, tpr, _ = roc_curve(labels, margins, drop_intermediate=False)
+    np.testing.assert_array_equal(roc(member, holdout), [fpr, tpr])
+    assert auc(member, holdout, 0.95)[0] == pytest.approx(roc_auc_score(labels, margins), rel=1e-12)
 
 
 def test_asr_is_the_best_balanced_accuracy():
@@ -241,7 +252,7 @@ def test_worst_of_ten_intervals_cover_alpha_as_often_as_they_say():
 
 
 def test_without_timesteps_the_curve_has_columns_and_no_rows():
-    empty, one = timestep_curve({}, {}, 0.1, 0.95), timestep_curve({10: -MEMBER}, {10: -HOLDOUT}, 0.1, 0.95)
+    empty, one = timestep_curve([], 0.1, 0.95), timestep_curve([(10, -MEMBER, -HOLDOUT)], 0.1, 0.95)
     assert len(empty) == 0
     assert list(empty.columns) == list(one.columns)
 

@@ -63,11 +63,17 @@ class Predicted:
     levels: np.ndarray  # of its quantiles
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        return (np.stack(z, axis=-1) for z in zip(*map(self._of, self.observed), strict=True))
+
+    def _of(self, column: str) -> Iterator[np.ndarray]:
+        """(n, B) of one column: only one is in memory as it was predicted, with its quantiles."""
+        names = [name for name in column_names(self.predictions) if name.rpartition(".")[0] == column]
         end = 0
-        columns = [name for name in column_names(self.predictions) if name.rpartition(".")[0] in self.observed]
-        for rows in read_rows(self.predictions, columns, self.rows):
-            here = slice(end, end := end + len(rows))
-            yield normal_scores(rows, {name: values[here] for name, values in self.observed.items()}, self.levels)
+        for rows in read_rows(self.predictions, names, self.rows):
+            z = _of_column(rows, column, self.observed[column][end : end + len(rows)], self.levels)
+            end += len(rows)
+            del rows
+            yield z
 
 
 def kept_rows(selection: Path, scores: dict[str, Path]) -> dict[str, np.ndarray]:
