@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.command import InputError
-from stages.statistics.judgement import Judgement, judge
-from stages.statistics.vote import bag_margin, normal_scores_of_gaussians, normal_scores_of_quantiles
+from stages.statistics.judgement import Judgement, honest_margins, judge
+from stages.statistics.vote import normal_scores_of_gaussians, normal_scores_of_quantiles
 from stages.tables import column_names, list_values, log_scores, read_ids, read_metadata, read_rows, read_table
 
 Combine = Callable[[np.ndarray], np.ndarray]  # K scores to one: (n, B, K) -> (n, B)
@@ -28,10 +28,10 @@ class Evidence:
 
     def judge(self, combine: Combine) -> Judgement:
         """The bag's judgement of the other roles' images by one number an attacker."""
-        none = np.empty((0, self.unseen.shape[1]))
-        z = {role: np.concatenate([none, *map(combine, pieces)]) for role, pieces in self.z.items()}
-        auxiliary = z.pop("auxiliary")
-        return judge(z, auxiliary, self.unseen, self.calibrates)
+        nobody = np.empty((0, self.unseen.shape[1]))
+        others = {role: pieces for role, pieces in self.z.items() if role != "auxiliary"}
+        z = {role: np.concatenate([nobody, *map(combine, pieces)]) for role, pieces in others.items()}
+        return judge(z, map(combine, self.z["auxiliary"]), self.unseen, self.calibrates)
 
     def honest_scores(self) -> np.ndarray:
         """(n', K): the vote of those who never saw it on each auxiliary image that a fusion may learn from.
@@ -39,13 +39,7 @@ class Evidence:
         Where some images are kept apart to calibrate, those are the others.
         """
         taught = self.calibrates if self.calibrates.all() else ~self.calibrates
-        rows = taught & self.unseen.any(axis=1)
-        votes, end = [], 0
-        for z in self.z["auxiliary"]:
-            here = slice(end, end := end + len(z))
-            z, unseen = z[rows[here]], self.unseen[here][rows[here]]
-            votes.append(np.stack([-bag_margin(z[..., k], unseen) for k in range(z.shape[-1])], axis=1))
-        return np.concatenate(votes)
+        return -honest_margins(self.z["auxiliary"], self.unseen, taught & self.unseen.any(axis=1))
 
 
 def main_score(z: np.ndarray) -> np.ndarray:
