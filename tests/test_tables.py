@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.command import InputError
@@ -33,6 +34,12 @@ def test_the_same_rows_give_the_same_bytes_however_they_are_cut(cuts, table, tmp
     write_table(tmp_path / "chunks", pa.concat_tables(pieces), {"a": 1})
     assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
     assert (tmp_path / "chunks").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_row_groups_that_come_out_even_have_no_empty_one_behind_them(table, tmp_path):
+    write_table(tmp_path / "table", table.slice(0, 2 * ROW_GROUP), {})
+    found = pq.read_metadata(tmp_path / "table")
+    assert [found.row_group(group).num_rows for group in range(found.num_row_groups)] == [ROW_GROUP, ROW_GROUP]
 
 
 def test_a_table_without_rows_keeps_its_columns(table, tmp_path):
