@@ -72,7 +72,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
     with _parquet(path):
-        return pq.read_table(path, columns=columns, partitioning=None)
+        # reading ahead, and on every core, takes memory and saves little time
+        return pq.read_table(path, columns=columns, partitioning=None, use_threads=False, pre_buffer=False)
 
 
 def read_rows(path: Path, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
@@ -86,7 +87,7 @@ def read_rows(path: Path, columns: list[str], rows: np.ndarray) -> Iterator[pa.T
             wanted = rows[start : start + file.metadata.row_group(group).num_rows]
             start += len(wanted)
             if wanted.any():
-                yield file.read_row_group(group, columns).filter(wanted)
+                yield file.read_row_group(group, columns, use_threads=False).filter(wanted)
 
 
 @contextmanager
