@@ -13,8 +13,8 @@ metrics/plots/<target>/{roc,calibration,conditional_fpr,bag_size,timestep}.csv
 import difflib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,62 +28,75 @@ from stages.params import PARAMS, key_name, names, section
 from stages.statistics.calibration import smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
-from stages.statistics.evidence import kept_rows, read_evidence
-from stages.statistics.fusion import Rule, learn_fusion
+from stages.statistics.evidence import Combine, Evidence, kept_rows, main_score, read_evidence
+from stages.statistics.fusion import learn_fusion
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Evaluate
-from stages.statistics.summary import level_name, summarise
+from stages.statistics.summary import Figures, level_name, summarise
 from stages.statistics.vote import votes
-from stages.tables import ROLES, read_metadata, read_table, write_table
+from stages.tables import ROLES, column_names, read_ids, read_metadata, read_table, write_pieces
 
 MEASURED = ("member", "holdout")
+TEXT = pa.large_string()
 T_ERROR = r"t_error_t(\d+)"  # the columns behind the curve over timesteps
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What every bag is judged on.  Dictionaries go by role."""
+
+    target: str
+    options: Evaluate
+    scores: dict[str, Path]  # tables
+    kept: dict[str, np.ndarray]  # (N,) bool: their rows that count
+    groups: dict[str, pd.Series]  # what alike images of the holdout are grouped by -> the group of each
+
+
+@dataclass(frozen=True)
 class Judged:
-    """A bag's judgement by its main score, or by all of them fused, and what that rests on."""
+    """A bag's judgement by its main score, or by all of them fused; what it rests on, and what it comes to."""
 
     learner: str
     bag: dict[str, Any]
-    judgement: Judgement
     fusion: dict[str, Any] | None  # rule, columns and weights
+    judgement: Judgement  # without its normal scores
+    figures: Figures
+    curves: dict[str, pd.DataFrame]
 
 
 def evaluate(target: str) -> None:
     """Write the verdicts, the metrics and the curves of a target."""
-    options = section("evaluate", Evaluate, target)
-    paths = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ROLES}
-    kept = kept_rows(Path(f"data/selection/{target}.parquet"), paths)
+    audit = _audit(target)
     judged: dict[str, Judged] = {}
     for learner, path in _prediction_files(target).items():
-        of_learner = _judge(learner, path, paths, kept, options.fusion)
-        if taken := judged.keys() & of_learner.keys():
-            raise InputError(f"{PARAMS}: learners: {taken.pop()} is also the name of a fusion: rename that learner")
-        judged |= of_learner
+        for name, one in _judge(audit, learner, path):
+            if name in judged:
+                raise InputError(f"{PARAMS}: learners: {name} is also the name of a fusion: rename that learner")
+            judged[name] = one
     _warn_of_strangers(target)
-    _check_resolution(target, options, [one.judgement for one in judged.values()])
-    scores = {role: read_table(path).filter(kept[role]) for role, path in paths.items()}
-    groups = _groups(target, options.complexity, paths["holdout"], kept["holdout"])
-    figures = {
-        name: summarise(one.judgement, options.alphas, options.confidence)
-        | worst_decile(one.judgement, groups["complexity"].to_numpy(), options.alphas, options.confidence)
-        for name, one in judged.items()
-    }
-    curves = _curves(judged, scores, groups, options)
+    _warn_of_resolution(audit)
+    figures = {name: one.figures for name, one in judged.items()}
     facts = {
         "bags": {one.learner: one.bag for one in judged.values()},
         "judgements": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
         "figures": figures,
-        "options": options.model_dump(),
-        "levels": [(level_name(alpha), alpha) for alpha in options.alphas],
+        "options": audit.options.model_dump(),
+        "levels": [(level_name(alpha), alpha) for alpha in audit.options.alphas],
     }
-    verdicts = pd.concat([_verdicts(scores, name, one, options.alphas) for name, one in judged.items()])
-    write_table(Path(f"data/verdicts/{target}.parquet"), pa.Table.from_pandas(verdicts, preserve_index=False), facts)
+    curves = _curves(audit, judged)
+    write_pieces(Path(f"data/verdicts/{target}.parquet"), _verdicts(audit, judged), facts)
     write_bytes(Path(f"metrics/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
     for name, curve in curves.items():
         csv = curve.to_csv(index=False, float_format="%.6g").encode()
         write_bytes(Path(f"metrics/plots/{target}/{name}.csv"), csv)
+
+
+def _audit(target: str) -> Audit:
+    """Raises InputError."""
+    options = section("evaluate", Evaluate, target)
+    scores = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ROLES}
+    kept = kept_rows(Path(f"data/selection/{target}.parquet"), scores)
+    return Audit(target, options, scores, kept, _groups(target, options.complexity, scores["holdout"], kept["holdout"]))
 
 
 def _prediction_files(target: str) -> dict[str, Path]:
@@ -93,19 +106,33 @@ def _prediction_files(target: str) -> dict[str, Path]:
     return files if read_metadata(stacked)["bag"] is None else files | {"stack": stacked}
 
 
-def _judge(
-    learner: str, path: Path, scores: dict[str, Path], kept: dict[str, np.ndarray], rule: Rule
-) -> dict[str, Judged]:
+def _judge(audit: Audit, learner: str, path: Path) -> Iterator[tuple[str, Judged]]:
     """Judge by the main score, and where several were learnt also by their fusion.  Raises InputError."""
-    evidence = read_evidence(path, scores, kept)
-    bag = evidence.bag
-    judged = {learner: Judged(learner, bag, evidence.judge(lambda z: z[..., 0]), None)}
-    if len(bag["scores"]) > 1:
-        fusion = learn_fusion(evidence.honest_scores(), rule)
+    main = read_evidence(path, audit.scores, audit.kept, columns=1)
+    yield learner, _measure(audit, learner, main, main_score, None)
+    columns = main.bag["scores"]
+    if len(columns) > 1:
+        evidence = read_evidence(path, audit.scores, audit.kept)
+        fusion = learn_fusion(evidence.honest_scores(), audit.options.fusion)
         weights = None if fusion.weights is None else fusion.weights.tolist()
-        facts = {"rule": rule, "columns": bag["scores"], "weights": weights}
-        judged[f"{learner}_fusion"] = Judged(learner, bag, evidence.judge(fusion), facts)
-    return judged
+        facts = {"rule": audit.options.fusion, "columns": columns, "weights": weights}
+        yield f"{learner}_fusion", _measure(audit, learner, evidence, fusion, facts)
+
+
+def _measure(audit: Audit, learner: str, evidence: Evidence, combine: Combine, fusion: dict[str, Any] | None) -> Judged:
+    """Judge by one number an attacker, and take the figures and curves.  Raises InputError."""
+    judgement, options = evidence.judge(combine), audit.options
+    _check_alphas(audit, judgement.calibration_size)
+    alphas, fpr, confidence = options.alphas, options.curve_fpr, options.confidence
+    decile = audit.groups["complexity"].to_numpy()
+    figures = summarise(judgement, alphas, confidence) | worst_decile(judgement, decile, alphas, confidence)
+    curves = {
+        "roc": roc_points(judgement),
+        "calibration": calibration_curve(judgement, alphas, confidence),
+        "conditional_fpr": conditional_fpr(judgement, audit.groups, sorted({*alphas, fpr}), confidence),
+        "bag_size": bag_size_curve(judgement, fpr, confidence),
+    }
+    return Judged(learner, evidence.bag, fusion, replace(judgement, z={}), figures, curves)
 
 
 def _warn_of_strangers(target: str) -> None:
@@ -114,75 +141,80 @@ def _warn_of_strangers(target: str) -> None:
             warn(f"{path}: its learner is no longer in params.yaml; the file is not used, remove it")
 
 
-def _check_resolution(target: str, options: Evaluate, judgements: list[Judgement]) -> None:
-    """Raises InputError for an alpha that no p-value can reach; warns of an FPR that the holdout cannot resolve."""
-    holdout, fewest = len(judgements[0].margin["holdout"]), min(j.calibration_size for j in judgements)
-    for key, alphas in (("alphas", options.alphas), ("curve_fpr", [options.curve_fpr])):
-        if (fewest + 1) * min(alphas) < 1 - 1e-9:
+def _warn_of_resolution(audit: Audit) -> None:
+    images = int(audit.kept["holdout"].sum())
+    for alpha in sorted({*audit.options.alphas, audit.options.curve_fpr}, reverse=True):
+        if images * alpha < 1 - 1e-9:
+            found, level = f"{images} holdout images resolve FPR to {1 / images:.2g}", level_name(alpha)
+            warn(f"{audit.target}: {found}: no TPR at FPR {level} is given")
+
+
+def _check_alphas(audit: Audit, images: int) -> None:
+    """Raises InputError for an alpha that no p-value can reach.  images : auxiliary ones that calibrate."""
+    for key, alphas in (("alphas", audit.options.alphas), ("curve_fpr", [audit.options.curve_fpr])):
+        if (images + 1) * min(alphas) < 1 - 1e-9:
             raise InputError(
-                f"{PARAMS}: {key_name('evaluate', key, target)}: {min(alphas):g} asked for, but {fewest} auxiliary "
-                f"images calibrate: the smallest alpha they support is {smallest_alpha(fewest):g}"
+                f"{PARAMS}: {key_name('evaluate', key, audit.target)}: {min(alphas):g} asked for, but {images} "
+                f"auxiliary images calibrate: the smallest alpha they support is {smallest_alpha(images):g}"
             )
-    for alpha in sorted({*options.alphas, options.curve_fpr}, reverse=True):
-        if holdout * alpha < 1 - 1e-9:
-            level = level_name(alpha)
-            warn(f"{target}: {holdout} holdout images resolve FPR to {1 / holdout:.2g}: no TPR at FPR {level} is given")
 
 
 def _groups(target: str, complexity: str, scored: Path, kept: np.ndarray) -> dict[str, pd.Series]:
     """What alike images of the holdout are grouped by -> the group of each.  Raises InputError."""
     path = Path(f"data/statistics/{target}/holdout.parquet")
-    table = read_table(path)
-    known = [name for name in table.column_names if name not in ("image_id", "label")]
+    if not read_ids(path).equals(read_ids(scored)):
+        raise InputError(f"{path}: describes other images than {scored} scores: run `dvc repro`")
+    known = [name for name in column_names(path) if name not in ("image_id", "label")]
     if complexity not in known:
         some = difflib.get_close_matches(complexity, known, n=5, cutoff=0.4) or known[:5]
         key = key_name("evaluate", "complexity", target)
         raise InputError(f"{PARAMS}: {key}: no image statistic '{complexity}'; there are {', '.join(some)} and others")
-    if table.column("image_id").to_pylist() != read_table(scored, ["image_id"]).column("image_id").to_pylist():
-        raise InputError(f"{path}: describes other images than {scored} scores: run `dvc repro`")
-    table = table.filter(kept)
+    table = read_table(path, ["label", complexity]).filter(kept)
     return {
         "complexity": pd.Series(deciles(table.column(complexity).to_numpy())),
         "class": pd.Series(table.column("label").to_pylist(), dtype="Int64"),
     }
 
 
-def _verdicts(scores: dict[str, pa.Table], name: str, judged: Judged, alphas: list[float]) -> pd.DataFrame:
-    """One row for each member and holdout image; the other judgements' rows follow below."""
-    tables = []
-    for role in MEASURED:
-        margin, p_value = judged.judgement.margin[role], judged.judgement.p_value[role]
-        table = {
-            "image_id": scores[role].column("image_id").to_pylist(),
-            "role": role,
-            "learner": name,
-            "score": scores[role].column(judged.bag["score"]).to_numpy(),
-            "margin": margin,
-            "p_value": p_value,
-        }
-        for alpha in alphas:
-            table[f"member_at_{level_name(alpha)}"] = p_value <= alpha
-            table[f"raw_member_at_{level_name(alpha)}"] = votes(margin, alpha)
-        tables.append(pd.DataFrame(table))
-    return pd.concat(tables)
-
-
-def _curves(
-    judged: dict[str, Judged], scores: dict[str, pa.Table], groups: dict[str, pd.Series], options: Evaluate
-) -> dict[str, pd.DataFrame]:
-    def of_each(curve: Callable[..., pd.DataFrame], *args: object) -> pd.DataFrame:
-        return pd.concat([curve(one.judgement, *args).assign(learner=name) for name, one in judged.items()])
-
-    fpr, confidence = options.curve_fpr, options.confidence
-    timesteps = [int(found[1]) for name in scores["member"].column_names if (found := re.fullmatch(T_ERROR, name))]
-    member, holdout = ({t: scores[role].column(f"t_error_t{t}").to_numpy() for t in timesteps} for role in MEASURED)
-    return {
-        "roc": of_each(roc_points),
-        "calibration": of_each(calibration_curve, options.alphas, confidence),
-        "conditional_fpr": of_each(conditional_fpr, groups, sorted({*options.alphas, fpr}), confidence),
-        "bag_size": of_each(bag_size_curve, fpr, confidence),
-        "timestep": timestep_curve(member, holdout, fpr, confidence),
+def _curves(audit: Audit, judged: dict[str, Judged]) -> dict[str, pd.DataFrame]:
+    """The curves of all judgements together, by name, and that over timesteps."""
+    kinds = next(iter(judged.values())).curves
+    curves = {
+        kind: pd.concat([one.curves[kind].assign(learner=name) for name, one in judged.items()]) for kind in kinds
     }
+    timesteps = timestep_curve(_t_errors(audit), audit.options.curve_fpr, audit.options.confidence)
+    return curves | {"timestep": timesteps}
+
+
+def _t_errors(audit: Audit) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Timestep by timestep, the t-errors of members and holdout."""
+    found = [re.fullmatch(T_ERROR, name) for name in column_names(audit.scores["member"])]
+    for timestep in sorted(int(match[1]) for match in found if match):
+        yield timestep, *(_score(audit, role, f"t_error_t{timestep}").to_numpy() for role in MEASURED)
+
+
+def _score(audit: Audit, role: str, column: str) -> pa.ChunkedArray:
+    return read_table(audit.scores[role], [column]).column(column).filter(audit.kept[role])
+
+
+def _verdicts(audit: Audit, judged: dict[str, Judged]) -> Iterator[pa.Table]:
+    """One row for each member and holdout image, judgement after judgement."""
+    ids = {role: read_ids(audit.scores[role]).filter(audit.kept[role]).cast(TEXT) for role in MEASURED}
+    for name, one in judged.items():
+        for role in MEASURED:
+            margin, p_value = one.judgement.margin[role], one.judgement.p_value[role]
+            table = {
+                "image_id": ids[role],
+                "role": pa.repeat(pa.scalar(role, TEXT), len(margin)),
+                "learner": pa.repeat(pa.scalar(name, TEXT), len(margin)),
+                "score": _score(audit, role, one.bag["score"]),
+                "margin": margin,
+                "p_value": p_value,
+            }
+            for alpha in audit.options.alphas:
+                table[f"member_at_{level_name(alpha)}"] = p_value <= alpha
+                table[f"raw_member_at_{level_name(alpha)}"] = votes(margin, alpha)
+            yield pa.table(table)
 
 
 if __name__ == "__main__":

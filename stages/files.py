@@ -3,17 +3,28 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stages.command import InputError
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write a file through a private neighbour and one rename: no reader ever sees half of it."""
+    """Write a file whole or not at all; see `new_file`."""
+    with new_file(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, through a private neighbour and one rename: no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # .dvcignore knows *.tmp
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as stream:
+            yield stream
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

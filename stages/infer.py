@@ -23,7 +23,7 @@ from stages.files import write_bytes
 from stages.params import PARAMS, Options, key_name, names, section
 from stages.quantile.bag import Bag, predict_all
 from stages.quantile.inputs import Inputs
-from stages.statistics.evidence import Evidence, normal_scores, read_evidence
+from stages.statistics.evidence import Evidence, main_score, normal_scores, read_evidence
 from stages.statistics.fusion import learn_fusion
 from stages.statistics.judgement import Judgement
 from stages.statistics.summary import level_name
@@ -32,6 +32,7 @@ from stages.tables import (
     decode_images,
     list_column,
     log_scores,
+    read_ids,
     read_metadata,
     read_statistics,
     read_table,
@@ -62,7 +63,7 @@ def infer(target: str) -> None:
         evidence = _evidence(target, options.learner, suspects)
         several = len(evidence.bag["scores"]) > 1
         fusion = learn_fusion(evidence.honest_scores(), measured["fusion"]) if several else None
-        judgement = evidence.judge(fusion or (lambda z: z[..., 0]))
+        judgement = evidence.judge(fusion or main_score)
         facts["judgement"] = f"{options.learner}_fusion" if several else options.learner
         distinct = ~pd.Series(suspects.column("sha256").to_pylist()).duplicated().to_numpy()
         verdicts = _verdicts(suspects, judgement, distinct, measured["alphas"], options.false_discovery_rate)
@@ -75,7 +76,7 @@ def infer(target: str) -> None:
 def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
     """What the bag says of the suspects' scores and of the auxiliary images'."""
     scores = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ("auxiliary", "suspect")}
-    ids = {role: read_table(path, ["image_id"]).column("image_id").to_pylist() for role, path in scores.items()}
+    ids = {role: read_ids(path).to_pylist() for role, path in scores.items()}
     predictions = Path(f"data/predictions/{target}/{learner}.parquet")
     everyone = np.ones(len(ids["auxiliary"]), dtype=bool)
     known = read_evidence(predictions, {"auxiliary": scores["auxiliary"]}, {"auxiliary": everyone})
@@ -92,7 +93,7 @@ def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
     rows = pa.table({name: list_column(values) for name, values in predicted.items()})
     observed = {column: log_scores(scores["suspect"], column) for column in known.bag["scores"]}
     levels = np.array(read_metadata(predictions)["levels"])
-    z = known.z | {"suspect": normal_scores(rows, observed, levels)}
+    z = {**known.z, "suspect": [normal_scores(rows, observed, levels)]}
     return Evidence(known.bag, z, known.unseen, known.calibrates)
 
 

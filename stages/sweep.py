@@ -22,7 +22,7 @@ from stages.params import PARAMS, Options, entry, key_name, names, section
 from stages.quantile.bag import FEWEST, Learner
 from stages.quantile.resnet import ResNetOptions
 from stages.resume import resumable
-from stages.statistics.evidence import kept_rows, read_evidence
+from stages.statistics.evidence import kept_rows, main_score, read_evidence
 from stages.statistics.options import Evaluate
 from stages.tables import ROLES, read_metadata, read_table
 
@@ -61,13 +61,13 @@ def sweep(target: str) -> None:
     selection = Path(f"data/selection/{target}.parquet")
     kept = kept_rows(selection, scores)
     evidence = {
-        learner: read_evidence(Path(f"data/predictions/{target}/{learner}.parquet"), scores, kept)
+        learner: read_evidence(Path(f"data/predictions/{target}/{learner}.parquet"), scores, kept, columns=1)
         for learner in names("learners")
     }
     score = next(iter(evidence.values())).bag["score"]  # `fit` had all learners learn the same
     columns = list(dict.fromkeys([score, *map(timestep.t_error, options.timesteps)]))
     roles = {role: read_scored(images[role], statistics[role], scores[role], columns, kept[role]) for role in ROLES}
-    judgements = {learner: of.judge(lambda z: z[..., 0]) for learner, of in evidence.items()}
+    judgements = {learner: of.judge(main_score) for learner, of in evidence.items()}
     config = [options.model_dump(), {key: learner.options.model_dump() for key, learner in learners.items()}, score]
     inputs = [selection, *images.values(), *statistics.values(), *scores.values()]
     with resumable(f"sweep@{target}", config, inputs) as folder:

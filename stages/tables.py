@@ -2,8 +2,9 @@
 
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from stages.command import InputError
-from stages.files import write_bytes
+from stages.files import new_file
 
 METADATA = b"leakgauge"
-ROW_GROUP, ROW_GROUP_BYTES = 4096, 2**26  # rows and bytes that are in memory at once where a table is read by parts
+ROW_GROUP, ROW_GROUP_BYTES = 4096, 2**26  # at most so many are written, and can be read, without the others
 ROLES = ("member", "auxiliary", "holdout")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES = pa.schema(
@@ -35,12 +36,30 @@ IMAGES = pa.schema(
 
 def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
     """Write `table` with `metadata` (JSON, in the file's schema) to `path`, atomically."""
-    encoded = json.dumps(metadata).encode()
-    table = table.replace_schema_metadata({METADATA: encoded})
-    sink = io.BytesIO()
-    rows = ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1)
-    pq.write_table(table, sink, compression="zstd", row_group_size=min(max(rows, 1), ROW_GROUP))
-    write_bytes(path, sink.getbuffer())
+    fit = ROW_GROUP_BYTES * table.num_rows // max(table.nbytes, 1)
+    write_pieces(path, [table], metadata, min(max(fit, 1), ROW_GROUP))
+
+
+def write_pieces(path: Path, pieces: Iterable[pa.Table], metadata: dict[str, Any], rows: int = ROW_GROUP) -> None:
+    """The same of a table that comes in pieces, one at least, and is never whole in memory.  rows : of a group."""
+    groups = _row_groups(pieces, rows)
+    first = next(groups)
+    schema = first.schema.with_metadata({METADATA: json.dumps(metadata).encode()})
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with new_file(path) as stream, pq.ParquetWriter(stream, schema, **options) as writer:
+        for group in itertools.chain([first], groups):
+            writer.write_table(group.combine_chunks())  # pages, too, are cut alike
+
+
+def _row_groups(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows, so many at a time however they were cut; the last group has the rest."""
+    waiting = None
+    for piece in pieces:
+        waiting = piece if waiting is None else pa.concat_tables([waiting, piece])
+        while len(waiting) > rows:
+            yield waiting.slice(0, rows)
+            waiting = waiting.slice(rows)
+    yield waiting
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -54,8 +73,37 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read anybody's Parquet file.  Raises InputError naming a missing or damaged one."""
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
+    with _parquet(path):
+        # reading ahead, and on every core, takes memory and saves little time
+        whole = {"use_threads": False, "pre_buffer": False, "page_checksum_verification": True}
+        return pq.read_table(path, columns=columns, partitioning=None, **whole)
+
+
+def read_rows(path: Path, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
+    """Some rows of a table, a row group at a time; groups without any are not read.
+
+    rows : (N,) bool.  Raises InputError naming a damaged file.
+    """
+    with _parquet(path), _open(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            wanted = rows[start : start + file.metadata.row_group(group).num_rows]
+            start += len(wanted)
+            if wanted.any():
+                yield file.read_row_group(group, columns, use_threads=False).filter(wanted)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[None]:
+    """Raises InputError naming a missing or damaged file."""
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found: run `dvc repro` to make it") from None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
 
@@ -65,8 +113,8 @@ class RowReader:
 
     def __init__(self, path: Path, columns: list[str]) -> None:
         self.path, self.columns = path, columns
-        with self._damage():
-            self.file = pq.ParquetFile(path)
+        with _parquet(path):
+            self.file = _open(path)
             groups = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
         self.ends = np.cumsum(groups)  # (groups,)
         self.held: tuple[int, pa.Table] | None = None
@@ -83,28 +131,27 @@ class RowReader:
 
     def _group(self, group: int) -> pa.Table:
         if self.held is None or self.held[0] != group:
-            with self._damage():
-                self.held = group, self.file.read_row_group(group, columns=self.columns)
+            with _parquet(self.path):
+                self.held = group, self.file.read_row_group(group, self.columns, use_threads=False)
         return self.held[1]
-
-    @contextmanager
-    def _damage(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: not found: run `dvc repro` to make it") from None
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.path}: not a readable Parquet file: {error}") from None
 
 
 def read_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a table, one after the other.  Raises InputError naming a missing or damaged file."""
-    try:
-        with pq.ParquetFile(path) as file:
-            for number in range(file.num_row_groups):
-                yield file.read_row_group(number, columns)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+    with _parquet(path), _open(path) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns, use_threads=False)
+
+
+def column_names(path: Path) -> list[str]:
+    """Those of a table.  Raises InputError naming a damaged file."""
+    with _parquet(path):
+        return pq.read_schema(path).names
+
+
+def read_ids(path: Path) -> pa.ChunkedArray:
+    """Column `image_id` of a table written by `write_table`.  Raises InputError."""
+    return read_table(path, ["image_id"]).column("image_id").cast(pa.string())
 
 
 def image_ids(path: Path, table: pa.Table) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from stages.statistics.calibration import conformal_p_values, smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
@@ -56,6 +57,16 @@ def test_delong_interval_covers_the_true_auc_as_often_as_it_says():
         _, low, high = auc(rng.normal(1, 1, 80), rng.normal(0, 1, 120), 0.9)
         covered += low <= truth <= high
     assert 0.86 < covered / 400 < 0.94
+
+
+@pytest.mark.parametrize("decimals", [1, 15], ids=["ties", "no ties"])
+def test_the_curve_and_the_area_are_scikit_learns(decimals):
+    rng = np.random.default_rng(0)
+    member, holdout = rng.normal(1, 1, 700).round(decimals), rng.normal(0, 1, 900).round(decimals)
+    labels, margins = np.repeat([1, 0], [700, 900]), np.r_[member, holdout]
+    fpr, tpr, _ = roc_curve(labels, margins, drop_intermediate=False)
+    np.testing.assert_array_equal(roc(member, holdout), [fpr, tpr])
+    assert auc(member, holdout, 0.95)[0] == pytest.approx(roc_auc_score(labels, margins), rel=1e-12)
 
 
 def test_asr_is_the_best_balanced_accuracy():
@@ -133,14 +144,14 @@ def shifted_judgement(shift: float, members: int = 400, holdout: int = 500, bag:
     z = {"member": rng.normal(-shift, 1, (members, 1)), "holdout": rng.normal(0, 1, (holdout, 1))}
     z = {role: values + rng.normal(0, 0.3, (len(values), bag)) for role, values in z.items()}
     auxiliary = rng.normal(0, 1, (600, 1)) + rng.normal(0, 0.3, (600, bag))
-    return judge(z, auxiliary, rng.random((600, bag)) < 0.37, np.ones(600, dtype=bool))
+    return judge(z, [auxiliary[:99], auxiliary[99:]], rng.random((600, bag)) < 0.37, np.ones(600, dtype=bool))
 
 
 def test_calibrated_error_rates_hold_whatever_scale_the_learner_got_wrong():
     rng = np.random.default_rng(1)
     z = {"member": rng.normal(-9, 5, (50, 3)), "holdout": np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)}
     auxiliary = np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)
-    judged = judge(z, auxiliary, rng.random((4000, 3)) < 0.5, np.ones(4000, dtype=bool))
+    judged = judge(z, [auxiliary], rng.random((4000, 3)) < 0.5, np.ones(4000, dtype=bool))
     figures = summarise(judged, [0.1], 0.999)
     assert figures["realised_fpr_at_alpha_1e-1_ci_low"] < 0.1 < figures["realised_fpr_at_alpha_1e-1_ci_high"]
     assert (
@@ -152,7 +163,7 @@ def test_images_that_every_attacker_saw_do_not_calibrate():
     unseen = np.ones((10, 2), dtype=bool)
     unseen[:4] = False
     z = {"member": np.zeros((1, 2)), "holdout": np.zeros((1, 2))}
-    judged = judge(z, np.zeros((10, 2)), unseen, np.ones(10, dtype=bool))
+    judged = judge(z, [np.zeros((10, 2))], unseen, np.ones(10, dtype=bool))
     assert (judged.calibration_size, judged.calibration_by) == (6, "out of bag")
 
 
@@ -166,7 +177,7 @@ def test_p_values_of_images_kept_apart_are_exactly_uniform():
     for suspect in range(20):
         auxiliary = np.r_[seen, np.delete(pool, suspect, axis=0)]
         z = {"member": pool[[suspect]], "holdout": pool[[suspect]]}
-        judged = judge(z, auxiliary, unseen, calibrates)
+        judged = judge(z, [auxiliary[:35], auxiliary[35:]], unseen, calibrates)
         assert (judged.calibration_size, judged.calibration_by) == (19, "kept apart")
         p_values.append(judged.p_value["holdout"][0])
     np.testing.assert_allclose(sorted(p_values), np.arange(1, 21) / 20)
@@ -222,7 +233,7 @@ def test_one_threshold_for_all_accuses_the_simple_and_thresholds_for_each_do_not
     worst = []
     for known in (0, 1):  # subtracted from the score or not
         z = {role: noise[role] + (1 - known) * complexity[role][:, None] for role in complexity}
-        judged = judge({role: z[role] for role in ("member", "holdout")}, z["auxiliary"], unseen, everyone)
+        judged = judge({role: z[role] for role in ("member", "holdout")}, [z["auxiliary"]], unseen, everyone)
         worst.append(worst_decile(judged, deciles(complexity["holdout"]), [0.05], 0.99))
         figures = summarise(judged, [0.05], 0.999)
         assert figures["realised_fpr_at_alpha_5e-2_ci_low"] < 0.05 < figures["realised_fpr_at_alpha_5e-2_ci_high"]
@@ -241,7 +252,7 @@ def test_worst_of_ten_intervals_cover_alpha_as_often_as_they_say():
 
 
 def test_without_timesteps_the_curve_has_columns_and_no_rows():
-    empty, one = timestep_curve({}, {}, 0.1, 0.95), timestep_curve({10: -MEMBER}, {10: -HOLDOUT}, 0.1, 0.95)
+    empty, one = timestep_curve([], 0.1, 0.95), timestep_curve([(10, -MEMBER, -HOLDOUT)], 0.1, 0.95)
     assert len(empty) == 0
     assert list(empty.columns) == list(one.columns)
 

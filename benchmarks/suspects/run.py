@@ -138,7 +138,7 @@ def _judge(pool: Pool, auxiliary: np.ndarray, roles: dict[str, np.ndarray], seed
         z[role] = normal_scores_of_gaussians(pool.log_scores[rows], location, scale)
     unseen = np.stack([resample.unseen for resample in drawn], axis=1)
     of_auxiliary = z.pop("auxiliary")
-    return judge(z, of_auxiliary, unseen, np.ones(len(auxiliary), dtype=bool))
+    return judge(z, [of_auxiliary], unseen, np.ones(len(auxiliary), dtype=bool))
 
 
 def _page(answers: pd.DataFrame, options: argparse.Namespace) -> str:

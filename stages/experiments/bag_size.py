@@ -20,8 +20,7 @@ def measure(
     much the same, and their spread is small for that reason alone.
     """
     everybody = np.arange(len(workshop.roles["auxiliary"]))
-    bag = workshop.fit(learner, max(sizes), [score], everybody, "sweep bag size")
-    z = {role: bag.evidence.z[role][..., 0] for role in ("member", "holdout")}  # (N, B) each
+    z = workshop.fit(learner, max(sizes), [score], everybody, "sweep bag size").judge().z  # (N, B) a role
     rows = []
     for size in sorted(set(sizes)):
         rng = np.random.default_rng([workshop.seed, size])

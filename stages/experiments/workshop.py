@@ -71,7 +71,7 @@ class Workshop:
         ]
         spread(_fit_one, jobs, what)
         said = [load_file(path) for path in paths]
-        z = {role: np.stack([of[role] for of in said], axis=1) for role in roles}  # (N, B, S)
+        z = {role: [np.stack([of[role] for of in said], axis=1)] for role in roles}  # in one piece, (N, B, S)
         unseen = np.stack([resample.unseen for resample in drawn], axis=1)
         evidence = Evidence({"score": columns[0], "scores": columns}, z, unseen, ~everybody_teaches)
         return Fitted(evidence, float(np.mean([of["unseen_loss"][0] for of in said])))

@@ -1,5 +1,7 @@
 """The curves behind the figures, each as a table that `dvc plots` and the report draw."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -49,15 +51,15 @@ def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.Da
     return pd.DataFrame(rows, columns=["attackers", *POWER])
 
 
-def timestep_curve(
-    member: dict[int, np.ndarray], holdout: dict[int, np.ndarray], fpr: float, confidence: float
-) -> pd.DataFrame:
+def timestep_curve(scores: Iterable[tuple[int, np.ndarray, np.ndarray]], fpr: float, confidence: float) -> pd.DataFrame:
     """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `power`.
 
-    member, holdout : timestep -> (N,) scores, lower is more member-like; without any there are columns but no rows.
+    scores : timestep, and the scores of members and of holdout, lower is more member-like; without any there are
+    columns but no rows.
     """
-    known = [t for t in sorted(member) if len(member[t])]
-    rows = [{"timestep": t, **power(-member[t], -holdout[t], fpr, confidence)} for t in known]
+    rows = [
+        {"timestep": t, **power(-member, -holdout, fpr, confidence)} for t, member, holdout in scores if len(member)
+    ]
     return pd.DataFrame(rows, columns=["timestep", *POWER])
 
 

@@ -1,5 +1,6 @@
 """What a bag makes of the images it is asked about: margins and p-values."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,16 +25,30 @@ class Judgement:
         return len(self.non_members)
 
 
-def judge(z: dict[str, np.ndarray], auxiliary: np.ndarray, unseen: np.ndarray, calibrates: np.ndarray) -> Judgement:
+def judge(
+    z: dict[str, np.ndarray], auxiliary: Iterable[np.ndarray], unseen: np.ndarray, calibrates: np.ndarray
+) -> Judgement:
     """Margins and p-values of the images of each role.
 
-    z : role -> (N, B) normal scores.  auxiliary, unseen : (n, B) normal scores and out-of-bag mask.
+    z : role -> (N, B) normal scores.  auxiliary : pieces of (n, B) normal scores.  unseen : (n, B) out-of-bag mask.
     calibrates : (n,) bool, the auxiliary images whose margins the p-values come from; of these an image that every
     attacker saw says nothing and is left out.
     """
     margin = {role: bag_margin(scores) for role, scores in z.items()}
     honest = calibrates & unseen.any(axis=1)
-    non_members = bag_margin(auxiliary[honest], unseen[honest])
+    non_members = honest_margins(auxiliary, unseen, honest)
     p_value = {role: conformal_p_values(values, non_members) for role, values in margin.items()}
     apart = not calibrates.all() and unseen[calibrates].all()
     return Judgement(z, margin, p_value, non_members, "kept apart" if apart else "out of bag")
+
+
+def honest_margins(pieces: Iterable[np.ndarray], unseen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The margins of auxiliary images by those attackers that never saw them, (n',) or (n', K).
+
+    pieces : of (n, B) normal scores, or (n, B, K).  unseen : (n, B) bool.  wanted : (n,) bool, n' of the images.
+    """
+    margins, end = [], 0
+    for z in pieces:
+        here = slice(end, end := end + len(z))
+        margins.append(bag_margin(z[wanted[here]], unseen[here][wanted[here]]))
+    return np.concatenate(margins)

@@ -4,14 +4,16 @@ Members are the positive class.  Images of equal margin are flagged together or 
 """
 
 import numpy as np
-from scipy.stats import norm, rankdata
-from sklearn.metrics import roc_curve
+from scipy.stats import norm
 
 
 def roc(member: np.ndarray, holdout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """FPR and TPR at every threshold, rising from (0, 0) to (1, 1).  Arguments: margins, (M,) and (N,)."""
-    labels = np.r_[np.ones(len(member)), np.zeros(len(holdout))]
-    fpr, tpr, _ = roc_curve(labels, np.r_[member, holdout], drop_intermediate=False)
+    thresholds = np.unique(np.concatenate([member, holdout]))[::-1]
+    fpr, tpr = (
+        np.append(0.0, (len(margin) - np.searchsorted(np.sort(margin), thresholds)) / len(margin))
+        for margin in (holdout, member)
+    )
     return fpr, tpr
 
 
@@ -33,13 +35,20 @@ def true_positives_at_fpr(member: np.ndarray, holdout: np.ndarray, alpha: float)
 def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[float, float, float]:
     """P(member's margin > holdout's) + P(equal) / 2, and DeLong's interval (Biometrics 1988), within [0, 1]."""
     m, n = len(member), len(holdout)
-    ranks = rankdata(np.r_[member, holdout])
-    below = (ranks[:m] - rankdata(member)) / n  # share of the holdout below each member
-    above = 1 - (ranks[m:] - rankdata(holdout)) / m  # share of the members above each holdout image
+    below = _share_below(member, holdout)
+    above = 1 - _share_below(holdout, member)
     value = float(below.mean())
     error = np.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n) if min(m, n) > 1 else np.inf
     reach = norm.ppf((1 + confidence) / 2) * error
     return value, float(max(0.0, value - reach)), float(min(1.0, value + reach))
+
+
+def _share_below(margin: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,): the share of the others below each margin, with half of those equal to it."""
+    order, others = np.argsort(margin), np.sort(others)
+    below = np.empty(len(margin))
+    below[order] = sum(np.searchsorted(others, margin[order], side) for side in ("left", "right"))  # one sweep each
+    return below / 2 / len(others)
 
 
 def asr(member: np.ndarray, holdout: np.ndarray) -> float:

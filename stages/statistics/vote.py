@@ -39,13 +39,14 @@ def normal_scores_of_quantiles(log_scores: np.ndarray, levels: np.ndarray, quant
 def bag_margin(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
     """The margin of a bag: its voters say "member" at alpha, by majority, when margin >= -Phi^-1(alpha).
 
-    z : (N, B) normal scores.  voters : (N, B) bool, who may vote on each image; by default all.
-    Returns (N,); -inf where nobody may vote.
+    z : (N, B) normal scores, or (N, B, K) of K columns.  voters : (N, B) bool, who may vote on each image; by default
+    all.  Returns (N,) or (N, K); -inf where nobody may vote.
     """
-    voters = np.ones(z.shape, dtype=bool) if voters is None else voters
-    ordered = np.sort(np.where(voters, z, np.inf), axis=1)  # those who may not vote stand last
-    majority = voters.sum(axis=1, keepdims=True) // 2
-    return -np.take_along_axis(ordered, majority, axis=1)[:, 0]
+    if voters is None:
+        return -np.sort(z, axis=1)[:, z.shape[1] // 2]
+    may_vote = voters if z.ndim == 2 else voters[..., None]
+    ordered = np.sort(np.where(may_vote, z, np.inf), axis=1)  # those who may not vote stand last
+    return -ordered[np.arange(len(z)), voters.sum(axis=1) // 2]
 
 
 def votes(margin: np.ndarray, alpha: float) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What the stages need in memory, and whether it grows with the number of images."""
