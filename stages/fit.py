@@ -35,6 +35,7 @@ from stages.quantile.bag import (
 from stages.quantile.inputs import Inputs
 from stages.resume import resumable
 from stages.tables import (
+    check_role,
     decode_images,
     list_column,
     log_scores,
@@ -62,6 +63,8 @@ def fit(target: str, learner: str) -> None:
     images, statistics, scores = (
         Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "statistics", "scores")
     )
+    for path in (images, statistics, scores):
+        check_role(path, target, "auxiliary")
     columns = _score_columns(target, options, scores)
     rows = read_table(images)
     ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
