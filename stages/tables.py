@@ -35,7 +35,7 @@ def write_table(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
     encoded = json.dumps(metadata).encode()
     table = table.replace_schema_metadata({METADATA: encoded})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=4096)
+    pq.write_table(table, sink, compression="zstd", row_group_size=4096, write_page_checksum=True)
     write_bytes(path, sink.getbuffer())
 
 
@@ -51,7 +51,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
 
