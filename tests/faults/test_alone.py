@@ -1,17 +1,20 @@
-"""No two processes work on one stage, and nobody works on for a process that is gone."""
+"""No two processes work on one stage, nobody works on for a process that is gone, and a folder is placed whole."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import REPOSITORY
+
+from stages.files import place_folder
 
 MODULES = {
     "stage": """
@@ -77,10 +80,12 @@ def test_a_second_process_says_that_it_waits_for_the_first_and_then_does_its_wor
     first = start("stage", "x")
     assert first.stdout.readline() == "in\n"
     second = start("stage", "x")
+    second.stdin.write("\n")  # it could go on at once
+    second.stdin.flush()
     line = second.stderr.readline()
     assert f"stage@x: process {first.pid} is still working on it: waiting for it to end" in line
     first.kill()
-    assert second.communicate("\n", timeout=30) == ("in\n", "")
+    assert second.communicate(timeout=30) == ("in\n", "")
     assert second.returncode == 0
 
 
@@ -116,3 +121,27 @@ def test_workers_end_with_a_stage_that_is_killed(start):
         time.sleep(0.05)
     stage.kill()
     assert all(ends(int(worker.stem), 10) for worker in workers)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_is_whole_wherever_its_placing_is_killed(again, tmp_path, monkeypatch):
+    def removed_half(folder: Path, **_: object) -> None:
+        for file in sorted(folder.glob("*"))[:1]:
+            file.unlink()
+            raise KeyboardInterrupt
+
+    made, destination = tmp_path / "made", tmp_path / "place/folder"
+    for content in ("old", "new"):
+        made.mkdir()
+        for name in ("a", "b"):
+            (made / name).write_text(content)
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(shutil, "rmtree", removed_half)
+            place_folder(made, destination)
+    if again:
+        made.mkdir()
+        (made / "a").write_text("new")
+        (made / "b").write_text("new")
+        place_folder(made, destination)
+        assert [path.name for path in destination.parent.iterdir()] == ["folder"], "and nothing else stays"
+    assert {file.name: file.read_text() for file in destination.iterdir()} == {"a": "new", "b": "new"}
