@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test fast check clean
+.PHONY: repro test fast check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 	dvc repro
@@ -17,10 +17,23 @@ test: $(VENV)/installed        ## lint, types and every test
 fast: $(VENV)/installed        ## the tests that take seconds
 	python -m pytest -m "not slow"
 
+faults: $(VENV)/installed      ## twenty kills at random moments, full disks, damaged files: minutes
+	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults
+
 check: $(VENV)/installed
 	ruff check .
 	ruff format --check .
 	mypy
+
+verify:                        ## hash DVC's cache, which DVC itself trusts; remove what FAILED, `dvc repro` makes it anew
+	cd "$$(dvc cache dir)/files/md5" && find . -type f | \
+	sed -E 's|^\./(..)/([0-9a-f]+)(.*)|\1\2  \1/\2\3|' | md5sum --quiet --check
+
+audit-dependencies: $(VENV)/installed   ## known vulnerabilities of what is installed, by pypi.org; so it is no test
+	pip install --quiet --disable-pip-version-check pip-audit
+	pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' | \
+	pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin || \
+	{ echo "a vulnerability, or no answer from https://pypi.org: see above" >&2; exit 1; }
 
 clean:                         ## remove the environment and unfinished work, never results
 	rm -rf $(VENV) .partial

@@ -1,10 +1,25 @@
-"""The command-line door of every stage: arguments in, one honest line out when something is wrong."""
+"""The command-line door of every stage: arguments in, one honest line out when something is wrong.
+
+No two processes work on one stage, and none works on when the one that started it is gone: whatever is killed, the
+next `dvc repro` finds nobody who could still write.
+"""
 
 import argparse
+import fcntl
+import os
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from urllib.parse import quote
 
 from safetensors import SafetensorError  # what its writer raises on a full disk
+
+PARTIAL = Path(".partial")  # unfinished work, and the locks of those who are at it
+HEARTBEAT = 0.2  # seconds
 
 
 class InputError(Exception):
@@ -12,14 +27,23 @@ class InputError(Exception):
 
 
 def run(stage: Callable[..., None], **arguments: str) -> None:
-    """Run `stage` as a program and exit; see `execute`.
+    """Run `stage` as a program and exit, alone; see `execute`.
 
-    arguments : name -> help of each positional argument, passed to `stage` by name.
+    arguments : name -> help of each positional argument, passed to `stage` by name; in DVC's order, they name its run.
     """
     parser = parser_of(stage)
     for argument, text in arguments.items():
         parser.add_argument(argument, help=text)
-    execute(stage, parser)
+
+    @wraps(stage)
+    def only_one(**values: str) -> None:
+        name = _name(stage).rpartition(".")[2]
+        with _alone("@".join([name, "-".join(values.values())]) if values else name):
+            stage(**values)
+
+    if "DVC_STAGE" in os.environ:  # DVC started it; by hand, it may outlive its shell
+        end_with_parent()
+    execute(only_one, parser)
 
 
 def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
@@ -53,6 +77,35 @@ def execute(stage: Callable[..., None], parser: argparse.ArgumentParser) -> None
         if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, known by name: most stages have no torch
             raise
         _stop(f"{name}: the device is out of memory, a smaller batch_size helps: {_one_line(error)}", 1)
+
+
+@contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """Hold the lock of a stage, as soon as nobody else does.  stage : its DVC name, e.g. `score@digits_ddpm-member`."""
+    PARTIAL.mkdir(exist_ok=True)
+    with (PARTIAL / f"{quote(stage, safe='@')}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            warn(f"{stage}: process {lock.read()} is still working on it: waiting for it to end, or to be stopped")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def end_with_parent() -> None:
+    """From now on, end this process as soon as the one that started it is gone: nobody would take its result."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(HEARTBEAT)
+        os._exit(1)  # as good as killed: unfinished work is kept
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _name(stage: Callable[..., None]) -> str:

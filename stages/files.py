@@ -31,11 +31,14 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def place_folder(made: Path, destination: Path) -> None:
-    """Move a finished folder to its destination, replacing what stood there."""
+    """Move a finished folder to its destination by one rename; what stood there is moved away first, whole."""
     destination.parent.mkdir(parents=True, exist_ok=True)
+    replaced = destination.with_name(f".{destination.name}.tmp")
+    shutil.rmtree(replaced, ignore_errors=True)  # of a run that was killed here
     if destination.exists():
-        shutil.rmtree(destination)
+        destination.replace(replaced)
     made.replace(destination)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def file_hash(path: Path) -> str:

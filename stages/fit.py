@@ -35,6 +35,7 @@ from stages.quantile.inputs import Inputs, read_inputs
 from stages.quantile.resamples import Resample, kept_apart, resamples
 from stages.resume import resumable
 from stages.tables import (
+    check_role,
     list_column,
     log_scores,
     read_metadata,
@@ -61,6 +62,8 @@ def fit(target: str, learner: str) -> None:
     images, statistics, scores = (
         Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "statistics", "scores")
     )
+    for path in (images, statistics, scores):
+        check_role(path, target, "auxiliary")
     columns = _score_columns(target, options, scores)
     rows = read_table(images, ["image_id", "sha256"])
     ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))

@@ -12,6 +12,7 @@ import torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
+from stages.command import end_with_parent
 from stages.device import best_device
 
 Result = TypeVar("Result")
@@ -24,7 +25,7 @@ def spread(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], descrip
     """
     jobs = list(jobs)
     processes = 1 if best_device().type != "cpu" else min(cpu_count(), len(jobs))
-    parallel = Parallel(n_jobs=processes or 1, return_as="generator")
+    parallel = Parallel(n_jobs=processes or 1, return_as="generator", initializer=end_with_parent)
     results = parallel(delayed(_single_threaded)(work, job, Path.cwd()) for job in jobs)
     return list(tqdm(results, desc=description, total=len(jobs), disable=None))
 

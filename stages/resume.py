@@ -1,13 +1,12 @@
 """Resumable work: an untracked folder that belongs to exactly one configuration, its inputs and this code.
 
 A killed stage leaves its finished shards under `.partial/<stage>/<key>/`; the next run with the same key goes
-on from them, any other run starts afresh.  DVC's own `persist: true` would survive a changed parameter.
+on from them, any other run starts afresh.  DVC's own `persist: true` would survive a changed parameter.  That nobody
+else works there meanwhile, stages/command.py sees to.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stages.command import InputError
+from stages.command import PARTIAL
 from stages.files import file_hash
 
-PARTIAL = Path(".partial")
 CODE = Path(__file__).parent
 LIBRARIES = ("torch", "diffusers", "lightgbm", "numpy")  # another version may give other bytes
 
@@ -30,25 +28,11 @@ def resumable(stage: str, config: Any, inputs: list[Path]) -> Iterator[Path]:
     stage : the stage's DVC name, e.g. `score@digits_ddpm-member`.
     config : whatever else decides the result, as JSON-able data.
     inputs : files and folders that the stage reads.
-
-    Raises InputError if another process still works on the same stage.
     """
-    PARTIAL.mkdir(exist_ok=True)
-    with (PARTIAL / f"{stage}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"{stage}: process {lock.read().strip()} is still working on it: stop it or let it end"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        folder = PARTIAL / stage / _key(config, inputs)
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        shutil.rmtree(PARTIAL / stage)
+    folder = PARTIAL / stage / _key(config, inputs)
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(PARTIAL / stage)
 
 
 def _key(config: Any, inputs: list[Path]) -> str:

@@ -186,6 +186,21 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a table of this pipeline: its metadata is missing or damaged") from None
 
 
+def check_role(path: Path, target: str, role: str) -> None:
+    """Raises InputError if a table of images, of their statistics or of scores is another target's or role's."""
+    facts = read_metadata(path)
+    if (found := (facts.get("target"), facts.get("role"))) != (target, role):
+        raise InputError(
+            f"{path}: is of target '{found[0]}', role '{found[1]}', not '{target}', '{role}': run `dvc repro`"
+        )
+
+
+def check_target(path: Path, target_sha256: str, other: Path) -> None:
+    """Raises InputError if the scores at `path` are of another model than the one behind `other`."""
+    if read_metadata(path)["target_sha256"] != target_sha256:
+        raise InputError(f"{path}: scores of another target than the one behind {other}: run `dvc repro`")
+
+
 def image_table(
     ids: list[str],
     pixels: np.ndarray,

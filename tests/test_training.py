@@ -1,15 +1,12 @@
 """Training the target: real learning, resumable to the byte, never resumed from another configuration."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, tiny_params, write_params
+from conftest import tiny_params, write_params
 from diffusers import DDPMScheduler
 
-from stages.command import InputError
 from stages.diffusion import training
 from stages.diffusion.denoiser import Denoiser, to_unit_range
 from stages.diffusion.process import NoiseProcess
@@ -105,23 +102,6 @@ def test_work_is_kept_on_failure_removed_on_success_and_never_shared_by_another_
     with resumable("stage@x", {"lr": 1}, [data]) as folder:
         assert (folder / "shard").read_text() == "done"
     assert not folder.parent.exists()
-
-
-def test_two_processes_never_work_on_one_stage(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    script = "from stages.resume import resumable\nwith resumable('stage@x', 1, []): print('in', flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", script], **pipes) as other:
-        other.stdout.readline()
-        with (
-            pytest.raises(InputError, match=f"process {other.pid} is still working on it"),
-            resumable("stage@x", 1, []),
-        ):
-            pass
-        other.communicate(b"\n")
-    with resumable("stage@x", 1, []) as folder:
-        assert folder.is_dir()
 
 
 def test_a_changed_parameter_does_not_resume_from_the_old_checkpoint(audit, monkeypatch):
