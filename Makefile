@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# A process a core, each with one thread: tests are many and small.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: repro test fast check faults verify audit-dependencies clean
@@ -12,10 +14,10 @@ repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 
 test: $(VENV)/installed        ## lint, types and every test
 	$(MAKE) check
-	python -m pytest
+	$(PYTEST)
 
 fast: $(VENV)/installed        ## the tests that take seconds
-	python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 faults: $(VENV)/installed      ## twenty kills at random moments, full disks, damaged files: minutes
 	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults

@@ -16,6 +16,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.synthetic import REPOSITORY
+from stages.diffusion.shortcuts import PLAIN
 from stages.tables import ROW_GROUP, image_table, write_pieces
 
 IMAGES = ("cifar10-train.parquet", "cifar10-test.parquet")
@@ -43,8 +44,12 @@ def write_subjects(folder: Path, data: Path, images: int) -> None:
     _write_network(folder / f"models/target/{SCORED}")
     ids = [f"{row:05d}" for row in range(images)]
     for target in (SCORED, FITTED):
-        write_pieces(folder / f"data/roles/{target}/auxiliary.parquet", _images(data, images), {})
-        write_pieces(folder / f"data/statistics/{target}/auxiliary.parquet", _statistics(ids), {})
+        facts = {"target": target, "role": "auxiliary"}
+        write_pieces(folder / f"data/roles/{target}/auxiliary.parquet", _images(data, images), facts)
+        write_pieces(folder / f"data/statistics/{target}/auxiliary.parquet", _statistics(ids), facts)
+    tuning = folder / f"data/tuning/{SCORED}.json"
+    tuning.parent.mkdir(parents=True)
+    tuning.write_text(PLAIN.model_copy(update={"channels_last": True}).model_dump_json())
     facts = {"target": FITTED, "role": "auxiliary", "target_sha256": "drawn", "columns": {"loss": {}}}
     loss = np.random.default_rng(0).lognormal(size=images)
     table = pa.table({"image_id": ids, "loss": loss})

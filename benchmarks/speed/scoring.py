@@ -75,7 +75,7 @@ def ours(scorer: Scorer, folder: Path) -> np.ndarray:
     """From the table of images to scores on disk, (N, timesteps)."""
     with tqdm(disable=True) as bar:
         score_here(scorer, list(scorer.starts), lambda start, scores: np.save(folder / f"{start}.npy", scores), bar)
-    return np.concatenate([np.load(folder / f"{start}.npy") for start in scorer.starts])
+    return np.concatenate([np.load(folder / f"{start}.npy", allow_pickle=False) for start in scorer.starts])
 
 
 def per_timestep(target: Denoiser, x0: Tensor, last: int) -> Tensor:
