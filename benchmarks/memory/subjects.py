@@ -21,7 +21,7 @@ from stages.tables import ROW_GROUP, image_table, write_pieces
 
 IMAGES = ("cifar10-train.parquet", "cifar10-test.parquet")
 SCORED, FITTED = "scored", "fitted"  # targets: of a small network, and of no more than scores
-STATISTICS = 135  # as many as `describe` takes of an image
+STATISTICS = 470  # as many as `describe` takes of a colour image
 LEARNERS = {  # of params.yaml, and cheap
     "gbm": {"trees": 20, "scale_trees": 5},
     "mlp": {"epochs": 2},

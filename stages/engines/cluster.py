@@ -48,21 +48,31 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Callable[[int, np.nd
         import ray
     except ImportError:
         raise InputError("score.engine: ray needs `pip install -e '.[ray]'`") from None
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
-        _knock(os.environ.get("RAY_ADDRESS", ""))
-        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING)
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        _connect()
         shards = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
-        for row in shards.map(
-            Worker, fn_constructor_args=(_at_full_length(job),), **_resources(len(starts))
-        ).iter_rows():
+        workers = _resources(len(starts))
+        for row in shards.map(Worker, fn_constructor_args=(_at_full_length(job),), **workers).iter_rows():
             save(row["start"], np.load(io.BytesIO(row["scores"]), allow_pickle=False))
             bar.update(row["images"])
-    except (ray.exceptions.RayError, OSError) as error:
+    except ray.exceptions.RayError as error:
         raise InputError(f"score.engine: ray: {error}") from error
     finally:
         ray.shutdown()
+
+
+def _connect() -> None:
+    """To the cluster, without Ray's own progress bars.  Raises InputError where there is none."""
+    import ray
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS", "")
+    try:
+        _knock(address)
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING)
+    except OSError as error:
+        raise InputError(f"score.engine: ray: no cluster at {address or 'this machine'}: {error}") from None
+    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _knock(address: str) -> None:
