@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,12 @@ from stages.tables import image_table, write_table
 INTERVAL, TIMESTEPS = 10, 10  # t-errors at 0, 10, ..., 90
 LAST = INTERVAL * (TIMESTEPS - 1)
 CHANNELS_LAST = PLAIN.model_copy(update={"channels_last": True})
+KINDS = {  # of operations, by what their names contain; the last takes the others
+    "convolutions": ("convolution",),
+    "attention": ("attention",),
+    "matrix products": ("mm", "linear"),
+    "norms, activations, sums, copies": ("",),
+}
 SIDE = 2048  # of the matrices whose product tells what the machine can do
 
 
@@ -120,6 +127,28 @@ def network_flops(target: Denoiser) -> int:
     return counter.get_total_flops()
 
 
+def profile(target: Denoiser, images: int) -> dict[str, dict[str, float]]:
+    """Where a network call spends its time, on a CPU: kind of operation -> share of the time, and GFLOP/s."""
+    pixels = torch.zeros(images, 3, 32, 32, dtype=torch.uint8)
+    with torch.inference_mode():
+        x0 = target.encode(pixels)
+        with FlopCounterMode(display=False) as counter:
+            target.epsilon(x0, 0)
+        with torch.profiler.profile() as profiled:
+            target.epsilon(x0, 0)
+    flops, seconds = dict.fromkeys(KINDS, 0.0), dict.fromkeys(KINDS, 0.0)
+    for operation, count in counter.get_flop_counts()["Global"].items():
+        flops[_kind(str(operation))] += count
+    for event in profiled.key_averages():
+        seconds[_kind(event.key)] += event.self_cpu_time_total / 1e6
+    total = sum(seconds.values())
+    return {kind: {"share": seconds[kind] / total, "gflops": flops[kind] / seconds[kind] / 1e9} for kind in KINDS}
+
+
+def _kind(operation: str) -> str:
+    return next(kind for kind, names in KINDS.items() if any(name in operation for name in names))
+
+
 def matrix_rate(device: torch.device) -> float:
     """Operations a second of large float32 matrix products: what the machine reaches at best."""
     a, b = torch.randn(2, SIDE, SIDE, device=device)
@@ -144,8 +173,8 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def measure(images: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Figure -> median, low and high over the rounds."""
+def measure(images: int, rounds: int) -> dict[str, Any]:
+    """Figure -> median, low and high over the rounds; and where the time of a network call goes."""
     device = best_device()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -163,6 +192,7 @@ def measure(images: int, rounds: int) -> dict[str, dict[str, float]]:
         for scorer in (walk, plain):  # warm up: kernels are chosen at the first call
             scorer.score(scorer.read(0, 1))
         figures = [_round(ways, flops, device) for _ in tqdm(range(rounds), desc="scoring", disable=None)]
+        spent = profile(walk.denoiser, walk.batch_size) if device.type == "cpu" else {}
     return {
         name: {
             "median": statistics.median(one[name] for one in figures),
@@ -170,7 +200,7 @@ def measure(images: int, rounds: int) -> dict[str, dict[str, float]]:
             "high": max(one[name] for one in figures),
         }
         for name in figures[0]
-    } | {"batch_size": dict.fromkeys(("median", "low", "high"), walk.batch_size)}
+    } | {"images a network call": walk.batch_size, **{f"time in {kind}": values for kind, values in spent.items()}}
 
 
 def _round(ways: dict[str, Callable[[], np.ndarray]], flops: int, device: torch.device) -> dict[str, float]:
@@ -206,7 +236,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is timed (3)")
     arguments = parser.parse_args()
     for name, figure in measure(arguments.images, arguments.rounds).items():
-        print(f"{name:32} {figure['median']:10.4g}  ({figure['low']:.4g} to {figure['high']:.4g})")
+        print(f"{name:45}", figure if isinstance(figure, int) else {k: float(f"{v:.4g}") for k, v in figure.items()})
 
 
 if __name__ == "__main__":

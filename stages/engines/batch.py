@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from stages.diffusion.denoiser import Denoiser
 
-CPU_BYTES = 2**29  # of activations: more would fit, but run slower once they are far larger than the caches
+CPU_BYTES = 2**30  # of activations: more would fit, but is no faster, and slower at last
 GPU_SHARE = 0.5  # of its memory, for activations
 
 
