@@ -12,17 +12,17 @@ repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 	dvc repro
 	@echo "metrics/report.html holds the results; dvc metrics show and dvc plots show show more"
 
-test: $(VENV)/installed        ## lint, types and every test
+test: $(VENV)/tests            ## lint, types and every test
 	$(MAKE) check
 	$(PYTEST)
 
-fast: $(VENV)/installed        ## the tests that take seconds
+fast: $(VENV)/tests            ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-faults: $(VENV)/installed      ## twenty kills at random moments, full disks, damaged files: minutes
+faults: $(VENV)/tests          ## twenty kills at random moments, full disks, damaged files: minutes
 	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults
 
-check: $(VENV)/installed
+check: $(VENV)/tests
 	ruff check .
 	ruff format --check .
 	mypy
@@ -43,5 +43,9 @@ clean:                         ## remove the environment and unfinished work, ne
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leakgauge needs Python >= 3.11")'
 	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/tests: $(VENV)/installed
 	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@

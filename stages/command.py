@@ -1,7 +1,7 @@
 """The command-line door of every stage: arguments in, one honest line out when something is wrong.
 
-No two processes work on one stage, and none works on when the one that started it is gone: whatever is killed, the
-next `dvc repro` finds nobody who could still write.
+No two processes work on one stage, and none works on when the one that started it is gone, but for its first seconds:
+whatever is killed, the next `dvc repro` finds nobody who writes beside it.
 """
 
 import argparse

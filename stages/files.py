@@ -1,7 +1,6 @@
 """Files and folders: written whole or not at all, and told apart by their hash."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, through a private neighbour and one rename: no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # .dvcignore knows *.tmp
+    partial = path.with_name(f".{path.name}.tmp")  # .dvcignore knows *.tmp; of a killed run it is written over
     try:
         with partial.open("wb") as stream:
             yield stream

@@ -1,7 +1,7 @@
 """fit: learn from auxiliary non-members how their scores depend on their image, as a bag of bootstrap attackers.
 
 The stage is handed auxiliary images, statistics and scores, and the name of the score to learn: it cannot look at
-members or holdout.  A run that was killed goes on after the last attacker it finished.
+members or holdout.  A run that was killed goes on after the last attacker (on a GPU, group of them) that it finished.
 
 data/{roles,statistics,scores}/<target>/auxiliary.parquet -> models/quantile/<target>/<learner>/,
 metrics/fit/<target>/<learner>.csv (pinball losses while fitting, of images that an attacker has seen and has not)
@@ -146,9 +146,9 @@ def _fit_all(
     inputs: Inputs, values: np.ndarray, options: LearnerOptions, seed: int, drawn: list[Resample], made: Path
 ) -> None:
     """Fit the attackers that are not there yet, each in its own folder, whole or not at all."""
-    missing = [number for number in range(len(drawn)) if not attacker_folder(made, number).exists()]
-    size = fitted_at_once(options)
-    groups = [missing[start : start + size] for start in range(0, len(missing), size)]
+    size = fitted_at_once(options)  # groups are the same whatever is there: who is trained beside whom rounds otherwise
+    groups = [range(start, min(start + size, len(drawn))) for start in range(0, len(drawn), size)]
+    groups = [group for group in groups if not all(attacker_folder(made, number).exists() for number in group)]
     jobs = [(inputs, values, options, seed, {number: drawn[number] for number in group}, made) for group in groups]
     spread(_fit_some, jobs, f"fit {options.kind}")
 

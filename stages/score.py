@@ -23,7 +23,7 @@ from stages.engines.cluster import score_on_cluster
 from stages.engines.local import score_here
 from stages.engines.scorer import Job, Scorer
 from stages.files import file_hash, write_bytes
-from stages.params import section, target_entry
+from stages.params import PARAMS, section, target_entry
 from stages.resume import resumable
 from stages.scores.options import Score
 from stages.tables import read_table, write_table
@@ -34,20 +34,25 @@ Columns = dict[str, dict[str, str | int]]  # name -> definition and network call
 def score(target: str, role: str) -> None:
     """Write data/scores/<target>/<role>.parquet."""
     options = section("score", Score, target)
+    if "engine" in target_entry(target).score:
+        raise InputError(
+            f"{PARAMS}: targets.{target}.score.engine: set it in section `score`: DVC watches a target's entry, and "
+            "would compute its scores again for another engine"
+        )
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
     if target_entry(target).source == "scores":
         given = model / ("suspects.parquet" if role == "suspect" else "scores.parquet")
-        _write(target, role, *_as_given(given, images))
+        _write(target, role, *_as_given(given, images), shortcuts=None)
         return
     tuning = Path(f"data/tuning/{target}.json")
     job = Job(target, model, images, options, _shortcuts(tuning))
     device = best_device() if options.engine == "local" else torch.device("cpu")  # the GPUs are the cluster's
     scorer, columns = Scorer(job, device), options.attacks.columns()
-    config = options.model_dump(exclude={"engine"}) | {"batch_size": scorer.batch_size}
+    config = options.model_dump(exclude={"engine"}) | {"batch_size": scorer.batch_size, "device": device.type}
     with resumable(f"score@{target}-{role}", config, [model, images, tuning]) as folder:
         scores = _score(scorer, role, folder)
         ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
-        _write(target, role, _table(model, ids, scores, list(columns)), columns)
+        _write(target, role, _table(model, ids, scores, list(columns)), columns, job.shortcuts)
 
 
 def _shortcuts(tuning: Path) -> Shortcuts:
@@ -94,11 +99,18 @@ def _as_given(given: Path, images: Path) -> tuple[pa.Table, Columns]:
     return table.take(rows), columns
 
 
-def _write(target: str, role: str, scores: pa.Table, columns: Columns) -> None:
+def _write(target: str, role: str, scores: pa.Table, columns: Columns, shortcuts: Shortcuts | None) -> None:
     model = Path(f"models/target/{target}")
     known = model / "scores.parquet"  # of a target that is no more than scores: new suspects do not make it another
     target_sha256 = file_hash(known if known.exists() else model)
-    metadata = {"target": target, "role": role, "target_sha256": target_sha256, "columns": columns}
+    taken = shortcuts.model_dump() if shortcuts else None
+    metadata = {
+        "target": target,
+        "role": role,
+        "target_sha256": target_sha256,
+        "columns": columns,
+        "shortcuts": taken,
+    }
     write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
 
 

@@ -1,7 +1,7 @@
 """tune: which shortcuts the target bears.  Each makes scoring faster and moves scores a little.
 
-Some auxiliary images are scored in plain float32 and with each shortcut that is asked for, on top of those that were
-kept before it; one that moves any score by more than the tolerance, or fails, is dropped with a warning.  This is
+The first auxiliary images are scored in plain float32, and with each shortcut that is asked for on top of those that
+were kept before it; one that moves any score by more than the tolerance, or fails, is dropped with a warning.  This is
 decided once for a target: were it decided role by role, members could be scored otherwise than non-members, and the
 difference would look like leakage.
 
@@ -47,7 +47,7 @@ def tune(target: str) -> None:
         moved[name] = _moved_by(target, name, tried, plain)
         if moved[name] <= options.tolerance:
             kept = tried
-        else:
+        elif np.isfinite(moved[name]):
             warn(
                 f"{target}: {name} moves a score by {moved[name]:.2g} of itself, more than tune.tolerance "
                 f"{options.tolerance:g}: dropped"
@@ -57,12 +57,16 @@ def tune(target: str) -> None:
         name: {"kept": getattr(kept, name) == asked[name], "moves_scores_by": by if np.isfinite(by) else None}
         for name, by in moved.items()
     }
-    _write(Path(f"metrics/tuning/{target}.json"), {"tolerance": options.tolerance, **figures})
+    device = {"device": best_device().type}  # another kind has other shortcuts, and moves scores otherwise
+    _write(Path(f"metrics/tuning/{target}.json"), {**device, "tolerance": options.tolerance, **figures})
 
 
 def _asked(options: Tune) -> dict[str, Any]:
     """The shortcuts that are asked for, those first that every machine has."""
     asked = options.model_dump(exclude={"tolerance"})
+    if options.precision == "tf32" and best_device().type == "cpu":
+        warn("tune.precision: tf32 does nothing on a CPU, and what it does elsewhere cannot be tried here: dropped")
+        asked.pop("precision")
     return {name: value for name, value in asked.items() if value != getattr(PLAIN, name)}
 
 
@@ -70,8 +74,9 @@ def _moved_by(target: str, name: str, tried: Shortcuts, plain: np.ndarray) -> fl
     """The largest relative difference that a shortcut makes; infinite, with a warning, where it does not work here."""
     try:
         scores = _scores(target, tried)
-    except RuntimeError as error:  # torch.compile without a compiler, an operation without that precision
-        warn(f"{target}: {name} does not work here: {str(error).splitlines()[0]}")
+    except (RuntimeError, MemoryError) as error:  # no compiler, an operation without that precision, too little memory
+        why = str(error).partition("\n")[0]
+        warn(f"{target}: {name} does not work here: dropped: {type(error).__name__}: {why}")
         return np.inf
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = np.where(scores == plain, 0.0, np.abs(scores - plain) / np.abs(plain))

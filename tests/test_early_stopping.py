@@ -9,7 +9,7 @@ from stages.quantile.gbm import GBMAttacker
 from stages.quantile.inputs import Inputs
 from stages.quantile.lesson import Lesson
 from stages.quantile.predictions import mean_pinball_loss
-from stages.quantile.resamples import MOST_STOPPING, STOPPING, Resample, resamples
+from stages.quantile.resamples import MOST_STOPPING, STOPPING, Resample, kept_apart, resamples
 
 NETWORK = {
     "head": "location_scale",
@@ -153,3 +153,14 @@ def test_boosters_saved_are_those_up_to_the_best_tree(inputs, noise, tmp_path):
     loaded = ATTACKERS["gbm"].load(tmp_path, options("gbm"))
     np.testing.assert_array_equal(loaded.predict(inputs).quantiles(), attacker.predict(inputs).quantiles())
     assert max(booster.num_trees() for booster in loaded.boosters[0].values()) == curve["step"].iloc[-1] < 80
+
+
+def test_the_losses_that_settings_are_chosen_by_are_of_no_image_kept_apart():
+    hashes = [str(i) for i in range(300)]
+    kept = kept_apart(hashes, 100, seed=0)
+    for resample in resamples(hashes, kept, seed=0, bag_size=3):
+        inputs = Inputs(np.zeros((300, 1, 8, 8), dtype=np.uint8), np.zeros((300, 1), dtype=np.float32))
+        watched = Lesson(inputs, np.zeros((300, 1)), resample)._watched["unseen"]
+        assert len(watched)
+        assert not kept[watched].any()
+        assert resample.unseen[kept].all(), "they calibrate"

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, tiny_params, write_params
 from tqdm import tqdm
 
 from stages.diffusion.shortcuts import PLAIN
 from stages.engines import batch as batch_module
 from stages.engines import scorer as scorer_module
-from stages.engines.batch import fitting_batch
+from stages.engines.batch import fitting_batch, out_of_memory
 from stages.engines.local import score_here
 from stages.engines.scorer import Job, Scorer
 from stages.params import section
@@ -175,6 +175,20 @@ def test_the_engine_is_no_part_of_what_scores_are(audit):
     assert "- score.attacks" in watched
     assert "- score\n" not in watched
     assert "score.engine" not in watched
+
+
+def test_an_engine_of_one_target_is_refused_for_dvc_would_watch_it(audit, refusal):
+    params = tiny_params()
+    params["targets"][TARGET]["score"] = {"engine": "ray"}
+    write_params(params)
+    assert "targets.digits_ddpm.score.engine: set it in section `score`" in refusal(
+        score, target=TARGET, role="holdout"
+    )
+
+
+def test_what_cannot_be_computed_at_all_is_no_lack_of_memory():
+    assert out_of_memory(RuntimeError("could not create a primitive"))
+    assert not out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
 
 
 def test_a_damaged_table_of_images_is_named(audit, refusal):

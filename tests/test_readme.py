@@ -69,7 +69,7 @@ def test_the_commands_run_as_written(tmp_path):
     run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qm", "audit")
     cache = tmp_path / "cache"
     for command in commands()[2:]:
-        command = command.replace("/tmp/leakgauge-cache", str(cache))  # the test's own, not the user's
+        command = command.replace("/srv/leakgauge", str(cache))  # the test's own, not the user's
         if "stages.audit" in command:
             own_model(folder)
         if command == "dvc repro" and not (folder / "scores.csv").exists():

@@ -54,7 +54,16 @@ def test_a_shortcut_that_does_not_work_here_is_dropped_with_a_warning(audit, mon
     kept, figures = tuned(compile=True)
     assert kept["compile"] is False
     assert figures["compile"] == {"kept": False, "moves_scores_by": None}
-    assert "compile does not work here: no compiler" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "compile does not work here: dropped: RuntimeError: no compiler" in said
+    assert said.count("warning") == 1
+
+
+def test_tf32_is_not_called_harmless_where_it_does_nothing(audit, capsys):
+    kept, figures = tuned(precision="tf32")
+    assert kept["precision"] == "float32"
+    assert "precision" not in figures
+    assert "tf32 does nothing on a CPU" in capsys.readouterr().err
 
 
 def broken(*args: object, **options: object) -> None:
@@ -64,7 +73,7 @@ def broken(*args: object, **options: object) -> None:
 def test_where_nothing_is_asked_for_nothing_is_tried(audit):
     kept, figures = tuned(channels_last=False)
     assert kept == PLAIN.model_dump()
-    assert figures == {"tolerance": 0.001}
+    assert figures == {"device": "cpu", "tolerance": 0.001}
 
 
 def test_scores_are_computed_with_what_was_kept(audit):

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.speed.scoring import LAST, TIMESTEPS, matrix_rate, network_flops, timed, write_job
+from benchmarks.speed.scoring import CHANNELS_LAST, LAST, TIMESTEPS, matrix_rate, network_flops, timed, write_job
 from stages.command import warn
 from stages.device import best_device
 from stages.diffusion.shortcuts import PLAIN, Shortcuts
 from stages.engines.scorer import Scorer
 
-CHANNELS_LAST = PLAIN.model_copy(update={"channels_last": True})
 COMBINATIONS = {
     "plain float32": PLAIN,
     "channels_last": CHANNELS_LAST,

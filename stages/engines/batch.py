@@ -22,12 +22,14 @@ def fitting_batch(target: Denoiser, pixels: Tensor, most: int) -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory has run out: torch has a class for that on a GPU, but none on a CPU."""
-    words = ("allocate memory", "could not create a primitive")  # of torch's allocator, and of oneDNN
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)  # by torch's allocator, or by oneDNN, whose "primitive descriptor" is another matter
+    return "allocate memory" in said or said.strip().endswith("could not create a primitive")
 
 
 def _activations(target: Denoiser, pixels: Tensor) -> int:
-    """Bytes that all layers together put out for one image, which is more than what is alive at any one time."""
+    """Bytes that all layers together put out for one image: about the most that can be alive at any one time."""
     sizes: list[int] = []
 
     def count(module: nn.Module, inputs: object, output: object) -> None:

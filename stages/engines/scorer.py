@@ -89,20 +89,24 @@ class Scorer:
         done = 0
         while done < len(shard):
             batch = shard[done : done + self.batch_size]
-            try:
-                parts.append(self._score(batch))
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
+            scores = self._score(batch)
+            if scores is None:
                 self._take_fewer(len(batch))
                 continue
+            parts.append(scores)
             done += len(batch)
             progress(len(batch))
         return np.concatenate(parts)
 
-    def _score(self, batch: Shard) -> np.ndarray:
-        bound = self.denoiser.given(batch.told)
-        return score_batch(bound, bound.encode(batch.pixels), batch.ids, self.job.options.attacks).cpu().numpy()
+    def _score(self, batch: Shard) -> np.ndarray | None:
+        """(B, columns) float64; None where the memory does not suffice."""
+        bound, attacks = self.denoiser.given(batch.told), self.job.options.attacks
+        try:
+            return score_batch(bound, bound.encode(batch.pixels), batch.ids, attacks).cpu().numpy()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return None  # what the error held on to is let go of here
 
     def _take_fewer(self, failed: int) -> None:
         if failed == 1:

@@ -22,10 +22,8 @@ class Lesson:
 
     def __init__(self, inputs: Inputs, log_scores: np.ndarray, resample: Resample) -> None:
         self.inputs, self.log_scores, self.resample = inputs, log_scores, resample
-        self._watched = {
-            "seen": np.unique(resample.rows)[:WATCHED],
-            "unseen": np.flatnonzero(resample.unseen)[:WATCHED],
-        }
+        unseen = resample.unseen if resample.kept is None else resample.unseen & ~resample.kept
+        self._watched = {"seen": np.unique(resample.rows)[:WATCHED], "unseen": np.flatnonzero(unseen)[:WATCHED]}
         self._curve: list[dict[str, float]] = []
         self._best, self._lowest = 0, np.inf  # the look kept, counted from 1, and its loss
 

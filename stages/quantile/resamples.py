@@ -22,11 +22,13 @@ class Resample:
     """What one attacker learns from.
 
     rows : (n,) indices, with repeats.  unseen : (N,) bool, images that it is neither fitted on nor stops by.
+    kept : (N,) bool, images that calibrate alone: settings must not be chosen by their losses; None: no such image.
     """
 
     rows: np.ndarray
     unseen: np.ndarray
     stopping: Stopping | None = None
+    kept: np.ndarray | None = None
 
 
 def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
@@ -50,7 +52,7 @@ def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int, pat
         count = min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING) if patience else 0
         stops_by = np.isin(image, order[:count])
         stopping = Stopping(np.flatnonzero(stops_by), patience) if count else None
-        drawn.append(Resample(rows, ~(np.isin(image, image[rows]) | stops_by), stopping))
+        drawn.append(Resample(rows, ~(np.isin(image, image[rows]) | stops_by), stopping, kept))
     return drawn
 
 
