@@ -142,7 +142,11 @@ def profile(target: Denoiser, images: int) -> dict[str, dict[str, float]]:
     for event in profiled.key_averages():
         seconds[_kind(event.key)] += event.self_cpu_time_total / 1e6
     total = sum(seconds.values())
-    return {kind: {"share": seconds[kind] / total, "gflops": flops[kind] / seconds[kind] / 1e9} for kind in KINDS}
+    return {
+        kind: {"share": seconds[kind] / total}
+        | ({"gflops": flops[kind] / seconds[kind] / 1e9} if flops[kind] else {})  # torch does not count all operations
+        for kind in KINDS
+    }
 
 
 def _kind(operation: str) -> str:
