@@ -23,7 +23,8 @@ from undisturbed import Undisturbed, another, results, undisturbed
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("LEAKGAUGE_KILLS", "3"))
-SEED = int(os.environ.get("LEAKGAUGE_SEED", time.time_ns() % 10**6))
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{time.time_ns():x}")  # of all processes of a test run the same
+SEED = int(os.environ.get("LEAKGAUGE_SEED", int(RUN[-5:], 16)))
 TORN = ("dvc.lock", "RWLock-file")  # what DVC itself does not write in one go
 
 
