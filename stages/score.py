@@ -7,7 +7,6 @@ models/target/<target>/, data/tuning/<target>.json, data/roles/<target>/<role>.p
 -> data/scores/<target>/<role>.parquet
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ from stages.diffusion.shortcuts import Shortcuts
 from stages.engines.cluster import score_on_cluster
 from stages.engines.local import score_here
 from stages.engines.scorer import Job, Scorer
-from stages.files import file_hash, write_bytes
+from stages.engines.shards import Shards
+from stages.files import file_hash
 from stages.params import PARAMS, section, target_entry
 from stages.resume import resumable
 from stages.scores.options import Score
@@ -65,28 +65,16 @@ def _shortcuts(tuning: Path) -> Shortcuts:
 
 def _score(scorer: Scorer, role: str, folder: Path) -> np.ndarray:
     """The scores of all images, (N, columns) float64; shards that are in `folder` are read back."""
-
-    def path(start: int) -> Path:
-        return folder / f"{start:09d}.npy"
-
-    def save(start: int, scores: np.ndarray) -> None:
-        stream = io.BytesIO()  # np.save itself does not notice a full disk
-        np.save(stream, scores, allow_pickle=False)
-        write_bytes(path(start), stream.getbuffer())
-
-    missing = [start for start in scorer.starts if not path(start).exists()]
-    options = scorer.job.options
-    left = sum(min(options.shard, len(scorer) - start) for start in missing)
-    if missing:
-        with tqdm(
-            desc=f"score {role}", total=len(scorer), initial=len(scorer) - left, unit="image", disable=None
-        ) as bar:
+    options, shards = scorer.job.options, Shards(folder, scorer.starts)
+    if missing := shards.missing:
+        left = sum(min(options.shard, len(scorer) - start) for start in missing)
+        done = {"total": len(scorer), "initial": len(scorer) - left}
+        with tqdm(desc=f"score {role}", unit="image", disable=None, **done) as bar:
             if options.engine == "ray":
-                score_on_cluster(scorer.job, missing, save, bar)
+                score_on_cluster(scorer.job, missing, shards.save, bar)
             else:
-                score_here(scorer, missing, save, bar)
-    shards = [np.load(path(start), allow_pickle=False) for start in scorer.starts]
-    return np.concatenate([np.empty((0, len(options.attacks.columns()))), *shards])
+                score_here(scorer, missing, shards.save, bar)
+    return np.concatenate([np.empty((0, len(options.attacks.columns()))), *shards.read()])
 
 
 def _as_given(given: Path, images: Path) -> tuple[pa.Table, Columns]:

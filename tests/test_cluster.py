@@ -87,7 +87,7 @@ def test_a_node_that_dies_half_way_changes_nothing(cluster, audit, monkeypatch):
     before = SCORES.read_bytes()
     killed = []
 
-    from stages import score as module
+    from stages.engines import shards as module
 
     write_bytes = module.write_bytes
 

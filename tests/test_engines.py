@@ -1,5 +1,6 @@
 """Scoring by shards: read as they are needed, in batches that fit, with the same scores whatever the engine."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -72,13 +73,17 @@ def test_an_image_keeps_its_score_whatever_its_shard_and_batch(audit):
         np.testing.assert_allclose(scores, expected, rtol=2e-4)
 
 
+def rows_of(scores: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(scores), allow_pickle=False)
+
+
 def test_the_local_engine_saves_each_shard_as_it_is_done_and_counts_images(audit):
     here = scorer(shard=40, batch_size=16)
     saved: dict[int, int] = {}
     with tqdm(disable=True, total=150) as bar:
         seen = []
         bar.update = seen.append
-        score_here(here, list(here.starts), lambda start, scores: saved.update({start: len(scores)}), bar)
+        score_here(here, list(here.starts), lambda start, scores: saved.update({start: len(rows_of(scores))}), bar)
     assert saved == {0: 40, 40: 40, 80: 40, 120: 30}
     assert sum(seen) == 150
     assert max(seen) == 16

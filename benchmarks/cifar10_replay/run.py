@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from benchmarks.cifar10_replay.table import as_markdown
+from stages.command import parser_of
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -81,11 +82,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cifar10_replay.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("data", nargs="?", default=os.environ.get("LEAKGAUGE_CIFAR10"), help="the folder of the data")
     size = parser.add_mutually_exclusive_group()
     for page, text in (("quick", "one cheap learner and the baseline: minutes"), ("learners", "heads and widths too")):

@@ -21,6 +21,7 @@ import psutil
 from benchmarks.memory.peak import Peak, peak_of
 from benchmarks.memory.subjects import FITTED, IMAGES, LEARNERS, SCORED, write_subjects
 from benchmarks.synthetic import TARGET, Bag, write_audit
+from stages.command import parser_of
 
 HERE = Path(__file__).parent
 BAGS = {
@@ -63,11 +64,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--images", type=Path, required=True, help="the folder of the data")
     parser.add_argument("--stages", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     parser.add_argument("--counts", type=int, nargs=2, default=[6_000, 60_000], help="of images")

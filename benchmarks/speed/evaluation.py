@@ -8,7 +8,6 @@ attacks' code has, with neither exact figures nor an interval; scikit-learn's cu
 scikit-learn's area over bootstrap resamples, an interval by force.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from benchmarks.memory.peak import peak_of
 from benchmarks.synthetic import REPOSITORY, TARGET, Bag, write_audit
+from stages.command import parser_of
 from stages.statistics.curves import roc_points
 from stages.statistics.judgement import Judgement
 from stages.statistics.roc import asr, auc, true_positives_at_fpr
@@ -119,11 +119,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Print what `measure` finds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.evaluation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--without-repro", action="store_true", help="leave `dvc repro` out, which takes minutes")
     options = parser.parse_args()

@@ -5,7 +5,6 @@
 Images, statistics and log scores are drawn at random; learners are those of params.yaml, with fewer epochs.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import torch
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
+from stages.command import parser_of
 from stages.parallel import spread
 from stages.quantile.bag import Learner, LearnerOptions, attacker_seed, fit_attackers
 from stages.quantile.inputs import Inputs
@@ -100,11 +100,7 @@ def _work(kind: str, images: int) -> Work:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.fitting",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--images", type=int, default=900, help="auxiliary images (900)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is timed (3)")
     arguments = parser.parse_args()

@@ -6,7 +6,6 @@ Run it alone on the machine, from the repository's root.  Writes results.json an
 --out; parts that are not asked for keep what was found before.  About 40 minutes on two cores.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ import psutil
 import torch
 
 from benchmarks.speed import evaluation, fitting, scoring, shortcuts
+from stages.command import parser_of
 
 HERE = Path(__file__).parent
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -30,11 +30,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--out", type=Path, default=HERE, help="where the results go")
     arguments = parser.parse_args()

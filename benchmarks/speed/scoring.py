@@ -7,7 +7,6 @@ does not depend on their values.  Every way computes the same ten t-errors, or t
 images; each is timed once a round, in turn, so that a ratio is of neighbours in time.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -22,11 +21,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from stages.command import parser_of
 from stages.device import best_device
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.shortcuts import PLAIN, Shortcuts
 from stages.engines.local import score_here
 from stages.engines.scorer import Job, Scorer
+from stages.engines.shards import Shards
 from stages.scores.columns import Attacks
 from stages.scores.options import Score
 from stages.tables import image_table, write_table
@@ -80,9 +81,10 @@ def write_job(folder: Path, images: int, last: int, shortcuts: Shortcuts) -> Job
 
 def ours(scorer: Scorer, folder: Path) -> np.ndarray:
     """From the table of images to scores on disk, (N, timesteps)."""
+    shards = Shards(folder, scorer.starts)
     with tqdm(disable=True) as bar:
-        score_here(scorer, list(scorer.starts), lambda start, scores: np.save(folder / f"{start}.npy", scores), bar)
-    return np.concatenate([np.load(folder / f"{start}.npy", allow_pickle=False) for start in scorer.starts])
+        score_here(scorer, list(scorer.starts), shards.save, bar)
+    return np.concatenate(shards.read())
 
 
 def per_timestep(target: Denoiser, x0: Tensor, last: int) -> Tensor:
@@ -231,11 +233,7 @@ def _round(ways: dict[str, Callable[[], np.ndarray]], flops: int, device: torch.
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.scoring",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--images", type=int, default=32, help="how many (32)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is timed (3)")
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@
 Ten t-errors of the 35.7M-parameter UNet under each combination, against plain float32: what `tune` would decide on.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.scoring import CHANNELS_LAST, LAST, TIMESTEPS, matrix_rate, network_flops, timed, write_job
-from stages.command import warn
+from stages.command import parser_of, warn
 from stages.device import best_device
 from stages.diffusion.shortcuts import PLAIN, Shortcuts
 from stages.engines.scorer import Scorer
@@ -69,11 +68,7 @@ def _once(folder: Path, images: int, shortcuts: Shortcuts, device: torch.device)
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.shortcuts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--images", type=int, default=32, help="how many, a multiple of the batch at best (32)")
     for name, values in measure(parser.parse_args().images).items():
         print(f"{name:34}", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))

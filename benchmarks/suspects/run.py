@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, kstest
 
+from stages.command import parser_of
 from stages.parallel import spread
 from stages.quantile.bag import Learner, attacker_seed, fit_attacker
 from stages.quantile.inputs import Inputs
@@ -54,11 +55,7 @@ class Pool:
 
 def main() -> None:
     """Draw, ask, count."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.suspects.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(main)
     parser.add_argument("--target", default="digits_ddpm")
     parser.add_argument("--score", default="t_error_t10")
     parser.add_argument("--draws", type=int, default=200, help="where none was used; of each other mix a third")

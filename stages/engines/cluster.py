@@ -5,21 +5,21 @@ of the image table that are not done yet, gives those of a worker that died to a
 Which cluster: `RAY_ADDRESS`, or the one that runs on this machine, or else one that is started for the purpose.
 """
 
-import io
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from stages.command import InputError
 from stages.device import best_device
+from stages.engines.local import Save
 from stages.engines.scorer import Job, Scorer
+from stages.engines.shards import npy
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,12 +36,10 @@ class Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The scores of the shard at `start`."""
         scores = self.scorer.score(self.scorer.read(int(row["start"])))
-        stream = io.BytesIO()
-        np.save(stream, scores, allow_pickle=False)
-        return {"start": row["start"], "images": len(scores), "scores": stream.getvalue()}
+        return {"start": row["start"], "images": len(scores), "scores": npy(scores)}
 
 
-def score_on_cluster(job: Job, starts: Sequence[int], save: Callable[[int, np.ndarray], None], bar: tqdm) -> None:
+def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> None:
     """Score the shards that start there, and save each as it comes.  Raises InputError where Ray fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -53,7 +51,7 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Callable[[int, np.nd
         shards = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
         workers = _resources(len(starts))
         for row in shards.map(Worker, fn_constructor_args=(_at_full_length(job),), **workers).iter_rows():
-            save(row["start"], np.load(io.BytesIO(row["scores"]), allow_pickle=False))
+            save(row["start"], row["scores"])
             bar.update(row["images"])
     except ray.exceptions.RayError as error:
         raise InputError(f"score.engine: ray: {error}") from error

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 from tqdm import tqdm
 
 from stages.engines.scorer import Scorer
+from stages.engines.shards import npy
 
-Save = Callable[[int, np.ndarray], None]  # the start of a shard and its scores, (N, columns) float64
+Save = Callable[[int, bytes], None]  # the start of a shard, and its scores as a .npy file
 
 
 def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> None:
@@ -19,4 +19,4 @@ def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> 
             shard = reading.pop().result()
             if after is not None:
                 reading.append(ahead.submit(scorer.read, after))
-            save(start, scorer.score(shard, bar.update))
+            save(start, npy(scorer.score(shard, bar.update)))
