@@ -63,7 +63,7 @@ def section(name: str, model: type[Model], target: str | None = None) -> Model:
     if not isinstance(values, Mapping):
         raise InputError(f"{PARAMS}: section '{name}' is missing")
     overrides = getattr(target_entry(target), name) if target else {}
-    return _validated(model, {**values, **overrides}, lambda key: key_name(name, key, target).removesuffix(f".{key}"))
+    return validated(model, {**values, **overrides}, lambda key: key_name(name, key, target).removesuffix(f".{key}"))
 
 
 def key_name(name: str, key: str, target: str | None = None) -> str:
@@ -83,7 +83,7 @@ def entry(registry: str, name: str, model: type[Model]) -> Model:
     if not isinstance(entries, Mapping) or not isinstance(entries.get(name), Mapping):
         known = ", ".join(entries) if isinstance(entries, Mapping) else "nothing"
         raise InputError(f"{PARAMS}: {registry}.{name} is not there (there is {known})")
-    return _validated(model, entries[name], lambda _: f"{registry}.{name}")
+    return validated(model, entries[name], lambda _: f"{registry}.{name}")
 
 
 def names(registry: str) -> list[str]:
@@ -91,18 +91,26 @@ def names(registry: str) -> list[str]:
     return list(_read().get(registry) or {})
 
 
-def _read() -> dict[str, Any]:
-    """params.yaml as plain data, read as DVC reads it (YAML 1.2: `1e-3` is a number)."""
+def read_params(known: tuple[str, ...], where: str) -> dict[str, Any]:
+    """params.yaml as plain data, read as DVC reads it (YAML 1.2: `1e-3` is a number).
+
+    known : the sections that there may be.  where : to run from.  Raises InputError.
+    """
     try:
         params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        raise InputError(f"{PARAMS}: not found: run from the repository's root") from None
+        raise InputError(f"{PARAMS}: not found: run from {where}") from None
     except YAMLError as error:
         raise InputError(f"{PARAMS}: not valid YAML: {error}") from None
-    known = (*REGISTRIES, *SECTIONS)
     for key in params:
         if key not in known:
             raise InputError(f"{PARAMS}: unknown section '{key}'{_suggestion(key, known)}")
+    return params
+
+
+def _read() -> dict[str, Any]:
+    """params.yaml, its registries' names checked."""
+    params = read_params((*REGISTRIES, *SECTIONS), "the repository's root")
     for registry in REGISTRIES:
         for name in params.get(registry) or {}:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
@@ -110,8 +118,11 @@ def _read() -> dict[str, Any]:
     return params
 
 
-def _validated(model: type[Model], values: Mapping[str, Any], place: Callable[[str], str]) -> Model:
-    """`values` as a `model`.  place : first key of a faulty value -> where in the file it stands."""
+def validated(model: type[Model], values: Mapping[str, Any], place: Callable[[str], str]) -> Model:
+    """`values` as a `model`.  place : first key of a faulty value -> where in the file it stands.
+
+    Raises InputError naming the key.
+    """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

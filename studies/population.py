@@ -1,0 +1,85 @@
+"""The images that all studies share, and who is what in a model's life: the roles."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+
+from stages.command import InputError
+from stages.params import PARAMS, Options
+from stages.tables import decode_images, read_statistics, read_table
+from studies.settings import section
+
+ROLES = ("member", "auxiliary", "holdout")
+
+
+class Source(Options):
+    """Section `population`."""
+
+    dataset: str  # a name in the main pipeline's registry `datasets`
+
+
+@dataclass(frozen=True)
+class Population:
+    """N images.  Arrays go by image."""
+
+    ids: np.ndarray  # (N,) of strings
+    pixels: np.ndarray  # (N, C, H, W) uint8
+    labels: np.ndarray  # (N,) int64, -1 where there is none
+    hashes: np.ndarray  # (N,) of the pixels, as strings
+    statistics: np.ndarray  # (N, F) float32
+    names: list[str]  # of the F statistics
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows_of(self, ids: list[str]) -> np.ndarray:
+        """Where the images with these ids stand."""
+        place = {name: row for row, name in enumerate(self.ids.tolist())}
+        return np.array([place[name] for name in ids], dtype=np.int64)
+
+
+def read_population() -> Population:
+    """The images of the main pipeline's data set, as `prepare` and `describe` left them."""
+    dataset = section("population", Source).dataset
+    images, statistics = (Path(f"../data/{folder}/{dataset}.parquet") for folder in ("images", "statistics"))
+    table = read_table(images)
+    ids, values = read_statistics(statistics)
+    if ids != table.column("image_id").to_pylist():
+        raise InputError(f"{statistics}: tells of other images than {images} holds: run `dvc repro`")
+    labels = [-1 if label is None else label for label in table.column("label").to_pylist()]
+    names = [name for name in read_table(statistics).column_names if name not in ("image_id", "label")]
+    hashes = np.array(table.column("sha256").to_pylist())
+    return Population(np.array(ids), decode_images(table), np.array(labels), hashes, values, names)
+
+
+class Shares(Options):
+    """How many images have which role; the others are holdout."""
+
+    member: PositiveInt
+    auxiliary: PositiveInt
+    of_auxiliary: NonNegativeInt | None  # a shadow: its members are drawn from the auxiliary images of this seed's draw
+
+
+def draw_roles(hashes: np.ndarray, shares: Shares, seed: int) -> dict[str, np.ndarray]:
+    """Role -> rows, each in ascending order.  No copy of a member's pixels among the non-members.
+
+    hashes : (N,).  A shadow's own auxiliary images are those of its pool that did not train it; it has no holdout.
+    Raises InputError where there are too few images.
+    """
+    everybody = np.arange(len(hashes))
+    if shares.of_auxiliary is None:
+        order = np.random.default_rng(seed).permutation(everybody)
+    else:
+        of_target = draw_roles(hashes, shares.model_copy(update={"of_auxiliary": None}), shares.of_auxiliary)
+        order = np.random.default_rng([seed, 1]).permutation(of_target["auxiliary"])
+    members, others = order[: shares.member], order[shares.member :]
+    others = others[~np.isin(hashes[others], hashes[members])]
+    wanted = shares.auxiliary + 1 if shares.of_auxiliary is None else 1
+    if len(members) < shares.member or len(others) < wanted:
+        raise InputError(
+            f"{PARAMS}: model.shares: {len(order)} images are too few for {shares.member} members and {wanted} others"
+        )
+    drawn = {"member": members, "auxiliary": others[: shares.auxiliary], "holdout": others[shares.auxiliary :]}
+    return {role: np.sort(rows) for role, rows in drawn.items()}

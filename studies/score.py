@@ -1,0 +1,83 @@
+"""score: every score of every image under each trained model of one view, and samples drawn from it.
+
+models/<model>/, ../data/{images,statistics}/<dataset>.parquet ->
+data/scores/<view>.parquet (one row an image and model), data/samples/<view>.npy ((models, samples, H, W, C) uint8)
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from stages.command import InputError, run
+from stages.diffusion.denoiser import Denoiser
+from stages.diffusion.samples import draw
+from stages.files import write_bytes
+from stages.params import PARAMS
+from stages.scores.columns import score_batch
+from stages.tables import write_table
+from studies.population import ROLES, Population, draw_roles, read_population
+from studies.settings import entry
+from studies.targets.folders import targets_of
+from studies.targets.recipe import Recipe
+from studies.views import View, open_view
+
+BATCH = 256
+
+
+def score(view: str) -> None:
+    """Write data/scores/<view>.parquet and data/samples/<view>.npy."""
+    options = entry("views", view, "view", View)
+    recipe = entry("models", options.of, "model", Recipe)
+    population = read_population()
+    targets = targets_of(options.of, recipe, options.last_only)
+    tables, samples = [], []
+    for target in tqdm(targets, desc=f"score {view}", unit="model", disable=None):
+        denoiser = open_view(target.folder, options)
+        if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
+            raise InputError(f"{PARAMS}: views.{view}.{problem}")
+        roles = draw_roles(population.hashes, recipe.shares, target.seed)
+        rows = np.concatenate([roles[role] for role in ROLES])
+        facts = {
+            "seed": target.seed,
+            "step": target.step,
+            "role": np.repeat(ROLES, [len(roles[role]) for role in ROLES]),
+            "image_id": population.ids[rows],
+        }
+        scores = score_images(denoiser, population, rows, options, f"{target.folder} ({view})")
+        tables.append(pd.DataFrame(facts | scores))
+        if options.samples:
+            shape = denoiser.x0_shape(*population.pixels.shape[2:])
+            samples.append(draw(denoiser, shape, target.seed, options.samples))
+    metadata = {"view": view, "of": options.of, "columns": options.attacks.columns()}
+    table = pa.Table.from_pandas(pd.concat(tables), preserve_index=False)
+    write_table(Path(f"data/scores/{view}.parquet"), table, metadata)
+    stream = io.BytesIO()
+    np.save(stream, np.stack(samples) if samples else np.empty((len(targets), 0), np.uint8), allow_pickle=False)
+    write_bytes(Path(f"data/samples/{view}.npy"), stream.getbuffer())
+
+
+def score_images(
+    denoiser: Denoiser, population: Population, rows: np.ndarray, view: View, what: str
+) -> dict[str, np.ndarray]:
+    """Column -> (n,) float64 of some images.  what : named in an error.  Raises InputError if a score is not finite."""
+    told = denoiser.told_of(population.labels[rows].tolist(), [None] * len(rows), "given")
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        bound = denoiser.given(None if told is None else told[start : start + BATCH])
+        x0 = bound.encode(torch.from_numpy(population.pixels[batch]))
+        parts.append(score_batch(bound, x0, population.ids[batch].tolist(), view.attacks).cpu().numpy())
+    scores = dict(zip(view.attacks.columns(), np.concatenate(parts).T, strict=True))
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{what}: score {name} is NaN or inf: the model overflows; a lower learning_rate helps")
+    return scores
+
+
+if __name__ == "__main__":
+    run(score, view="a name in the `views` registry of params.yaml")

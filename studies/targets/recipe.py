@@ -1,0 +1,51 @@
+"""What decides a trained model, next to its images."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from stages.params import Options
+from studies.population import Shares
+
+
+class Repeats(Options):
+    """Duplicates in the training set: the first `share` of the members stand there `times` times."""
+
+    share: float = Field(ge=0, le=1)
+    times: PositiveInt
+
+
+class Privacy(Options):
+    """DP-SGD.  Abadi et al., "Deep Learning with Differential Privacy", CCS 2016."""
+
+    epsilon: PositiveFloat | None  # None: gradients are clipped, no noise is added
+    delta: float = Field(gt=0, lt=1)
+    clip: PositiveFloat  # norm of one image's gradient
+
+
+class Recipe(Options):
+    """An entry of the registry `models`, over section `model`."""
+
+    seeds: list[NonNegativeInt] = Field(min_length=1)  # each draws roles and weights of its own
+    shares: Shares
+    network: Literal["unet", "dit"]
+    width: PositiveInt  # channels of the UNet's first level, the second has twice as many; a DiT: of a head, of four
+    process: Literal["ddpm", "v_prediction", "score_sde", "flow"]
+    latent: bool  # diffusion in the latent space of an autoencoder that is trained on the members first
+    steps: PositiveInt
+    snapshots: list[PositiveInt]  # steps after which a copy is kept, as a model of its own, beside the last
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    warmup_steps: PositiveInt
+    ema_decay: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)  # of the UNet
+    flip: bool  # training images are mirrored at random
+    shift: NonNegativeInt  # and cropped: moved by up to so many pixels, the edge repeated
+    repeats: Repeats
+    privacy: Privacy | None
+
+    @property
+    def kept(self) -> list[int]:
+        """The steps after which a model is kept, in order."""
+        return sorted({*self.snapshots, self.steps})

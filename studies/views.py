@@ -1,0 +1,67 @@
+"""How a model is looked at: what an attacker is shown of it, and which scores are taken."""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from stages.device import best_device
+from stages.diffusion.denoiser import Denoiser
+from stages.params import Options
+from stages.scores.columns import Attacks, ReDiffuse, TErrorGrid
+
+
+class View(Options):
+    """An entry of the registry `views`, over section `view`."""
+
+    of: str  # a name in the registry `models`
+    last_only: bool  # of its snapshots
+    bits: PositiveInt | None  # weights are rounded to so many bits; None: as they are
+    noise: float = Field(ge=0)  # deviation of what is added to every prediction that leaves the model
+    samples: NonNegativeInt  # images drawn from each model
+    t_error: TErrorGrid
+    pia: list[NonNegativeInt]
+    pian: list[NonNegativeInt]
+    naive_loss: list[NonNegativeInt]
+    sima: list[NonNegativeInt]
+    rediffuse: ReDiffuse
+    noise_seed: NonNegativeInt
+
+    @property
+    def attacks(self) -> Attacks:
+        """The scores, as section `score` of the main pipeline has them."""
+        return Attacks.model_validate(self.model_dump(include=set(Attacks.model_fields)))
+
+
+def open_view(folder: Path, view: View) -> Denoiser:
+    """The model in a folder as a view shows it.  Raises InputError."""
+    denoiser = Denoiser.from_pipeline(folder, best_device())
+    if view.bits:
+        round_weights(denoiser.network, view.bits)
+    return NoisyDenoiser(denoiser, view.noise, view.noise_seed) if view.noise else denoiser
+
+
+@torch.no_grad()
+def round_weights(network: torch.nn.Module, bits: int) -> None:
+    """Round each tensor to 2^bits - 1 levels, evenly from -max|w| to max|w|."""
+    for weights in network.parameters():
+        if (largest := weights.abs().max()) > 0:
+            step = largest / max(2 ** (bits - 1) - 1, 0.5)
+            weights.copy_((weights / step).round() * step)
+
+
+class NoisyDenoiser(Denoiser):
+    """A denoiser behind a noisy door: fresh Gaussian noise on every prediction of epsilon, from a seed.
+
+    Who asks often can average it out; that is not tried here.
+    """
+
+    def __init__(self, denoiser: Denoiser, deviation: float, seed: int) -> None:
+        self.__dict__ |= denoiser.__dict__
+        self.deviation, self.generator = deviation, torch.Generator().manual_seed(seed)
+
+    def epsilon(self, x: Tensor, t: int) -> Tensor:
+        """The predicted noise, and noise."""
+        noise = torch.randn(x.shape, generator=self.generator).to(x.device)
+        return super().epsilon(x, t) + self.deviation * noise
