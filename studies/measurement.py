@@ -1,0 +1,137 @@
+"""How every study measures: one threshold for all images, or one for each, at a false-positive rate, with intervals."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, NonNegativeInt, PositiveInt, RootModel
+
+from stages.command import InputError
+from stages.experiments.scored import Scored
+from stages.experiments.workshop import Fitted, Named, Workshop
+from stages.files import write_bytes
+from stages.params import PARAMS, Options
+from stages.quantile.bag import Learner
+from stages.quantile.inputs import Inputs
+from stages.statistics.curves import power
+from stages.statistics.intervals import exact_rate
+from stages.statistics.options import Level
+from stages.tables import read_table
+from studies.population import ROLES, Population
+from studies.settings import section
+
+ONE_FOR_ALL = "one threshold for all"
+PER_IMAGE = "one for each image"
+RATE = ["tpr", "tpr_ci_low", "tpr_ci_high", "tpr_count", "members"]
+POWER = ["auc", "auc_ci_low", "auc_ci_high", *RATE]
+POOLED = -1  # in place of a seed: all seeds of a row's setting together
+
+
+class Measure(Options):
+    """Section `measure`."""
+
+    score: str  # the column that studies of one score take
+    fpr: Level  # at which they tell the TPR
+    alphas: list[Level] = Field(min_length=1)  # false-positive rates asked for
+    confidence: Level  # of every interval
+
+
+class BagOptions(Options):
+    """Section `bag`: the attackers of a study that asks for one sort of them."""
+
+    learner: str  # a name in the registry `learners`
+    size: PositiveInt
+    seed: NonNegativeInt
+
+
+Learners = RootModel[dict[str, Learner]]
+
+
+class Audit(NamedTuple):
+    """One trained model as a view shows it: its images by role, with every score."""
+
+    seed: int
+    step: int
+    roles: dict[str, Scored]
+
+
+def read_audits(view: str, population: Population) -> list[Audit]:
+    """The models of a view, in order.  Raises InputError for a missing or damaged table."""
+    table = read_table(Path(f"data/scores/{view}.parquet")).to_pandas()
+    audits = []
+    for (seed, step), rows in table.groupby(["seed", "step"]):
+        roles = {role: _scored(rows[rows["role"] == role], population) for role in ROLES}
+        audits.append(Audit(int(seed), int(step), roles))
+    return audits
+
+
+def _scored(rows: pd.DataFrame, population: Population) -> Scored:
+    places = population.rows_of(rows["image_id"].tolist())
+    scores = {name: np.log(rows[name].to_numpy()) for name in rows if name not in ("seed", "step", "role", "image_id")}
+    return Scored(Inputs(population.pixels[places], population.statistics[places]), population.hashes[places], scores)
+
+
+def read_learner(name: str) -> Named:
+    """An entry of the registry `learners`.  Raises InputError."""
+    known = section("learners", Learners).root
+    if name not in known:
+        raise InputError(f"{PARAMS}: learners.{name} is not there (there is {', '.join(known)})")
+    return Named(name, known[name].root)
+
+
+def fit_bag(roles: dict[str, Scored], columns: list[str], bag: BagOptions, folder: Path, what: str) -> Fitted:
+    """A bag that learns some score columns of the auxiliary images.  folder : for unfinished work.
+
+    what : told beside the progress bar.
+    """
+    learner = read_learner(bag.learner)
+    everybody = np.arange(len(roles["auxiliary"]))
+    return Workshop(roles, bag.seed, folder).fit(learner, bag.size, columns, everybody, what)
+
+
+def reached(member: np.ndarray, holdout: np.ndarray, asked: Measure, fpr: float | None = None) -> dict[str, float]:
+    """The columns of `POWER`.  member, holdout : margins, higher is more member-like.  fpr : other than asked for.
+
+    TPR columns are NaN where the holdout cannot resolve the FPR.
+    """
+    found = power(member, holdout, fpr or asked.fpr, asked.confidence)
+    count = np.nan if found["tpr"] is None else round(found["tpr"] * len(member))
+    values = {name: np.nan if value is None else value for name, value in found.items()}
+    return values | {"tpr_count": count, "members": len(member)}
+
+
+def one_for_all(roles: dict[str, Scored], column: str, asked: Measure, fpr: float | None = None) -> dict[str, float]:
+    """What one threshold for all images reaches by a score column: the columns of `POWER`."""
+    member, holdout = (-roles[role].log_scores[column] for role in ("member", "holdout"))
+    return reached(member, holdout, asked, fpr)
+
+
+def pooled(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
+    """The rows, and for each setting one more of seed `POOLED`: the members of all its seeds together.
+
+    by : the columns that make a setting.  Its TPR is the share of all seeds' members, with Clopper and Pearson's
+    interval, as if seeds were drawn apart (they share images); its AUC is the mean, with the interval of a mean of as
+    many independent ones.  Columns beside `POWER` are averaged.
+    """
+    means = rows.drop(columns="seed").groupby(by, sort=False, dropna=False).mean(numeric_only=True).reset_index()
+    groups = rows.groupby(by, sort=False, dropna=False)
+    for place, (_, group) in enumerate(groups):
+        count, members = group["tpr_count"].sum(), int(group["members"].sum())
+        reach = np.sqrt((((group["auc_ci_high"] - group["auc_ci_low"]) / 2) ** 2).sum()) / len(group)
+        means.loc[place, ["auc_ci_low", "auc_ci_high"]] = (group["auc"].mean() + np.array([-reach, reach])).clip(0, 1)
+        means.loc[place, "members"] = members
+        if group["tpr_count"].notna().all():
+            rate = exact_rate(int(count), members, confidence)
+            means.loc[place, RATE[:4]] = rate.value, rate.low, rate.high, rate.count
+    return pd.concat([rows, means.assign(seed=POOLED)], ignore_index=True)[rows.columns]
+
+
+def write_csv(path: Path, rows: pd.DataFrame) -> None:
+    """A table of results, the same bytes for the same rows."""
+    write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
+
+
+def options() -> tuple[Measure, BagOptions]:
+    """Sections `measure` and `bag`.  Raises InputError."""
+    return section("measure", Measure), section("bag", BagOptions)
