@@ -15,7 +15,9 @@ from stages.params import PARAMS, Options
 from stages.quantile.bag import Learner
 from stages.quantile.inputs import Inputs
 from stages.statistics.curves import power
+from stages.statistics.fusion import learn_fusion
 from stages.statistics.intervals import exact_rate
+from stages.statistics.judgement import Judgement
 from stages.statistics.options import Level
 from stages.tables import read_table
 from studies.population import ROLES, Population
@@ -64,6 +66,18 @@ def read_audits(view: str, population: Population) -> list[Audit]:
         roles = {role: _scored(rows[rows["role"] == role], population) for role in ROLES}
         audits.append(Audit(int(seed), int(step), roles))
     return audits
+
+
+def audits_of(view: str, population: Population, seeds: list[int], last_only: bool = True) -> list[Audit]:
+    """The models of a view that some seeds made.  last_only : of each seed's snapshots.
+
+    Raises InputError where a seed is missing.
+    """
+    audits = [audit for audit in read_audits(view, population) if audit.seed in seeds]
+    if missing := set(seeds) - {audit.seed for audit in audits}:
+        raise InputError(f"{PARAMS}: views.{view}: its model has no seed {min(missing)}")
+    last = max(audit.step for audit in audits)
+    return [audit for audit in audits if not last_only or audit.step == last]
 
 
 def _scored(rows: pd.DataFrame, population: Population) -> Scored:
@@ -125,6 +139,11 @@ def pooled(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame
             rate = exact_rate(int(count), members, confidence)
             means.loc[place, RATE[:4]] = rate.value, rate.low, rate.high, rate.count
     return pd.concat([rows, means.assign(seed=POOLED)], ignore_index=True)[rows.columns]
+
+
+def fused(fitted: Fitted) -> Judgement:
+    """The judgement of a bag that learnt several columns by all of them, as `evaluate` fuses them."""
+    return fitted.evidence.judge(learn_fusion(fitted.evidence.honest_scores(), "covariance"))
 
 
 def write_csv(path: Path, rows: pd.DataFrame) -> None:

@@ -9,7 +9,8 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 PARAMS = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
-STAGES = [stage for stage in Repo(str(REPOSITORY)).index.stages if stage.name]
+EVERY_STAGE = [stage for stage in Repo(str(REPOSITORY)).index.stages if stage.name]
+STAGES = [stage for stage in EVERY_STAGE if Path(stage.wdir) == REPOSITORY]  # those of studies/: test_studies_dag.py
 # room -> rooms it may import from (stages/*.py that are not stages are doors, open to all)
 ARROWS = {
     "datasets": {"datasets"},
@@ -24,6 +25,7 @@ ARROWS = {
     "guards": {"guards", "statistics"},
     "presentation": {"presentation"},
 }
+CODE = ("stages", "studies")
 COMMANDS = {"audit"}  # run by users, not by DVC
 DOORS = {"command", "device", "files", "parallel", "params", "resume", "tables"}
 
@@ -38,7 +40,7 @@ def imported(file: Path) -> set[Path]:
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         for name in names:
-            if name.split(".")[0] == "stages":
+            if name.split(".")[0] in CODE:
                 path = REPOSITORY.joinpath(*name.split("."))
                 files |= {found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file()}
     return {file for file in files if len(ast.parse(file.read_text()).body) > 1}  # a docstring alone decides nothing
@@ -64,7 +66,11 @@ def module_of(stage) -> Path:
 def declared(stage) -> set[Path]:
     """The project's code among a stage's dependencies."""
     paths = {Path(dep.fs_path) for dep in stage.deps if dep.protocol == "local"}
-    return {path for path in paths if path.is_relative_to(REPOSITORY / "stages")}
+    return {path for path in paths if any(path.is_relative_to(REPOSITORY / code) for code in CODE) and _is_code(path)}
+
+
+def _is_code(path: Path) -> bool:
+    return path.suffix == ".py" or any(path.glob("*.py"))
 
 
 def watched_as_data(stage) -> set[Path]:

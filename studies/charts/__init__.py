@@ -1,0 +1,1 @@
+"""Figures, one study a file.  Knows tables, no images and no models."""

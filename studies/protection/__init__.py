@@ -1,0 +1,1 @@
+"""What a defence promises, and what it costs.  Knows no attack."""
