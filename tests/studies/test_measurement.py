@@ -1,0 +1,112 @@
+"""How studies measure: what is pooled over seeds, and which models of a view count."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from stages.command import InputError
+from stages.experiments.scored import Scored
+from stages.quantile.inputs import Inputs
+from stages.statistics.intervals import exact_rate
+from stages.tables import write_table
+from studies.denoising import denoising_loss
+from studies.measurement import POOLED, POWER, BagOptions, Measure, audits_of, fit_bag, fused, one_for_all, pooled
+from studies.population import Population
+
+ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
+
+
+def scored(values: list[float], column: str = "t_error_t10") -> Scored:
+    count = len(values)
+    images, statistics = np.zeros((count, 1, 2, 2), np.uint8), np.zeros((count, 1), np.float32)
+    return Scored(Inputs(images, statistics), np.arange(count).astype(str), {column: np.array(values)})
+
+
+def test_one_threshold_for_all_counts_by_hand():
+    roles = {"member": scored([0.0, 1.0, 5.0, 7.0]), "holdout": scored([2.0, *range(10, 19)])}
+    found = one_for_all(roles, "t_error_t10", ASKED)
+    assert (found["tpr_count"], found["members"], found["tpr"]) == (4, 4, 1.0)  # one false positive, 2.0, is allowed
+    assert one_for_all(roles, "t_error_t10", ASKED, 0.5)["tpr_count"] == 4
+    swapped = {"member": roles["holdout"], "holdout": roles["member"]}
+    assert one_for_all(swapped, "t_error_t10", ASKED, 0.25)["tpr_count"] == 0
+    assert np.isnan(one_for_all(roles, "t_error_t10", ASKED, 0.05)["tpr"]), "ten images resolve no FPR of 5 %"
+
+
+def test_pooled_rows_count_the_members_of_all_seeds_and_leave_the_others_as_they_are():
+    rows = pd.DataFrame(
+        [("a", 0, 0.8, 0.7, 0.9, 0.5, 0, 1, 5, 10, 2.0), ("a", 1, 0.6, 0.5, 0.7, 0.1, 0, 1, 1, 10, 4.0)],
+        columns=["setting", "seed", *POWER, "loss"],
+    )
+    table = pooled(rows, ["setting"], 0.95)
+    pd.testing.assert_frame_equal(table[:2], rows, check_dtype=False)
+    (over,) = table[table["seed"] == POOLED].to_dict("records")
+    rate = exact_rate(6, 20, 0.95)
+    assert (over["tpr"], over["tpr_ci_low"], over["tpr_ci_high"]) == (rate.value, rate.low, rate.high)
+    assert (over["tpr_count"], over["members"], over["loss"]) == (6, 20, 3.0)
+    half = np.sqrt(0.1**2 + 0.1**2) / 2
+    assert (over["auc"], over["auc_ci_low"], over["auc_ci_high"]) == pytest.approx((0.7, 0.7 - half, 0.7 + half))
+
+
+def test_a_setting_that_cannot_be_resolved_stays_empty_when_pooled():
+    rows = pd.DataFrame([("a", 0, 0.8, 0.7, 0.9, *[np.nan] * 4, 10)], columns=["setting", "seed", *POWER])
+    assert pooled(rows, ["setting"], 0.95)["tpr"].isna().all()
+
+
+@pytest.fixture
+def population(tmp_path, monkeypatch) -> Population:
+    """Six images, and a view of two seeds with a snapshot each."""
+    monkeypatch.chdir(tmp_path)
+    ids = np.array([f"image-{row}" for row in range(6)])
+    parts = [
+        pd.DataFrame({"seed": seed, "step": step, "role": np.repeat(["member", "auxiliary", "holdout"], 2)}).assign(
+            image_id=ids[::-1], t_error_t10=np.exp(seed + np.arange(6.0)), loss_t20=8.0, loss_t50=4.0
+        )
+        for seed in (0, 1)
+        for step in (5, 9)
+    ]
+    write_table(
+        tmp_path / "data/scores/small.parquet", pa.Table.from_pandas(pd.concat(parts), preserve_index=False), {}
+    )
+    pixels, statistics = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2), np.arange(6, dtype=np.float32)[:, None]
+    return Population(ids, pixels, np.arange(6), ids, statistics, ["brightness"])
+
+
+def test_the_images_of_a_view_keep_their_pixels_and_their_scores_together(population):
+    (audit,) = audits_of("small", population, [1])
+    assert (audit.seed, audit.step) == (1, 9)
+    assert audit.roles["member"].hashes.tolist() == ["image-5", "image-4"]
+    assert audit.roles["member"].inputs.statistics[:, 0].tolist() == [5, 4]
+    assert audit.roles["holdout"].log_scores["t_error_t10"].tolist() == [5, 6]
+
+
+def test_snapshots_count_where_asked_for_and_a_seed_that_is_not_there_is_named(population):
+    assert [(a.seed, a.step) for a in audits_of("small", population, [0, 1], last_only=False)] == [
+        *((0, 5), (0, 9), (1, 5), (1, 9))
+    ]
+    with pytest.raises(InputError, match=r"views\.small: its model has no seed 4"):
+        audits_of("small", population, [0, 4])
+
+
+def test_the_denoising_loss_is_a_mean_over_images_timesteps_and_pixels(population):
+    (audit,) = audits_of("small", population, [0])
+    assert denoising_loss(audit.roles["member"]) == pytest.approx((8 + 4) / 2 / 4)
+
+
+def test_a_fusion_of_two_scores_that_err_apart_tells_more_than_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    learners = "learners: {marginal: {kind: marginal}}\n"
+    (tmp_path / "params.yaml").write_text(learners)
+    rng = np.random.default_rng(0)
+    roles = {}
+    for role, shift in {"member": -1.5, "auxiliary": 0.0, "holdout": 0.0}.items():
+        values = {name: shift + rng.standard_normal(600) for name in ("one", "two")}
+        inputs = Inputs(np.zeros((600, 1, 2, 2), np.uint8), np.zeros((600, 1), np.float32))
+        roles[role] = Scored(inputs, np.array([f"{role} {row}" for row in range(600)]), values)
+    bag = BagOptions(learner="marginal", size=3, seed=0)
+    fitted = fit_bag(roles, ["one", "two"], bag, tmp_path / "work", "test")
+    caught = [(j.margin["member"] > np.sort(j.margin["holdout"])[-7]).mean() for j in (fitted.judge(), fused(fitted))]
+    assert caught[1] > caught[0] + 0.1
+    unknown = bag.model_copy(update={"learner": "forest"})
+    with pytest.raises(InputError, match=r"params.yaml: learners.forest is not there \(there is marginal\)"):
+        fit_bag(roles, ["one"], unknown, tmp_path / "work", "test")
