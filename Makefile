@@ -6,11 +6,15 @@ VENV := .venv
 PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test fast check faults verify audit-dependencies clean
+.PHONY: repro studies test fast check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 	dvc repro
 	@echo "metrics/report.html holds the results; dvc metrics show and dvc plots show show more"
+
+studies: $(VENV)/studies       ## when the attack fails, what stops it, what it costs: an hour on two cores
+	cd studies && dvc repro
+	@echo "studies/metrics/report.html holds the results"
 
 test: $(VENV)/tests            ## lint, types and every test
 	$(MAKE) check
@@ -44,6 +48,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leakgauge needs Python >= 3.11")'
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/studies: $(VENV)/installed
+	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[studies]'
 	touch $@
 
 $(VENV)/tests: $(VENV)/installed
