@@ -1,0 +1,1 @@
+"""Auxiliary images that come from elsewhere, and how much so."""

@@ -1,0 +1,84 @@
+"""An audit whose auxiliary images are shifted: scored and described anew, judged with and without weights."""
+
+from typing import Any
+
+import numpy as np
+
+from stages.descriptors import describe_images
+from stages.diffusion.denoiser import Denoiser
+from stages.experiments.scored import Scored
+from stages.experiments.workshop import Fitted
+from stages.guards.blind import Blind, blind_check
+from stages.quantile.inputs import Inputs
+from stages.scores.columns import TErrorGrid
+from stages.statistics.intervals import exact_rate
+from stages.statistics.weighted import effective_size, weighted_p_values
+from stages.tables import pixel_hash
+from studies.auxiliary.density_ratio import density_ratio
+from studies.auxiliary.shifts import SHIFTS
+from studies.measurement import Measure
+from studies.population import Population
+from studies.score import score_images
+from studies.views import View
+
+ASKED = ("member", "holdout")  # those asked about: nobody knows which is which
+
+
+def shift_auxiliary(
+    roles: dict[str, Scored], shift: str, strength: float, seed: int, target: Denoiser, view: View, of: Population
+) -> dict[str, Scored]:
+    """The same roles, the auxiliary images shifted, with the t-errors that the target gives them.
+
+    of : the images; only their classes are looked at.
+    """
+    before = roles["auxiliary"]
+    classes = dict(zip(of.hashes.tolist(), of.labels.tolist(), strict=True))
+    labels = np.array([classes[digest] for digest in before.hashes.tolist()])
+    rng = np.random.default_rng([seed, list(SHIFTS).index(shift)])
+    pixels, left = SHIFTS[shift](before.inputs.images[:], labels, strength, rng)
+    pixels, ids = pixels[left], of.ids[[of.hashes.tolist().index(digest) for digest in before.hashes[left].tolist()]]
+    statistics = np.stack(list(describe_images(pixels).values()), axis=1)
+    hashes = np.array([pixel_hash(image) for image in pixels.transpose(0, 2, 3, 1)])
+    shifted = Population(ids, pixels, labels[left], hashes, statistics, of.names)
+    scores = score_images(target, shifted, np.arange(len(pixels)), view, f"{shift} {strength:g}")
+    log_scores = {name: np.log(values) for name, values in scores.items()}
+    return roles | {"auxiliary": Scored(Inputs(pixels, statistics), hashes, log_scores)}
+
+
+def only_t_error(view: View, last: int) -> View:
+    """The view without any score but the t-errors up to `last`."""
+    grid = TErrorGrid(interval=view.t_error.interval, last=last)
+    none = view.rediffuse.model_copy(update={"timesteps": []})
+    empty = {"pia": [], "pian": [], "naive_loss": [], "sima": [], "rediffuse": none}
+    return view.model_copy(update={"t_error": grid, **empty})
+
+
+def blind(roles: dict[str, Scored], confidence: float, permutations: int, seed: int) -> Blind:
+    """Are auxiliary images told from those asked about, without the target?"""
+    asked = np.concatenate([roles[role].inputs.statistics[:] for role in ASKED])
+    found = blind_check(roles["auxiliary"].inputs.statistics[:], asked, confidence, permutations, seed)
+    assert found is not None, "a bag needs more images than the check"
+    return found
+
+
+def judged(fitted: Fitted, roles: dict[str, Scored], seed: int, measure: Measure) -> list[dict[str, Any]]:
+    """Realised FPR and TPR of calibrated verdicts at each alpha, plain and weighted: a row each."""
+    judgement, unseen = fitted.judge(), fitted.evidence.unseen.any(axis=1)
+    asked = np.concatenate([roles[role].inputs.statistics[:] for role in ASKED])
+    theirs, weight = density_ratio(roles["auxiliary"].inputs.statistics[:], asked, seed)
+    weights = dict(zip(ASKED, np.split(weight, [len(roles["member"])]), strict=True))
+    p_values = {"plain": judgement.p_value, "weighted": {}}
+    for role in ASKED:
+        honest = judgement.non_members, theirs[unseen]
+        p_values["weighted"][role] = weighted_p_values(judgement.margin[role], weights[role], *honest)
+    sizes = {"plain": float(unseen.sum()), "weighted": effective_size(theirs[unseen])}
+    rows = []
+    for calibration, p_value in p_values.items():
+        for alpha in measure.alphas:
+            row: dict[str, Any] = {"calibration": calibration, "alpha": alpha, "effective_size": sizes[calibration]}
+            for name, role in {"realised_fpr": "holdout", "tpr": "member"}.items():
+                rate = exact_rate(int((p_value[role] <= alpha).sum()), len(p_value[role]), measure.confidence)
+                row |= {name: rate.value, f"{name}_ci_low": rate.low, f"{name}_ci_high": rate.high}
+                row |= {f"{name}_count": rate.count}
+            rows.append(row)
+    return rows
