@@ -17,26 +17,17 @@ from stages.command import run
 from stages.files import write_bytes
 from stages.params import Options
 from stages.resume import resumable
-from stages.statistics.roc import auc
 from stages.tables import read_metadata
 from studies.attacks.ladder import COLUMNS, Attack, labelled, quantile_bags, single_scores
 from studies.attacks.shadowed import shadowed
 from studies.charts.cost import draw
-from studies.measurement import Audit, Measure, audits_of, options, reached, write_csv
+from studies.families import FAMILIES, best_column
+from studies.measurement import Measure, audits_of, options, reached, write_csv
 from studies.population import read_population
 from studies.settings import entry, section
 from studies.targets.folders import targets_of
 from studies.targets.recipe import Recipe
 from studies.views import View
-
-FAMILIES = {
-    "naive loss": "loss_t",
-    "SecMI (t-error)": "t_error_t",
-    "PIA": "pia_t",
-    "PIAN": "pian_t",
-    "SimA": "sima_t",
-    "ReDiffuse": "rediffuse_t",
-}
 
 
 class Cost(Options):
@@ -70,13 +61,6 @@ def cost() -> None:
     table = pd.DataFrame(rows)
     write_csv(Path("metrics/cost.csv"), table)
     write_bytes(Path("metrics/figures/cost.png"), draw(table))
-
-
-def best_column(pilot: Audit, prefix: str, asked: Measure) -> str:
-    """The column of a family that tells the pilot's members best."""
-    columns = [name for name in pilot.roles["member"].log_scores if name.startswith(prefix)]
-    member, holdout = (pilot.roles[role].log_scores for role in ("member", "holdout"))
-    return max(columns, key=lambda name: auc(-member[name], -holdout[name], asked.confidence)[0])
 
 
 def measured(attack: Attack, fprs: list[float], asked: Measure) -> list[dict]:

@@ -10,23 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from stages.command import InputError, run
-from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.samples import draw
 from stages.files import write_bytes
 from stages.params import PARAMS
-from stages.scores.columns import score_batch
 from stages.tables import write_table
-from studies.population import ROLES, Population, draw_roles, read_population
+from studies.population import ROLES, draw_roles, read_population
 from studies.settings import entry
 from studies.targets.folders import targets_of
 from studies.targets.recipe import Recipe
-from studies.views import View, open_view
-
-BATCH = 256
+from studies.views import View, open_view, score_images
 
 
 def score(view: str) -> None:
@@ -59,24 +54,6 @@ def score(view: str) -> None:
     stream = io.BytesIO()
     np.save(stream, np.stack(samples) if samples else np.empty((len(targets), 0), np.uint8), allow_pickle=False)
     write_bytes(Path(f"data/samples/{view}.npy"), stream.getbuffer())
-
-
-def score_images(
-    denoiser: Denoiser, population: Population, rows: np.ndarray, view: View, what: str
-) -> dict[str, np.ndarray]:
-    """Column -> (n,) float64 of some images.  what : named in an error.  Raises InputError if a score is not finite."""
-    told = denoiser.told_of(population.labels[rows].tolist(), [None] * len(rows), "given")
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        bound = denoiser.given(None if told is None else told[start : start + BATCH])
-        x0 = bound.encode(torch.from_numpy(population.pixels[batch]))
-        parts.append(score_batch(bound, x0, population.ids[batch].tolist(), view.attacks).cpu().numpy())
-    scores = dict(zip(view.attacks.columns(), np.concatenate(parts).T, strict=True))
-    for name, values in scores.items():
-        if not np.isfinite(values).all():
-            raise InputError(f"{what}: score {name} is NaN or inf: the model overflows; a lower learning_rate helps")
-    return scores
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from stages.command import InputError
 from stages.device import best_device
 from stages.diffusion.denoiser import Denoiser
 from stages.params import Options
-from stages.scores.columns import Attacks, ReDiffuse, TErrorGrid
+from stages.scores.columns import Attacks, ReDiffuse, TErrorGrid, score_batch
+from studies.population import Population
+
+BATCH = 256
 
 
 class View(Options):
@@ -49,6 +54,24 @@ def round_weights(network: torch.nn.Module, bits: int) -> None:
         if (largest := weights.abs().max()) > 0:
             step = largest / max(2 ** (bits - 1) - 1, 0.5)
             weights.copy_((weights / step).round() * step)
+
+
+def score_images(
+    denoiser: Denoiser, population: Population, rows: np.ndarray, view: View, what: str
+) -> dict[str, np.ndarray]:
+    """Column -> (n,) float64 of some images.  what : named in an error.  Raises InputError if a score is not finite."""
+    told = denoiser.told_of(population.labels[rows].tolist(), [None] * len(rows), "given")
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        bound = denoiser.given(None if told is None else told[start : start + BATCH])
+        x0 = bound.encode(torch.from_numpy(population.pixels[batch]))
+        parts.append(score_batch(bound, x0, population.ids[batch].tolist(), view.attacks).cpu().numpy())
+    scores = dict(zip(view.attacks.columns(), np.concatenate(parts).T, strict=True))
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{what}: score {name} is NaN or inf: the model overflows; a lower learning_rate helps")
+    return scores
 
 
 class NoisyDenoiser(Denoiser):

@@ -18,8 +18,7 @@ from studies.auxiliary.density_ratio import density_ratio
 from studies.auxiliary.shifts import SHIFTS
 from studies.measurement import Measure
 from studies.population import Population
-from studies.score import score_images
-from studies.views import View
+from studies.views import View, score_images
 
 ASKED = ("member", "holdout")  # those asked about: nobody knows which is which
 

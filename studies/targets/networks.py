@@ -10,6 +10,7 @@ from studies.targets.recipe import Recipe
 
 HEADS, LAYERS, PATCH = 4, 4, 2  # of the DiT
 LATENT_CHANNELS = 4
+FOURIER_SCALE = 1.0  # of the noise level's random features; diffusers' 16 suits runs of a million steps
 
 
 def make_network(recipe: Recipe, channels: int, height: int, width: int, classes: int) -> ModelMixin:
@@ -28,7 +29,7 @@ def make_network(recipe: Recipe, channels: int, height: int, width: int, classes
             num_embeds_ada_norm=classes,
         )
     widths = (recipe.width, 2 * recipe.width)
-    return UNet2DModel(
+    network = UNet2DModel(
         sample_size=height,
         in_channels=channels,
         out_channels=channels,
@@ -42,6 +43,9 @@ def make_network(recipe: Recipe, channels: int, height: int, width: int, classes
         # a score network is told sigma itself, takes its logarithm, and divides what it says by it
         time_embedding_type="fourier" if recipe.process == "score_sde" else "positional",
     )
+    if recipe.process == "score_sde":
+        network.time_proj.weight.data *= FOURIER_SCALE / 16  # of 16, neighbouring noise levels look unrelated
+    return network
 
 
 def make_autoencoder(channels: int, size: int) -> AutoencoderKL:

@@ -71,7 +71,7 @@ def roles(offset: float) -> dict[str, Scored]:
 def rates(offset: float, tmp_path) -> dict[str, dict]:
     (tmp_path / "params.yaml").write_text("learners: {marginal: {kind: marginal}}\n")
     audit = roles(offset)
-    fitted = fit_bag(audit, ["t_error_t10"], BagOptions(learner="marginal", size=5, seed=0), tmp_path / "work", "test")
+    fitted = fit_bag(audit, ["t_error_t10"], BagOptions(learner="marginal", size=20, seed=0), tmp_path / "work", "test")
     return {row["calibration"]: row for row in judged(fitted, audit, 0, ASKED)}
 
 

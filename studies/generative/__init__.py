@@ -1,0 +1,1 @@
+"""Generative models that are no diffusion."""
