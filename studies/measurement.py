@@ -122,22 +122,26 @@ def one_for_all(roles: dict[str, Scored], column: str, asked: Measure, fpr: floa
 
 
 def pooled(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
-    """The rows, and for each setting one more of seed `POOLED`: the members of all its seeds together.
+    """The rows, and for each setting one more of seed `POOLED`: all its seeds together.
 
     by : the columns that make a setting.  Its TPR is the share of all seeds' members, with Clopper and Pearson's
-    interval, as if seeds were drawn apart (they share images); its AUC is the mean, with the interval of a mean of as
-    many independent ones.  Columns beside `POWER` are averaged.
+    interval; whatever else has an interval, and all other numbers, are means, with the interval of a mean of as many
+    independent ones.  Seeds draw roles and weights of their own, but from the same images.
     """
-    means = rows.drop(columns="seed").groupby(by, sort=False, dropna=False).mean(numeric_only=True).reset_index()
+    named = [name.removesuffix("_ci_low") for name in rows if name.endswith("_ci_low")]
     groups = rows.groupby(by, sort=False, dropna=False)
+    means = rows.drop(columns="seed").groupby(by, sort=False, dropna=False).mean(numeric_only=True).reset_index()
     for place, (_, group) in enumerate(groups):
-        count, members = group["tpr_count"].sum(), int(group["members"].sum())
-        reach = np.sqrt((((group["auc_ci_high"] - group["auc_ci_low"]) / 2) ** 2).sum()) / len(group)
-        means.loc[place, ["auc_ci_low", "auc_ci_high"]] = (group["auc"].mean() + np.array([-reach, reach])).clip(0, 1)
+        for name in named:
+            low, high = f"{name}_ci_low", f"{name}_ci_high"
+            reach = np.sqrt((((group[high] - group[low]) / 2) ** 2).sum(skipna=False)) / len(group)
+            means.loc[place, [low, high]] = group[name].mean() - reach, group[name].mean() + reach
+        members = int(group["members"].sum())
         means.loc[place, "members"] = members
         if group["tpr_count"].notna().all():
-            rate = exact_rate(int(count), members, confidence)
+            rate = exact_rate(int(group["tpr_count"].sum()), members, confidence)
             means.loc[place, RATE[:4]] = rate.value, rate.low, rate.high, rate.count
+    means[["auc_ci_low", "auc_ci_high"]] = means[["auc_ci_low", "auc_ci_high"]].clip(0, 1)
     return pd.concat([rows, means.assign(seed=POOLED)], ignore_index=True)[rows.columns]
 
 

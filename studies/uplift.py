@@ -72,10 +72,7 @@ def uplift() -> None:
 def of_learner(
     audit: Audit, columns: dict[str, str], bag: BagOptions, asked: Measure, folder: Path
 ) -> list[dict[str, Any]]:
-    """A row a score: what a learner's thresholds reach, and what they gain over one for all.
-
-    A pooled gain is the mean of the seeds', and so are the ends of its interval: wider than a mean's need be.
-    """
+    """A row a score: what a learner's thresholds reach, and what they gain over one for all."""
     fitted = fit_bag(audit.roles, list(columns.values()), bag, folder, f"{bag.learner}, seed {audit.seed}")
     rows = []
     for place, (score, column) in enumerate(columns.items()):

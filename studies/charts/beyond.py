@@ -21,8 +21,9 @@ def draw(rows: pd.DataFrame, fpr: float, alphas: list[float]) -> bytes:
     left.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=0.8)
     middle.set(ylabel="AUC", ylim=(0.45, 1.01))
     middle.axhline(0.5, color=GREY, linestyle=":", linewidth=0.8)
-    left.legend(frameon=False, fontsize=8, loc="upper left")
     _calibration(right, rows, alphas)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return to_png(figure)
 
 

@@ -1,5 +1,7 @@
 """Power against cost: a mark an attack, its size the seconds of training, its shape what the attacker must have."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,6 +10,7 @@ from matplotlib.figure import Figure
 from stages.presentation.look import COLOURS, GREY, tidy, to_png
 
 RULES = {"one threshold": ("o", "none"), "one for each image": ("o", "full")}
+KNOWLEDGE = {"predictions": "o", "API": "s", "labels": "D", "weights": "^"}  # a word of `knowledge` -> shape
 SIZES = {"no training": 36, "seconds": 80, "minutes": 220}  # areas of marks
 
 
@@ -27,7 +30,8 @@ def draw(rows: pd.DataFrame) -> bytes:
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
         axes.minorticks_off()
         tidy(axes)
-    handles = [panels[0].scatter([], [], color=colours[name], s=50, label=name) for name in names]
+    shapes = {name: _shape(rows[rows["attack"] == name]["knowledge"].iloc[0]) for name in names}
+    handles = [panels[0].scatter([], [], color=colours[name], marker=shapes[name], s=50, label=name) for name in names]
     handles += [
         panels[0].scatter([], [], s=50, edgecolor="black", facecolor="none" if fill == "none" else "black", label=rule)
         for rule, (_, fill) in RULES.items()
@@ -46,8 +50,14 @@ def _marks(axes: Axes, rows: pd.DataFrame, colours: dict[str, str]) -> None:
         colour = colours[row["attack"]]
         axes.errorbar(x[place], tpr, [[tpr - low], [high - tpr]], color=colour, elinewidth=0.9, zorder=1)
         fill = "white" if row["rule"] == "one threshold" else colour
-        axes.scatter(x[place], tpr, s=_size(row["training_seconds"]), edgecolor=colour, facecolor=fill, zorder=2)
+        look: dict[str, Any] = {"s": _size(row["training_seconds"]), "marker": _shape(row["knowledge"])}
+        axes.scatter(x[place], tpr, edgecolor=colour, facecolor=fill, zorder=2, **look)
 
 
 def _size(seconds: float) -> int:
     return list(SIZES.values())[int(np.searchsorted([1e-9, 60], seconds))]
+
+
+def _shape(knowledge: str) -> str:
+    """What the most telling word of it stands for."""
+    return next(mark for word, mark in reversed(KNOWLEDGE.items()) if word in knowledge)

@@ -21,14 +21,14 @@ def draw(rows: pd.DataFrame, fpr: float) -> bytes:
         _curves(right, shown, "tpr", 100)
         left.axhline(0.5, color=GREY, linewidth=0.8)
         right.axhline(100 * fpr, color=GREY, linewidth=0.8)
-        left.set(ylabel="AUC", title=title, ylim=(0.4, 1.01))
+        left.set(ylabel="AUC", title=title, ylim=(-0.02, 1.02))
         right.set(ylabel=f"TPR at {100 * fpr:g} % FPR (%)", title=title, ylim=(-2, 102))
         for axes in (left, right):
             axes.set(xscale="log", xlabel="Noise level at which the t-error is measured, sigma_t / alpha_t")
             tidy(axes)
         handles = [left.plot([], [], color=COLOURS[i], label=name)[0] for i, name in enumerate(names(shown))]
         handles += [left.plot([], [], color="black", linestyle=style, label=rule)[0] for rule, style in STYLES.items()]
-        left.legend(handles=handles, fontsize=8, frameon=False, loc="lower left", ncols=2)
+        left.legend(handles=handles, fontsize=8, frameon=False, loc="lower left", ncols=1)
     return to_png(figure)
 
 

@@ -1,16 +1,33 @@
 """The real pipeline of the studies: `dvc repro` in a clone, twice, and after a change of one study."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
-from conftest import REPOSITORY, TINY_LEARNERS
+from conftest import REPOSITORY, TINY_LEARNERS, quick_params, write_params
+from pipeline import clone, repro, run
 from ruamel.yaml import YAML
+
+from stages.files import file_hash
 
 pytestmark = pytest.mark.slow
 MAIN = ["../dvc.yaml:prepare@digits", "../dvc.yaml:describe@digits"]
-STUDIES = ["cost", "exposure", "mismatch", "uplift"]  # those that need no more than two models
+STUDIES = ["beyond", "cost", "exposure", "mismatch", "uplift"]  # those that need no more than two models
+SHARES = {"member": 60, "auxiliary": 90, "of_auxiliary": None}
 TINY = {
-    "model": {"steps": 12, "width": 4, "warmup_steps": 2},
+    "model": {
+        "steps": 12,
+        "width": 4,
+        "warmup_steps": 2,
+        "shares": {"member": 60, "auxiliary": 90, "of_auxiliary": None},
+    },
     "view": {"t_error": {"interval": 10, "last": 20}, "naive_loss": [20]},
-    "bag": {"size": 3},
+    "bag": {"size": 2},
+    "mismatch": {"seeds": [1], "shifts": {"blurred": [0, 1.0]}, "permutations": 9},
+    "cost": {"timesteps": [100, 500], "fprs": [0.01]},
+    "uplift": {"seeds": [1], "also": ["t_error_t0"], "bag_size": 2, "learners": ["marginal", "gbm"]},
+    "exposure": {"seeds": [1]},
+    "beyond": {"seeds": [1]},
 }
 
 
@@ -20,7 +37,59 @@ def tiny_studies() -> dict:
     for section, values in TINY.items():
         params[section] |= values
     params["learners"] = {name: params["learners"][name] | values for name, values in TINY_LEARNERS.items()}
-    params["views"]["ddpm"] |= {"samples": 4, "pia": [20], "pian": [20], "sima": [0]}
-    params["views"]["ddpm"]["rediffuse"] = {"timesteps": [50], "stride": 50, "draws": 2}
-    params["exposure"] |= {}
+    params["models"]["ddpm"] = {"seeds": [0, 1]}
+    params["models"]["shadow"] = {"seeds": [0], "shares": SHARES | {"member": 40, "of_auxiliary": 1}}
+    tiny = {"samples": 4, "pia": [20], "pian": [20], "sima": [0]}
+    params["views"]["ddpm"] |= tiny | {"rediffuse": {"timesteps": [50], "stride": 50, "draws": 2}}
+    params["beyond"]["vae"] |= {"steps": 20, "hidden": 16}
     return params
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder studies/ of a clone in which some studies have run."""
+    folder = clone(tmp_path_factory.mktemp("studies"), quick_params()) / "studies"
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    write_params(tiny_studies(), folder)
+    executed = repro(folder, *STUDIES)
+    assert sorted(executed) == sorted([*MAIN, "train@ddpm", "train@shadow", "score@ddpm", *STUDIES])
+    return folder
+
+
+def test_every_study_leaves_a_table_with_intervals_and_a_figure(finished):
+    for study in STUDIES:
+        table = pd.read_csv(finished / f"metrics/{study}.csv")
+        assert len(table)
+        assert any(name.endswith("_ci_low") for name in table), study
+        assert (finished / f"metrics/figures/{study}.png").stat().st_size > 5000
+    assert (finished / "metrics/exposed/exposure.png").exists()
+
+
+def test_a_second_run_does_nothing(finished):
+    assert repro(finished, *STUDIES) == []
+
+
+def test_a_change_in_one_study_runs_that_study_alone(finished):
+    changes = {"exposure": {"groups": 4}, "mismatch": {"blind_auc": 0.6}}
+    for study, values in changes.items():
+        params = tiny_studies()
+        params[study] |= values
+        write_params(params, finished)
+        assert repro(finished, *STUDIES) == [study]
+    write_params(tiny_studies(), finished)
+
+
+def test_trained_again_a_model_has_the_same_bytes(finished):
+    before = file_hash(finished / "models/ddpm")
+    run(finished, "dvc", "repro", "--force", "--single-item", "train@ddpm")
+    assert file_hash(finished / "models/ddpm") == before
+
+
+def test_a_misspelt_key_is_one_line_that_names_it(finished):
+    params = tiny_studies()
+    params["models"]["ddpm"]["sedes"] = [1]
+    write_params(params, finished)
+    with pytest.raises(AssertionError) as done:
+        run(finished, "python", "-m", "studies.train", "ddpm")
+    assert "params.yaml: models.ddpm.sedes: unknown key (did you mean 'seeds'?)" in str(done.value)
+    write_params(tiny_studies(), finished)
