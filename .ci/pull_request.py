@@ -32,8 +32,7 @@ def stale() -> list[str]:
     """
     with Repo() as repo, repo.lock:
         graph = repo.index.graph  # a stage's successors are the stages that it depends on
-        of_audit = [stage for stage in graph if stage.wdir == repo.root_dir]  # studies/ takes an hour: not per request
-        return [stage.addressing for stage in of_audit if is_stale(stage, list(graph.successors(stage)))]
+        return [stage.addressing for stage in graph if is_stale(stage, list(graph.successors(stage)))]
 
 
 def is_stale(stage: Stage, upstream: list[Stage]) -> bool:

@@ -3,7 +3,7 @@
 Its scores are the reconstruction error, whose logarithm is learnt like a t-error's, and the negative ELBO, which is a
 logarithm already and is learnt in nats.
 
-../data/{images,statistics}/<dataset>.parquet, data/scores/<view>.parquet (for comparison) -> metrics/beyond.csv,
+data/{images,statistics}/<dataset>.parquet, data/scores/<view>.parquet (for comparison) -> metrics/beyond.csv,
 metrics/figures/beyond.png
 """
 

@@ -41,9 +41,9 @@ class Population:
 
 
 def read_population() -> Population:
-    """The images of the main pipeline's data set, as `prepare` and `describe` left them."""
+    """The images, as `prepare` left them.  Raises InputError for a missing or damaged table."""
     dataset = section("population", Source).dataset
-    images, statistics = (Path(f"../data/{folder}/{dataset}.parquet") for folder in ("images", "statistics"))
+    images, statistics = (Path(f"data/{folder}/{dataset}.parquet") for folder in ("images", "statistics"))
     table = read_table(images)
     ids, values = read_statistics(statistics)
     if ids != table.column("image_id").to_pylist():

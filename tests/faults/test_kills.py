@@ -31,7 +31,7 @@ TORN = ("dvc.lock", "RWLock-file")  # what DVC itself does not write in one go
 def planned() -> list:
     """Each kind of kill in turn, each stage before any twice, at a random share of its time."""
     draw = random.Random(SEED)
-    stages = [stage.name for stage in Repo(str(REPOSITORY)).index.stages if stage.wdir == str(REPOSITORY)]
+    stages = [stage.name for stage in Repo(str(REPOSITORY)).index.stages if stage.name]
     learners = ("fit@", "predict@")
     stages = [name for name in stages if not name.startswith(learners) or name.endswith(("-marginal", "-gbm"))]
     order: list[str] = []
