@@ -70,8 +70,8 @@ def test_a_second_run_does_nothing(finished):
 
 def test_a_change_in_one_study_runs_that_study_alone(finished):
     changes = {"exposure": {"groups": 4}, "mismatch": {"blind_auc": 0.6}}
+    params = tiny_studies()
     for study, values in changes.items():
-        params = tiny_studies()
         params[study] |= values
         write_params(params, finished)
         assert repro(finished, *STUDIES) == [study]
