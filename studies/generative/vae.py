@@ -7,7 +7,7 @@ p(x|z) = N(decoded, s^2 I) with pixels in [0, 1].
 import math
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stages.params import Options
@@ -23,7 +23,7 @@ class VAEOptions(Options):
     steps: NonNegativeInt
     batch_size: PositiveInt
     learning_rate: PositiveFloat
-    draws: PositiveInt = Field(description="of z an image, of the negative ELBO")
+    draws: PositiveInt  # of z an image, of the negative ELBO
 
 
 class VAE(nn.Module):
