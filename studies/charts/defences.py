@@ -28,10 +28,11 @@ def draw(rows: pd.DataFrame, fpr: float, floor: float) -> bytes:
             colour = "black" if defence == NONE else COLOURS[(number - 1) % (len(COLOURS) - 1)]
             _points(axes, points, column, str(defence), colour, MARKS[number % len(MARKS)])
         axes.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=0.8)
-        axes.set(xlabel=f"{label}: better to the left", xscale="log", ylim=(-3, 106))
+        axes.set(xlabel=f"{label}: better to the left", xscale="log", yscale="log", ylim=(0.8, 140))
+        axes.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
         tidy(axes)
     panels[1].axvline(floor, color=GREY, linestyle="--", linewidth=0.8)
-    panels[1].text(floor, 97, " real images", color=GREY, fontsize=8, va="top")
+    panels[1].text(floor, 120, " real images", color=GREY, fontsize=8, va="top")
     panels[0].set_ylabel(f"TPR at {100 * fpr:g} % FPR (%), strongest of three attackers")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
@@ -71,9 +72,10 @@ def draw_private(rows: pd.DataFrame, fpr: float) -> bytes:
         told = "no promise" if np.isnan(spent) else f"at most {100 * largest:.3g} %\n(accountant: ε = {spent:.3g})"
         label = "largest that (ε, δ) allows" if place == 0 else None
         axes.plot([place - 0.35, place + 0.35], [100 * largest] * 2, color="black", linewidth=2, label=label)
-        axes.text(place, 106 * largest, told, ha="center", va="bottom", fontsize=7)
+        axes.text(place, 130, told, ha="center", va="bottom", fontsize=7)
     axes.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=0.8, label="chance")
     axes.set_xticks(range(len(strengths)), strengths)
-    axes.set(yscale="log", ylim=(0.1, 300), xlabel="DP-SGD")
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.set(yscale="log", ylim=(0.1, 400), xlabel="DP-SGD")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return to_png(figure)
