@@ -24,10 +24,10 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from stages.command import InputError, run, warn
 from stages.files import write_bytes
-from stages.guards.auxiliary_size import fpr_interval
 from stages.guards.blind import blind_check
 from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest
 from stages.params import Options, section
+from stages.statistics.calibration import fpr_interval
 from stages.statistics.intervals import exact_rate
 from stages.statistics.options import Evaluate
 from stages.statistics.summary import level_name, named_rate

@@ -10,9 +10,9 @@ from sklearn.datasets import load_sample_images
 
 from stages.datasets import digits
 from stages.descriptors import describe_images
-from stages.guards.auxiliary_size import fpr_interval
 from stages.guards.blind import Blind, blind_check
 from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, perceptual_hash, pixel_rmse
+from stages.statistics.calibration import fpr_interval
 
 SIDE = 64  # of the photographs' tiles
 

@@ -13,6 +13,7 @@ image (Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005)
 import math
 
 import numpy as np
+from scipy.stats import beta
 
 
 def conformal_p_values(margin: np.ndarray, non_members: np.ndarray) -> np.ndarray:
@@ -29,3 +30,19 @@ def smallest_alpha(non_members: int) -> float:
     exact = 1 / (non_members + 1)
     digit = 10.0 ** (math.floor(math.log10(exact)) - 2)
     return float(f"{math.ceil(exact / digit - 1e-9) * digit:.3g}")
+
+
+def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[float, float]:
+    """Bounds of the false-positive rate at `alpha` of one draw of the images that calibrate, at this confidence.
+
+    calibrating : n, how many images calibrate.  Averaged over draws the rate of a conformal verdict is at most alpha.
+    Given one draw it follows Beta(k, n + 1 - k) with k = floor(alpha (n + 1)) (Vovk, "Conditional Validity of Inductive
+    Conformal Predictors", 2012), exact for images kept apart and margins without ties; out-of-bag calibration comes
+    close.  Both bounds are zero where no p-value can reach alpha, that is where alpha < 1 / (n + 1).
+    """
+    flagging = math.floor(alpha * (calibrating + 1) + 1e-9)  # k; 0.01 * 300 is 3, not 2.999...
+    if flagging < 1:
+        return 0.0, 0.0
+    tail = (1 - confidence) / 2
+    low, high = beta.ppf([tail, 1 - tail], flagging, calibrating + 1 - flagging)
+    return float(low), float(high)
