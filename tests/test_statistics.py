@@ -50,13 +50,35 @@ def test_auc_counts_pairs_and_half_of_ties():
     assert auc(MEMBER, HOLDOUT, 0.95)[0] == pytest.approx(pairs / 60)
 
 
-def test_delong_interval_covers_the_true_auc_as_often_as_it_says():
-    rng, truth = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2))
+@pytest.mark.parametrize(("members", "holdout", "spread"), [(3, 400, 1), (5, 400, 1), (10, 400, 1), (80, 120, 2)])
+@pytest.mark.parametrize("truth", [0.5, 0.9, 0.99])
+def test_auc_intervals_cover_the_true_area_for_few_images_at_the_boundary_and_unequal_spreads(
+    members, holdout, spread, truth
+):
+    rng, shift = np.random.default_rng(0), norm.ppf(truth) * np.sqrt(1 + spread**2)
     covered = 0
-    for _ in range(400):
-        _, low, high = auc(rng.normal(1, 1, 80), rng.normal(0, 1, 120), 0.9)
+    for _ in range(300):
+        _, low, high = auc(rng.normal(shift, spread, members), rng.normal(0, 1, holdout), 0.95)
         covered += low <= truth <= high
-    assert 0.86 < covered / 400 < 0.94
+    assert covered / 300 > 0.93
+
+
+def test_auc_intervals_keep_a_width_where_no_error_was_seen():
+    value, low, high = auc(np.array([10.0, 11.0, 12.0]), np.arange(9.0), 0.95)
+    assert (value, high) == (1, 1)
+    assert 0.3 < low < 0.7, "three images cannot vouch for more"
+    assert auc(np.arange(9.0), np.array([10.0, 11.0, 12.0]), 0.95) == pytest.approx((0, 0, 1 - low))
+    assert auc(np.arange(10.0, 310), np.zeros(600), 0.95)[1] > 0.98
+
+
+def test_auc_intervals_with_many_alike_images_are_near_delongs():
+    rng = np.random.default_rng(1)
+    member, holdout = rng.normal(1, 1, 2000), rng.normal(0, 1, 3000)
+    value, low, high = auc(member, holdout, 0.95)
+    below = np.array([(holdout < margin).mean() for margin in member]).var(ddof=1) / 2000
+    above = np.array([(member > margin).mean() for margin in holdout]).var(ddof=1) / 3000
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(below + above), rel=0.05)
+    assert low < value < high
 
 
 @pytest.mark.parametrize("decimals", [1, 15], ids=["ties", "no ties"])

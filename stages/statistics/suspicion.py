@@ -58,9 +58,6 @@ def set_test(suspects: np.ndarray, holdout: np.ndarray, confidence: float) -> Se
     """Do suspects' margins lie above the holdout's?  suspects : (N,), holdout : (n,), margins by one bag."""
     p_value = float(mannwhitneyu(suspects, holdout, alternative="greater").pvalue)
     effect, low, high = auc(suspects, holdout, confidence)
-    if low == high:  # all above or all below: DeLong's interval has no width
-        rate = exact_rate(round(effect * len(suspects)), len(suspects), confidence)
-        low, high = rate.low, rate.high
     return SetTest(p_value, effect, low, high)
 
 
