@@ -17,13 +17,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.command import InputError, execute, parser_of
+from stages.command import NAME, NAME_RULE, InputError, execute, parser_of
 from stages.datasets.folder import files
 from stages.files import write_bytes
 from stages.params import PARAMS, SECTIONS, names
 
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
-NAME = r"[A-Za-z0-9_-]+"
 AUXILIARY = 0.6  # share of the images that were not used; the rest are holdout
 NO_EXPERIMENTS: dict[str, Any] = {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
 SUSPECTS = "suspects"  # a folder in it for each dataset
@@ -46,8 +45,8 @@ def audit(
 
     Raises InputError: for what cannot be audited before anything is written, and where `dvc repro` fails.
     """
-    if not re.fullmatch(NAME, name):
-        raise InputError(f"{name}: a name may have letters, digits, '_' and '-' only")
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name}: {NAME_RULE}")
     for registry in ("datasets", "targets"):
         if name in names(registry):
             raise InputError(f"{PARAMS}: {registry}.{name}: is there already: take another name, or edit it by hand")
@@ -107,7 +106,7 @@ def _add(name: str, dataset: dict[str, Any], target: dict[str, Any]) -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = parser_of(audit)
     add = parser.add_argument
-    add("name", help="what to call the audit: letters, digits, '_' and '-'")
+    add("name", help=f"what to call the audit; {NAME_RULE}")
     add("--model", required=True, help="diffusers pipeline folder, owner/name@commit on the Hub, folder with ckpt.pt")
     add("--images", required=True, help="images it was certainly not trained on, from the same source as the others")
     add("--members", metavar="PATTERN", help="those of --images that it was trained on after all, like 'members/*'")

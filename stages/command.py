@@ -2,24 +2,37 @@
 
 No two processes work on one stage, and none works on when the one that started it is gone, but for its first seconds:
 whatever is killed, the next `dvc repro` finds nobody who writes beside it.
+
+DVC hashes a stage's inputs after it ran.  So a stage that DVC started compares them itself, at its start and at its
+end, and fails where they differ: DVC then records nothing.  It takes its arguments from the name of its run
+(DVC_STAGE, e.g. `score@digits_ddpm-member`), so that no shell reads a name that a user chose.
 """
 
 import argparse
 import fcntl
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from safetensors import SafetensorError  # what its writer raises on a full disk
 
 PARTIAL = Path(".partial")  # unfinished work, and the locks of those who are at it
 HEARTBEAT = 0.2  # seconds
+DVC_YAML, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # of a registry's entry; DVC joins two by '-'
+NAME_RULE = "a name is letters, digits and '_' and begins with a letter"
+NO_INPUT = ("__pycache__", ".tmp")  # ends of names that .dvcignore leaves out of DVC's hashes, too
 
 
 class InputError(Exception):
@@ -34,16 +47,21 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
     parser = parser_of(stage)
     for argument, text in arguments.items():
         parser.add_argument(argument, help=text)
+    name, by_dvc = _name(stage).rpartition(".")[2], os.environ.get("DVC_STAGE", "").rpartition(":")[2]
+    ours = by_dvc.partition("@")[0] == name and len(sys.argv) == 1  # else by hand, or by a stage of another project
 
     @wraps(stage)
     def only_one(**values: str) -> None:
-        name = _name(stage).rpartition(".")[2]
-        with _alone("@".join([name, "-".join(values.values())]) if values else name):
+        run_name = "@".join([name, "-".join(values.values())]) if values else name
+        with _alone(run_name):
+            before = inputs(run_name) if ours else {}
             stage(**values)
+            if ours:
+                _check_unchanged(run_name, before)
 
     if "DVC_STAGE" in os.environ:  # DVC started it; by hand, it may outlive its shell
         end_with_parent()
-    execute(only_one, parser)
+    execute(only_one, parser, by_dvc.partition("@")[2].split("-") if ours and arguments else None)
 
 
 def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
@@ -55,15 +73,18 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
     )
 
 
-def execute(stage: Callable[..., None], parser: argparse.ArgumentParser) -> None:
+def execute(stage: Callable[..., None], parser: argparse.ArgumentParser, words: list[str] | None = None) -> None:
     """Call `stage` with what was parsed, by name, and exit.
 
+    words : the arguments, each an entry's name; None: those of the command line.
     Exit status: 0 done; 1 bad input or a machine that cannot go on (one line on stderr, no traceback
     unless `--debug`); 130 interrupted.
     """
     name = _name(stage)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    values = vars(parser.parse_args())
+    if words and not all(map(NAME.fullmatch, words)):
+        _stop(f"{name}: {PARAMS}: {'-'.join(words)!r} holds no entries' names: {NAME_RULE}", 1)
+    values = vars(parser.parse_args(words))
     debug = values.pop("debug")
     try:
         stage(**values)
@@ -73,6 +94,14 @@ def execute(stage: Callable[..., None], parser: argparse.ArgumentParser) -> None
         if debug:
             raise
         _stop(f"{name}: {_one_line(error)}", 1)
+    except BrokenExecutor:
+        if debug:
+            raise
+        _stop(
+            f"{name}: a worker process was killed, perhaps because memory ran out: fewer at once need less, "
+            "LOKY_MAX_CPU_COUNT=1 is one; `dvc repro` goes on from here",
+            1,
+        )
     except RuntimeError as error:
         if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, known by name: most stages have no torch
             raise
@@ -106,6 +135,103 @@ def end_with_parent() -> None:
         os._exit(1)  # as good as killed: unfinished work is kept
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def inputs(run_name: str) -> dict[str, Any]:
+    """What dvc.yaml says that a stage's run depends on, as it is now: input -> what changes when it does.
+
+    run_name : DVC's name of the run, e.g. `score@digits_ddpm-member`.
+    A file is told by its time of modification (ns), size and inode; an option of params.yaml by its value.
+    Raises InputError where dvc.yaml or params.yaml has no such run.
+    """
+    pipeline, params = (read_yaml(path, "the folder of dvc.yaml") for path in (DVC_YAML, PARAMS))
+    name, _, key = run_name.partition("@")
+    try:
+        definition = pipeline["stages"][name]
+        known = {**params, **_items(definition, key, params)}
+        definition = definition.get("do", definition)
+        paths = [_filled(path, known) for path in definition.get("deps", [])]
+        options = [_filled(option, known) for option in definition.get("params", [])]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{DVC_YAML}: {run_name} is not there any more: run `dvc repro` again") from None
+    files = {file: signature for path in paths for file, signature in _signatures(Path(path))}
+    return {**files, **{f"{PARAMS}: {option}": _value(params, option) for option in options}}
+
+
+def _items(definition: Mapping[str, Any], key: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What `${key}` and `${item}` mean in a stage of dvc.yaml, for one of its runs."""
+    if registry := definition.get("foreach"):
+        return {"key": key, "item": params[registry.strip("${}")][key]}
+    return {"item": dict(zip(definition.get("matrix", {}), key.split("-"), strict=True)) if key else {}}
+
+
+def _filled(template: str, known: Mapping[str, Any]) -> str:
+    """`data/${item.dataset}.parquet` -> `data/digits.parquet`."""
+
+    def value(found: re.Match[str]) -> str:
+        place: Any = known
+        for key in found[1].split("."):
+            place = place[key]
+        return str(place)
+
+    return re.sub(r"\$\{(.+?)\}", value, template)
+
+
+def _value(params: Any, option: str) -> Any:
+    """The value of `section.key`; None where there is none."""
+    for key in option.split("."):
+        params = params.get(key) if isinstance(params, Mapping) else None
+    return params
+
+
+def _signatures(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every file at or below a path, with what tells that it changed."""
+    places = os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]
+    for folder, folders, names in places:
+        folders[:] = [name for name in folders if not name.endswith(NO_INPUT)]
+        for name in names:
+            if not name.endswith(NO_INPUT):
+                file = Path(folder, name)
+                try:
+                    facts = file.stat()
+                except OSError:  # not there, or a link to nowhere: as good as any other state
+                    continue
+                yield str(file), (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+def _check_unchanged(run_name: str, before: dict[str, Any]) -> None:
+    """Raises InputError where an input differs from what it was, or code from what was imported."""
+    try:
+        after = inputs(run_name)
+    except InputError:
+        after = {}
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    changed += [name for name in after if name.endswith(".py") and Path(name).stat().st_ctime > _started()]
+    if changed:
+        more = f" (and {len(set(changed)) - 1} more)" if len(set(changed)) > 1 else ""
+        raise InputError(f"{changed[0]}{more} changed while {run_name} was running: run `dvc repro` again")
+
+
+def _started() -> float:
+    """When this process began, before it imported anything, in seconds since the epoch; where none can tell, now."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:  # not Linux
+        return time.time()
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def read_yaml(path: Path, where: str) -> dict[str, Any]:
+    """A YAML file as plain data, read as DVC reads it (YAML 1.2: `1e-3` is a number).
+
+    where : to run from, where it stands.  Raises InputError.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found: run from {where}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
 
 
 def _name(stage: Callable[..., None]) -> str:

@@ -6,16 +6,13 @@ added: the file is the only place where an option's value is written.
 """
 
 import difflib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from stages.command import InputError
+from stages.command import NAME, NAME_RULE, InputError, read_yaml
 
 PARAMS = Path("params.yaml")
 REGISTRIES = ("datasets", "targets", "learners")
@@ -96,12 +93,7 @@ def read_params(known: tuple[str, ...], where: str) -> dict[str, Any]:
 
     known : the sections that there may be.  where : to run from.  Raises InputError.
     """
-    try:
-        params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise InputError(f"{PARAMS}: not found: run from {where}") from None
-    except YAMLError as error:
-        raise InputError(f"{PARAMS}: not valid YAML: {error}") from None
+    params = read_yaml(PARAMS, where)
     for key in params:
         if key not in known:
             raise InputError(f"{PARAMS}: unknown section '{key}'{_suggestion(key, known)}")
@@ -112,10 +104,26 @@ def _read() -> dict[str, Any]:
     """params.yaml, its registries' names checked."""
     params = read_params((*REGISTRIES, *SECTIONS), "the repository's root")
     for registry in REGISTRIES:
-        for name in params.get(registry) or {}:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
-                raise InputError(f"{PARAMS}: {registry}.{name}: a name may have letters, digits, '_' and '-' only")
+        check_names(registry, params.get(registry) or {})
     return params
+
+
+def check_names(registry: str, entries: Iterable[Any]) -> None:
+    """Names become parts of paths and of DVC's stage names.  Raises InputError at one that does not do for that."""
+    seen: set[str] = set()
+    for name in entries:
+        where = f"{PARAMS}: {registry}.{_as_yaml(name)}"
+        if not isinstance(name, str):
+            raise InputError(f"{where}: YAML reads this name as {type(name).__name__}, not as text: {NAME_RULE}")
+        if not NAME.fullmatch(name):
+            raise InputError(f"{where}: {NAME_RULE}: rename it")
+        if name.casefold() in seen:
+            raise InputError(f"{where}: only capitals tell it from another name, and not on every disk: rename it")
+        seen.add(name.casefold())
+
+
+def _as_yaml(name: Any) -> str:
+    return "null" if name is None else str(name).lower() if isinstance(name, bool) else f"{name}"
 
 
 def validated(model: type[Model], values: Mapping[str, Any], place: Callable[[str], str]) -> Model:

@@ -98,7 +98,7 @@ def test_a_parquet_file_and_a_folder_of_them_are_datasets(ask, random_images):
     ("words", "said"),
     [
         (("digits", "--model", "pipeline", "--images", "photos"), "params.yaml: datasets.digits: is there already"),
-        (("my audit", "--model", "pipeline", "--images", "photos"), "my audit: a name may have letters"),
+        (("my audit", "--model", "pipeline", "--images", "photos"), "my audit: a name is letters, digits"),
         (("mine", "--model", "photos", "--images", "photos"), "photos: has neither a diffusers pipeline"),
         (("mine", "--model", "owner/name@main", "--images", "photos"), "owner/name@main: has neither"),
         (("mine", "--model", "pipeline", "--images", "asked"), "asked: no images there"),

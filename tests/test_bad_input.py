@@ -355,7 +355,7 @@ def test_a_name_that_cannot_be_a_stages_is_refused(audit, refusal):
     params = tiny_params()
     params["targets"]["sd1.5"] = params["targets"][TARGET]
     write_params(params)
-    assert "targets.sd1.5: a name may have letters, digits, '_' and '-' only" in refusal(split, target=TARGET)
+    assert "targets.sd1.5: a name is letters, digits and '_' and begins" in refusal(split, target=TARGET)
 
 
 def test_predictions_of_a_learner_that_is_gone_are_pointed_out(audit, capsys):

@@ -1,6 +1,7 @@
 """dvc.yaml tells the truth about what each stage imports, and no arrow between rooms points the wrong way."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -114,10 +115,32 @@ def test_fit_is_handed_nothing_but_auxiliary_data_and_the_name_of_the_chosen_sco
     for stage in STAGES:
         if stage.name.startswith("fit@"):
             data = {dep.def_path for dep in stage.deps if dep.def_path.startswith(("data/", "models/", "metrics/"))}
-            target = stage.name.removeprefix("fit@").rsplit("-", 1)[0]
+            target = stage.name.removeprefix("fit@").split("-")[0]
             choice = f"data/selection/{target}.json"  # holds one name: test_select.py
             assert data - {choice}
             assert all(path.endswith("/auxiliary.parquet") for path in data - {choice})
+
+
+@pytest.mark.parametrize("pipeline", ["dvc.yaml", "studies/dvc.yaml"])
+def test_no_command_holds_what_a_user_may_choose(pipeline):
+    stages = YAML(typ="safe").load((REPOSITORY / pipeline).read_text())["stages"]
+    for name, stage in stages.items():
+        assert re.fullmatch(rf"python -m (stages|studies)\.{name}", stage.get("do", stage)["cmd"])
+
+
+@pytest.mark.parametrize("pipeline", ["dvc.yaml", "studies/dvc.yaml"])
+def test_what_is_filled_into_a_dependency_is_a_parameter_of_the_stage(pipeline):
+    """Else it could change between DVC's reading of params.yaml and the stage's, and DVC would note the old."""
+    stages = YAML(typ="safe").load((REPOSITORY / pipeline).read_text())["stages"]
+    for name, stage in stages.items():
+        definition = stage.get("do", stage)
+        watched = definition.get("params", [])
+        for chosen in re.findall(r"\$\{(.+?)\}", " ".join(definition.get("deps", []))):
+            if "foreach" in stage and chosen.startswith("item."):
+                chosen = f"{stage['foreach'].strip('${}')}.${{key}}.{chosen.removeprefix('item.')}"
+            elif chosen == "key" or chosen.startswith("item."):
+                continue  # the name of the run
+            assert any(chosen == option or chosen.startswith(f"{option}.") for option in watched), (name, chosen)
 
 
 def test_every_section_and_registry_of_params_is_some_stages_business():

@@ -23,7 +23,7 @@ NETWORK = {
 GBM = {"trees": 200, "scale_trees": 80, "leaves": 8, "learning_rate": 0.3, "min_leaf": 5, "feature_fraction": 1.0}
 KINDS = {
     "gbm": {"kind": "gbm", "head": "location_scale", **GBM},
-    "gbm-quantiles": {"kind": "gbm", "head": "quantiles", **GBM},
+    "gbm_quantiles": {"kind": "gbm", "head": "quantiles", **GBM},
     "mlp": {"kind": "mlp", "width": 64, "depth": 2, **NETWORK},
     "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "statistics": True, "hidden": 32, **NETWORK},
 }
@@ -99,7 +99,7 @@ def test_where_nothing_is_out_of_bag_nothing_can_stop():
 # When
 
 
-@pytest.mark.parametrize("kind", ["gbm", "gbm-quantiles", "mlp"])  # this resnet is too small to learn noise
+@pytest.mark.parametrize("kind", ["gbm", "gbm_quantiles", "mlp"])  # this resnet is too small to learn noise
 def test_who_learns_noise_stops_early_and_is_better_for_it(kind, inputs, noise):
     resample, to_the_end = one_resample(len(inputs), patience=2), one_resample(len(inputs), patience=0)
     stopped, curve = fit_attacker(inputs, noise, options(kind), 0, resample)

@@ -51,6 +51,39 @@ def test_numbers_are_read_as_dvc_reads_them(params):
     assert section("evaluate", Evaluate, TARGET).confidence == 0.9
 
 
+RULE = "a name is letters, digits and '_' and begins with a letter"
+
+
+@pytest.mark.parametrize("registry", ["datasets", "targets", "learners"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a-b", f"a-b: {RULE}"),
+        ("-x", f"-x: {RULE}"),
+        ("../../x", f"../../x: {RULE}"),
+        ("x; touch PWNED #", f"x; touch PWNED #: {RULE}"),
+        ("two words", f"two words: {RULE}"),
+        ("x\n", RULE),
+        ("été", f"été: {RULE}"),
+        ("1e3x", f"1e3x: {RULE}"),
+        (2024, f"2024: YAML reads this name as int, not as text: {RULE}"),
+        (None, f"null: YAML reads this name as NoneType, not as text: {RULE}"),
+        (True, f"true: YAML reads this name as bool, not as text: {RULE}"),
+        ("GBM", "GBM: only capitals tell it from another name"),
+    ],
+)
+def test_a_name_that_dvc_or_a_shell_could_take_for_another_is_refused_wherever_it_stands(
+    registry, name, message, params
+):
+    entries = params[registry]
+    entries["gbm"] = entries[name] = next(iter(entries.values()))
+    write_params(params)
+    with pytest.raises(InputError) as error:
+        section("split", Split, TARGET)
+    assert str(error.value).replace("\n", "").startswith(f"params.yaml: {registry}.")
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
