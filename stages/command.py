@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import wraps
@@ -186,7 +186,8 @@ def _value(params: Any, option: str) -> Any:
 
 def _signatures(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every file at or below a path, with what tells that it changed."""
-    places = os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]
+    places: Iterable[tuple[str, list[str], list[str]]]
+    places = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
     for folder, folders, names in places:
         folders[:] = [name for name in folders if not name.endswith(NO_INPUT)]
         for name in names:

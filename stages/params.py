@@ -105,6 +105,9 @@ def _read() -> dict[str, Any]:
     params = read_params((*REGISTRIES, *SECTIONS), "the repository's root")
     for registry in REGISTRIES:
         check_names(registry, params.get(registry) or {})
+    for name in params.get("learners") or {}:
+        if name.endswith("_fusion"):
+            raise InputError(f"{PARAMS}: learners.{name}: the fused scores of a learner are called so: rename it")
     return params
 
 

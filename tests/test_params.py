@@ -84,6 +84,13 @@ def test_a_name_that_dvc_or_a_shell_could_take_for_another_is_refused_wherever_i
     assert message in str(error.value)
 
 
+def test_a_learner_called_like_the_fusion_of_another_is_refused(params):
+    params["learners"]["gbm_fusion"] = params["learners"]["gbm"]
+    write_params(params)
+    with pytest.raises(InputError, match=r"learners\.gbm_fusion: the fused scores of a learner are called so"):
+        section("split", Split, TARGET)
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
