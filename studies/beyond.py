@@ -34,7 +34,7 @@ from studies.measurement import (
     fit_bag,
     one_for_all,
     options,
-    pooled,
+    with_means,
     reached,
     write_csv,
 )
@@ -68,7 +68,7 @@ def beyond() -> None:
             work = folder / str(seed)
             rows += of_model("VAE", of_vae, ["reconstruction", "negative_elbo"], asked, bag, work / "vae", seed)
             rows += of_model("DDPM", reference.roles, [asked.score], asked, bag, work / "ddpm", seed)
-        table = pooled(pd.DataFrame(rows), SETTING, asked.confidence)
+        table = with_means(pd.DataFrame(rows), SETTING, asked.confidence)
         write_csv(Path("metrics/beyond.csv"), table)
         write_bytes(Path("metrics/figures/beyond.png"), draw(table, asked.fpr, asked.alphas))
 

@@ -16,7 +16,7 @@ from stages.command import run
 from stages.files import write_bytes
 from stages.resume import resumable
 from studies.charts.defences import draw, draw_private
-from studies.measurement import POWER, options, pooled, write_csv
+from studies.measurement import POWER, options, with_means, write_csv
 from studies.population import read_population
 from studies.protection.attacked import attacked
 from studies.protection.settings import Defences, settings
@@ -39,7 +39,7 @@ def defences() -> None:
             work = folder / f"{setting.view}-{setting.audit.seed}-{setting.audit.step}"
             rows += [of | row for row in attacked(setting, own.fusion, asked, bag, work)]
         table = pd.DataFrame(rows)[[*SETTING, "seed", *POWER, *UTILITY, *PRIVATE]]
-        table = pooled(table, SETTING, asked.confidence)
+        table = with_means(table, SETTING, asked.confidence)
         write_csv(Path("metrics/defences.csv"), table)
         write_bytes(Path("metrics/figures/defences.png"), draw(table, asked.fpr, floor(own, population)))
         write_bytes(Path("metrics/figures/private.png"), draw_private(table, asked.fpr))

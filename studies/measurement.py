@@ -16,18 +16,17 @@ from stages.quantile.bag import Learner
 from stages.quantile.inputs import Inputs
 from stages.statistics.curves import power
 from stages.statistics.fusion import learn_fusion
-from stages.statistics.intervals import exact_rate
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Level
+from stages.statistics.seeds import mean_over_seeds
 from stages.tables import read_table
 from studies.population import ROLES, Population
 from studies.settings import section
 
 ONE_FOR_ALL = "one threshold for all"
 PER_IMAGE = "one for each image"
-RATE = ["tpr", "tpr_ci_low", "tpr_ci_high", "tpr_count", "members"]
-POWER = ["auc", "auc_ci_low", "auc_ci_high", *RATE]
-POOLED = -1  # in place of a seed: all seeds of a row's setting together
+POWER = ["auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high", "tpr_count", "members"]
+ALL_SEEDS = -1  # in place of a seed: the mean over the seeds of a setting
 
 
 class Measure(Options):
@@ -121,28 +120,31 @@ def one_for_all(roles: dict[str, Scored], column: str, asked: Measure, fpr: floa
     return reached(member, holdout, asked, fpr)
 
 
-def pooled(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
-    """The rows, and for each setting one more of seed `POOLED`: all its seeds together.
+def with_means(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
+    """The rows, and for each setting one more of seed `ALL_SEEDS`: the mean of its seeds; counts and members are sums.
 
-    by : the columns that make a setting.  Its TPR is the share of all seeds' members, with Clopper and Pearson's
-    interval; whatever else has an interval, and all other numbers, are means, with the interval of a mean of as many
-    independent ones.  Seeds draw roles and weights of their own, but from the same images.
+    by : the columns that make a setting.  Every figure with an interval gets one over seeds (`mean_over_seeds`): none
+    (NaN) below three seeds, for seeds draw from the same images and two tell no spread.  Few seeds may agree by chance,
+    so the interval is never narrower than it would be if the seeds' images were independent.
     """
     named = [name.removesuffix("_ci_low") for name in rows if name.endswith("_ci_low")]
     groups = rows.groupby(by, sort=False, dropna=False)
     means = rows.drop(columns="seed").groupby(by, sort=False, dropna=False).mean(numeric_only=True).reset_index()
     for place, (_, group) in enumerate(groups):
         for name in named:
-            low, high = f"{name}_ci_low", f"{name}_ci_high"
-            reach = np.sqrt((((group[high] - group[low]) / 2) ** 2).sum(skipna=False)) / len(group)
-            means.loc[place, [low, high]] = group[name].mean() - reach, group[name].mean() + reach
-        members = int(group["members"].sum())
-        means.loc[place, "members"] = members
-        if group["tpr_count"].notna().all():
-            rate = exact_rate(int(group["tpr_count"].sum()), members, confidence)
-            means.loc[place, RATE[:4]] = rate.value, rate.low, rate.high, rate.count
-    means[["auc_ci_low", "auc_ci_high"]] = means[["auc_ci_low", "auc_ci_high"]].clip(0, 1)
-    return pd.concat([rows, means.assign(seed=POOLED)], ignore_index=True)[rows.columns]
+            means.loc[place, [f"{name}_ci_low", f"{name}_ci_high"]] = _interval(group, name, confidence)
+        for count in ("tpr_count", "members"):
+            means.loc[place, count] = group[count].sum(skipna=False)
+    return pd.concat([rows, means.assign(seed=ALL_SEEDS)], ignore_index=True)[rows.columns]
+
+
+def _interval(group: pd.DataFrame, name: str, confidence: float) -> tuple[float, float]:
+    """Ends over the seeds of a setting; those of a rate or an AUC lie in [0, 1]."""
+    mean, low, high = mean_over_seeds(group[name].to_numpy(), confidence)
+    halves = (group[f"{name}_ci_high"] - group[f"{name}_ci_low"]) / 2
+    apart = np.sqrt((halves**2).sum()) / len(group)  # were the images of the seeds independent
+    low, high = np.minimum(low, mean - apart), np.maximum(high, mean + apart)  # NaN stays NaN
+    return (low, high) if name.endswith("uplift") else (np.clip(low, 0, 1), np.clip(high, 0, 1))
 
 
 def fused(fitted: Fitted) -> Judgement:

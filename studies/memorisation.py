@@ -27,7 +27,7 @@ from studies.measurement import (
     fit_bag,
     one_for_all,
     options,
-    pooled,
+    with_means,
     reached,
     write_csv,
 )
@@ -66,7 +66,7 @@ def memorisation() -> None:
             rows.append(of | {"rule": ONE_FOR_ALL} | one_for_all(audit.roles, asked.score, asked))
             rows.append(of | {"rule": PER_IMAGE} | reached(margin["member"], margin["holdout"], asked))
         table = pd.DataFrame(rows)[[*SETTING, "seed", *POWER, *LOSSES]]
-        table = pooled(table, SETTING, asked.confidence)
+        table = with_means(table, SETTING, asked.confidence)
         write_csv(Path("metrics/memorisation.csv"), table)
         write_bytes(Path("metrics/figures/memorisation.png"), draw(table, asked.fpr))
 

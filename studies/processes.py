@@ -28,7 +28,7 @@ from studies.measurement import (
     fit_bag,
     one_for_all,
     options,
-    pooled,
+    with_means,
     reached,
     write_csv,
 )
@@ -62,7 +62,7 @@ def processes() -> None:
             timesteps(view, own.seeds, asked, bag, folder / view).assign(experiment=experiment, setting=name)
             for experiment, name, view in looked_at
         ]
-        rows = pooled(pd.concat(parts)[[*SETTING, "seed", *POWER]], SETTING, asked.confidence)
+        rows = with_means(pd.concat(parts)[[*SETTING, "seed", *POWER]], SETTING, asked.confidence)
         write_csv(Path("metrics/processes.csv"), rows)
         write_bytes(Path("metrics/figures/processes.png"), draw(rows, asked.fpr))
 

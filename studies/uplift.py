@@ -26,7 +26,7 @@ from studies.measurement import (
     audits_of,
     fit_bag,
     options,
-    pooled,
+    with_means,
     reached,
     write_csv,
 )
@@ -64,7 +64,7 @@ def uplift() -> None:
             for learner in own.learners:
                 named = bag.model_copy(update={"learner": learner})
                 rows += of_learner(audit, columns, named, asked, folder / f"{audit.seed}-{learner}")
-        table = pooled(pd.DataFrame(rows)[[*SETTING, "seed", *POWER, *GAINS]], SETTING, asked.confidence)
+        table = with_means(pd.DataFrame(rows)[[*SETTING, "seed", *POWER, *GAINS]], SETTING, asked.confidence)
         write_csv(Path("metrics/uplift.csv"), table)
         write_bytes(Path("metrics/figures/uplift.png"), draw(table, asked.fpr))
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.presentation.look import COLOURS, GREY, tidy, to_png
-from studies.measurement import PER_IMAGE, POOLED
+from studies.measurement import ALL_SEEDS, PER_IMAGE
 
 NAMES = {"reconstruction": "VAE:\nreconstruction", "negative_elbo": "VAE:\nnegative ELBO"}
 
@@ -28,10 +28,10 @@ def draw(rows: pd.DataFrame, fpr: float, alphas: list[float]) -> bytes:
 
 
 def _power(axes: Axes, rows: pd.DataFrame, name: str, unit: float) -> None:
-    """Over all seeds with its interval, and a small mark a seed."""
+    """The mean over seeds with its interval, and a small mark a seed."""
     scores = list(dict.fromkeys(rows["score"]))
     for number, (rule, of_rule) in enumerate(rows.groupby("rule", sort=False)):
-        over, seeds = of_rule[of_rule["seed"] == POOLED], of_rule[of_rule["seed"] != POOLED]
+        over, seeds = of_rule[of_rule["seed"] == ALL_SEEDS], of_rule[of_rule["seed"] != ALL_SEEDS]
         x = np.array([scores.index(score) for score in over["score"]]) + 0.2 * (number - 0.5)
         value, low, high = (unit * over[end].to_numpy() for end in (name, f"{name}_ci_low", f"{name}_ci_high"))
         axes.errorbar(x, value, (value - low, high - value), fmt="o", color=COLOURS[number], label=str(rule))
@@ -43,7 +43,7 @@ def _power(axes: Axes, rows: pd.DataFrame, name: str, unit: float) -> None:
 
 def _calibration(axes: Axes, rows: pd.DataFrame, alphas: list[float]) -> None:
     """What calibrated verdicts of per-image thresholds realise, a mark a score and seed."""
-    each = rows[(rows["rule"] == PER_IMAGE) & (rows["seed"] != POOLED)]
+    each = rows[(rows["rule"] == PER_IMAGE) & (rows["seed"] != ALL_SEEDS)]
     for number, (score, of_score) in enumerate(each.groupby("score", sort=False)):
         for place, alpha in enumerate(alphas):
             name = f"realised_fpr_at_{alpha:g}"

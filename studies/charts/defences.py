@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.presentation.look import COLOURS, GREY, new_axes, tidy, to_png
-from studies.measurement import POOLED
+from studies.charts.spread import means
 
 UTILITY = {
     "holdout_loss": "Denoising loss on images not trained on (squared error a pixel)",
@@ -16,6 +16,7 @@ UTILITY = {
 }
 MARKS = "oosD^vP*X<>"
 NONE, PRIVATE = "none", "DP-SGD"
+SETTING = ["defence", "strength", "rule"]
 
 
 def draw(rows: pd.DataFrame, fpr: float, floor: float) -> bytes:
@@ -40,14 +41,14 @@ def draw(rows: pd.DataFrame, fpr: float, floor: float) -> bytes:
 
 
 def strongest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each setting, over all seeds, the row of the attacker with the largest TPR."""
-    over_seeds = rows[rows["seed"] == POOLED].reset_index(drop=True)
+    """Of each setting the row of the attacker with the largest mean TPR over seeds."""
+    over_seeds = means(rows, SETTING)
     best = over_seeds.groupby(["defence", "strength"], sort=False)["tpr"].idxmax()
     return over_seeds.loc[best]
 
 
 def _points(axes: Axes, points: pd.DataFrame, column: str, name: str, colour: str, mark: str) -> None:
-    """A defence's settings, joined in their order, each with its interval and its strength."""
+    """A defence's settings, joined in their order, each with what its seeds span and its strength."""
     tpr, low, high = (100 * points[end].to_numpy() for end in ("tpr", "tpr_ci_low", "tpr_ci_high"))
     x = points[column].to_numpy()
     look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 6, "elinewidth": 0.8, "linewidth": 0.7}
@@ -58,7 +59,7 @@ def _points(axes: Axes, points: pd.DataFrame, column: str, name: str, colour: st
 
 def draw_private(rows: pd.DataFrame, fpr: float) -> bytes:
     """PNG: TPR of every attacker under DP-SGD, beside the largest that (epsilon, delta) allows anyone."""
-    shown = rows[(rows["defence"] == PRIVATE) & (rows["seed"] == POOLED)]
+    shown = means(rows, SETTING).query("defence == @PRIVATE")
     strengths = list(dict.fromkeys(shown["strength"]))
     figure, axes = new_axes("", f"TPR at {100 * fpr:g} % FPR (%)")
     figure.set_size_inches(7.5, 4.8)

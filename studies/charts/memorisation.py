@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from stages.presentation.look import COLOURS, GREY, tidy, to_png
-from studies.measurement import ONE_FOR_ALL, PER_IMAGE, POOLED
+from studies.charts.spread import means
+from studies.measurement import ALL_SEEDS, ONE_FOR_ALL, PER_IMAGE
 
 EXPERIMENTS = {"epochs": "Epochs (times each member was shown)", "members": "Members", "width": "Channels of the UNet"}
 LOSSES = {"holdout_loss": ("not trained on", COLOURS[3]), "member_loss": ("members", COLOURS[2])}
@@ -33,10 +34,10 @@ def draw(rows: pd.DataFrame, fpr: float) -> bytes:
 
 
 def _leakage(axes: Axes, rows: pd.DataFrame, fpr: float) -> None:
-    """Both rules: a line over all seeds with its interval, and a small mark a seed."""
+    """Both rules: a line through the means with what their seeds span, and a small mark a seed."""
     for colour, rule in zip(COLOURS, (ONE_FOR_ALL, PER_IMAGE), strict=False):
         of_rule = rows[rows["rule"] == rule].sort_values("value")
-        line, seeds = of_rule[of_rule["seed"] == POOLED], of_rule[of_rule["seed"] != POOLED]
+        line, seeds = means(of_rule, ["value"]), of_rule[of_rule["seed"] != ALL_SEEDS]
         axes.plot(line["value"], 100 * line["tpr"], color=colour, marker="o", markersize=4, label=rule)
         axes.fill_between(
             line["value"], 100 * line["tpr_ci_low"], 100 * line["tpr_ci_high"], color=colour, alpha=0.15, linewidth=0
@@ -49,7 +50,7 @@ def _leakage(axes: Axes, rows: pd.DataFrame, fpr: float) -> None:
 
 def _losses(axes: Axes, rows: pd.DataFrame) -> None:
     """Mean over seeds, and the seeds' least and largest as a band."""
-    of_seeds = rows[(rows["rule"] == PER_IMAGE) & (rows["seed"] != POOLED)]
+    of_seeds = rows[(rows["rule"] == PER_IMAGE) & (rows["seed"] != ALL_SEEDS)]
     for column, (label, colour) in LOSSES.items():
         losses = of_seeds.groupby("value")[column].agg(["mean", "min", "max"])
         axes.plot(losses.index, losses["mean"], color=colour, marker="o", markersize=4, label=label)

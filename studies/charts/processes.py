@@ -5,9 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.presentation.look import COLOURS, GREY, tidy, to_png
-from studies.measurement import ONE_FOR_ALL, PER_IMAGE, POOLED
+from studies.charts.spread import means
+from studies.measurement import ONE_FOR_ALL, PER_IMAGE
 
 STYLES = {PER_IMAGE: "-", ONE_FOR_ALL: ":"}
+SETTING = ["setting", "noise", "rule"]
 
 
 def draw(rows: pd.DataFrame, fpr: float) -> bytes:
@@ -16,7 +18,7 @@ def draw(rows: pd.DataFrame, fpr: float) -> bytes:
     panels = figure.subplots(2, 2, sharex="row", sharey="col")
     titles = {"process": "By process and network", "interval": "DDPM, by DDIM interval k"}
     for (experiment, title), (left, right) in zip(titles.items(), panels, strict=True):
-        shown = rows[(rows["experiment"] == experiment) & (rows["seed"] == POOLED)]
+        shown = means(rows[rows["experiment"] == experiment], SETTING)
         _curves(left, shown, "auc", 1)
         _curves(right, shown, "tpr", 100)
         left.axhline(0.5, color=GREY, linewidth=0.8)
@@ -38,7 +40,7 @@ def names(rows: pd.DataFrame) -> list[str]:
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, figure: str, unit: float) -> None:
-    """A curve a setting and rule, with its interval as a band."""
+    """A curve a setting and rule; of one rule with what its seeds span as a band."""
     for number, name in enumerate(names(rows)):
         for rule, style in STYLES.items():
             curve = rows[(rows["setting"].astype(str) == name) & (rows["rule"] == rule)].sort_values("noise")

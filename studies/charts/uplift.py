@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.presentation.look import COLOURS, GREY, tidy, to_png
-from studies.measurement import POOLED
+from studies.measurement import ALL_SEEDS
 
 
 def draw(rows: pd.DataFrame, fpr: float) -> bytes:
-    """PNG: gain in TPR and in AUC, over all seeds.  rows : metrics/uplift.csv."""
-    shown = rows[rows["seed"] == POOLED]
+    """PNG: gain in TPR and in AUC, means over seeds.  rows : metrics/uplift.csv."""
+    shown = rows[rows["seed"] == ALL_SEEDS]
     scores = list(dict.fromkeys(shown["score"]))
     figure = Figure(figsize=(12, 0.62 * len(scores) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)

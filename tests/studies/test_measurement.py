@@ -11,7 +11,7 @@ from stages.quantile.inputs import Inputs
 from stages.statistics.intervals import exact_rate
 from stages.tables import write_table
 from studies.denoising import denoising_loss
-from studies.measurement import POOLED, POWER, BagOptions, Measure, audits_of, fit_bag, fused, one_for_all, pooled
+from studies.measurement import ALL_SEEDS, POWER, BagOptions, Measure, audits_of, fit_bag, fused, one_for_all, with_means
 from studies.population import Population
 
 ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
@@ -38,9 +38,9 @@ def test_pooled_rows_count_the_members_of_all_seeds_and_leave_the_others_as_they
         [("a", 0, 0.8, 0.7, 0.9, 0.5, 0, 1, 5, 10, 2.0), ("a", 1, 0.6, 0.5, 0.7, 0.1, 0, 1, 1, 10, 4.0)],
         columns=["setting", "seed", *POWER, "loss"],
     )
-    table = pooled(rows, ["setting"], 0.95)
+    table = with_means(rows, ["setting"], 0.95)
     pd.testing.assert_frame_equal(table[:2], rows, check_dtype=False)
-    (over,) = table[table["seed"] == POOLED].to_dict("records")
+    (over,) = table[table["seed"] == ALL_SEEDS].to_dict("records")
     rate = exact_rate(6, 20, 0.95)
     assert (over["tpr"], over["tpr_ci_low"], over["tpr_ci_high"]) == (rate.value, rate.low, rate.high)
     assert (over["tpr_count"], over["members"], over["loss"]) == (6, 20, 3.0)
@@ -50,7 +50,7 @@ def test_pooled_rows_count_the_members_of_all_seeds_and_leave_the_others_as_they
 
 def test_a_setting_that_cannot_be_resolved_stays_empty_when_pooled():
     rows = pd.DataFrame([("a", 0, 0.8, 0.7, 0.9, *[np.nan] * 4, 10)], columns=["setting", "seed", *POWER])
-    assert pooled(rows, ["setting"], 0.95)["tpr"].isna().all()
+    assert with_means(rows, ["setting"], 0.95)["tpr"].isna().all()
 
 
 @pytest.fixture
