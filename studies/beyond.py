@@ -34,8 +34,8 @@ from studies.measurement import (
     fit_bag,
     one_for_all,
     options,
-    with_means,
     reached,
+    with_means,
     write_csv,
 )
 from studies.population import Population, draw_roles, read_population

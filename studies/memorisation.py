@@ -27,8 +27,8 @@ from studies.measurement import (
     fit_bag,
     one_for_all,
     options,
-    with_means,
     reached,
+    with_means,
     write_csv,
 )
 from studies.population import Population, read_population

@@ -26,8 +26,8 @@ from studies.measurement import (
     audits_of,
     fit_bag,
     options,
-    with_means,
     reached,
+    with_means,
     write_csv,
 )
 from studies.paired import area, gain, tpr_at

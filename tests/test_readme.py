@@ -14,6 +14,9 @@ from PIL import Image
 from pipeline import TARGET, clone, environment, repro, run
 from ruamel.yaml import YAML
 
+from benchmarks.cifar10_replay.table import as_markdown
+from stages.statistics.seeds import mean_over_seeds
+
 README = (REPOSITORY / "README.md").read_text()
 
 
@@ -50,13 +53,35 @@ def test_the_table_of_the_readme_is_the_committed_result():
         assert f"{100 * figures['realised_fpr_at_alpha_1e-2']:.1f} %" in row
 
 
-def test_the_caption_of_the_picture_is_the_committed_replay():
-    caption = README.split("roc.png)")[1].split("## Two commands")[0]
+def test_the_caption_of_the_picture_is_the_committed_replay_with_intervals_over_its_seeds():
+    caption = README.split("roc.png)")[1].split("## Two commands")[0].replace("\n", " ")
     seeds = json.loads((REPOSITORY / "benchmarks/cifar10_replay/results.json").read_text())["seeds"]
     assert len(seeds) == 5
-    for learner in ("marginal", "stack"):
-        mean = np.mean([figures[learner]["tpr_at_fpr_1e-2"] for figures in seeds.values()])
-        assert f"{100 * mean:.1f} %" in caption
+    caught = {
+        learner: np.array([100 * figures[learner]["tpr_at_fpr_1e-2"] for figures in seeds.values()])
+        for learner in ("marginal", "stack")
+    }
+    for figures, unit in (
+        (caught["marginal"], "%"),
+        (caught["stack"], "%"),
+        (caught["stack"] - caught["marginal"], "points"),
+    ):
+        mean, low, high = mean_over_seeds(figures, 0.95)
+        assert re.search(rf"{mean:.1f} {unit}[\w\s]* \({low:.1f} to {high:.1f}[,)]", caption), (mean, low, high)
+
+
+@pytest.mark.parametrize("name", ["results", "quick"])
+def test_a_page_of_the_replay_is_made_of_the_figures_beside_it(name):
+    folder = REPOSITORY / "benchmarks/cifar10_replay"
+    results = json.loads((folder / f"{name}.json").read_text())
+    assert (folder / f"{name}.md").read_text() == as_markdown(results)
+
+
+def test_the_replay_tells_what_each_published_attack_needs_of_members_labels():
+    page = (REPOSITORY / "benchmarks/cifar10_replay/results.md").read_text()
+    assert "without member labels" not in page
+    assert re.search(r"\| 500, and 500 of others[^|]*\| 50\.8 \|[^|]*\| 0\.939 \|", page)
+    assert re.search(r"\| 20 % of all[^|]*\| 38 to 40 \|[^|]*\| 0\.951 \|", page)
 
 
 @pytest.mark.slow

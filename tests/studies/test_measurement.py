@@ -1,4 +1,4 @@
-"""How studies measure: what is pooled over seeds, and which models of a view count."""
+"""How studies measure: means over seeds and their intervals, and which models of a view count."""
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,20 @@ import pytest
 from stages.command import InputError
 from stages.experiments.scored import Scored
 from stages.quantile.inputs import Inputs
-from stages.statistics.intervals import exact_rate
 from stages.tables import write_table
+from studies.charts.spread import means
 from studies.denoising import denoising_loss
-from studies.measurement import ALL_SEEDS, POWER, BagOptions, Measure, audits_of, fit_bag, fused, one_for_all, with_means
+from studies.measurement import (
+    ALL_SEEDS,
+    POWER,
+    BagOptions,
+    Measure,
+    audits_of,
+    fit_bag,
+    fused,
+    one_for_all,
+    with_means,
+)
 from studies.population import Population
 
 ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
@@ -33,24 +43,56 @@ def test_one_threshold_for_all_counts_by_hand():
     assert np.isnan(one_for_all(roles, "t_error_t10", ASKED, 0.05)["tpr"]), "ten images resolve no FPR of 5 %"
 
 
-def test_pooled_rows_count_the_members_of_all_seeds_and_leave_the_others_as_they_are():
-    rows = pd.DataFrame(
-        [("a", 0, 0.8, 0.7, 0.9, 0.5, 0, 1, 5, 10, 2.0), ("a", 1, 0.6, 0.5, 0.7, 0.1, 0, 1, 1, 10, 4.0)],
+def seeds_of_one_setting(*rows: tuple[float, int]) -> pd.DataFrame:
+    """One row a seed of an AUC of +-0.1 and a count of ten members, its interval of +-0.05."""
+    return pd.DataFrame(
+        [
+            ("a", seed, area, area - 0.1, area + 0.1, count / 10, count / 10 - 0.05, count / 10 + 0.05, count, 10, 2.0)
+            for seed, (area, count) in enumerate(rows)
+        ],
         columns=["setting", "seed", *POWER, "loss"],
     )
+
+
+def test_two_seeds_have_a_mean_and_no_interval_and_their_own_rows_stay_as_they_are():
+    rows = seeds_of_one_setting((0.8, 5), (0.6, 1))
     table = with_means(rows, ["setting"], 0.95)
     pd.testing.assert_frame_equal(table[:2], rows, check_dtype=False)
     (over,) = table[table["seed"] == ALL_SEEDS].to_dict("records")
-    rate = exact_rate(6, 20, 0.95)
-    assert (over["tpr"], over["tpr_ci_low"], over["tpr_ci_high"]) == (rate.value, rate.low, rate.high)
-    assert (over["tpr_count"], over["members"], over["loss"]) == (6, 20, 3.0)
-    half = np.sqrt(0.1**2 + 0.1**2) / 2
-    assert (over["auc"], over["auc_ci_low"], over["auc_ci_high"]) == pytest.approx((0.7, 0.7 - half, 0.7 + half))
+    assert (over["auc"], over["tpr"], over["loss"]) == pytest.approx((0.7, 0.3, 2.0))
+    assert (over["tpr_count"], over["members"]) == (6, 20)
+    assert np.isnan([over[f"{name}_ci_{end}"] for name in ("auc", "tpr") for end in ("low", "high")]).all()
 
 
-def test_a_setting_that_cannot_be_resolved_stays_empty_when_pooled():
+def test_three_seeds_have_students_interval_over_seeds_not_that_of_their_pooled_counts():
+    table = with_means(seeds_of_one_setting((0.8, 4), (0.7, 5), (0.6, 6)), ["setting"], 0.95)
+    (over,) = table[table["seed"] == ALL_SEEDS].to_dict("records")
+    reach = 4.302653 * 0.1 / np.sqrt(3)  # t of two degrees of freedom, deviation 0.1
+    assert (over["tpr_ci_low"], over["tpr_ci_high"]) == pytest.approx((0.5 - reach, 0.5 + reach))
+    assert (over["auc_ci_low"], over["auc_ci_high"]) == pytest.approx((0.7 - reach, 0.7 + reach))
+
+
+def test_seeds_that_agree_by_chance_are_not_known_better_than_independent_images_would_be():
+    table = with_means(seeds_of_one_setting((0.95, 5), (0.95, 5), (0.95, 5)), ["setting"], 0.95)
+    (over,) = table[table["seed"] == ALL_SEEDS].to_dict("records")
+    assert (over["tpr_ci_low"], over["tpr_ci_high"]) == pytest.approx(
+        (0.5 - 0.05 / np.sqrt(3), 0.5 + 0.05 / np.sqrt(3))
+    )
+    assert over["auc_ci_high"] == 1, "no AUC is above 1"
+
+
+def test_a_setting_that_cannot_be_resolved_stays_empty():
     rows = pd.DataFrame([("a", 0, 0.8, 0.7, 0.9, *[np.nan] * 4, 10)], columns=["setting", "seed", *POWER])
     assert with_means(rows, ["setting"], 0.95)["tpr"].isna().all()
+
+
+def test_a_figure_of_two_seeds_draws_what_their_own_intervals_span_and_of_three_the_interval_over_seeds():
+    two, three = (seeds_of_one_setting(*rows) for rows in ([(0.8, 5), (0.6, 1)], [(0.8, 4), (0.7, 5), (0.6, 6)]))
+    drawn = means(with_means(two, ["setting"], 0.95), ["setting"]).iloc[0]
+    assert (drawn["tpr_ci_low"], drawn["tpr"], drawn["tpr_ci_high"]) == pytest.approx((0.05, 0.3, 0.55))
+    table = with_means(three, ["setting"], 0.95)
+    over = table[table["seed"] == ALL_SEEDS]
+    assert means(table, ["setting"])["tpr_ci_low"].tolist() == over["tpr_ci_low"].tolist()
 
 
 @pytest.fixture
