@@ -135,8 +135,8 @@ def _differences(results: dict) -> str:
 ## Which learner catches more?
 
 Differences between learners of the same seed, on the same images: the mean over seeds, and Student's 95 % interval over
-seeds.  Where it holds zero no difference can be told; else it is bold.  Of {intervals} such intervals of figures that do
-not differ, {0.05 * intervals:g} exclude zero on average.
+seeds.  Where it holds zero no difference can be told; else it is bold.  Of {intervals} such intervals of figures that
+do not differ, {0.05 * intervals:g} exclude zero on average.
 
 {_table(["learners", "TPR at 1 % FPR, points", "TPR at 0.1 % FPR, points", "AUC"], rows)}
 """
