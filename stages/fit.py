@@ -65,15 +65,14 @@ def fit(target: str, learner: str) -> None:
     for path in (images, statistics, scores):
         check_role(path, target, "auxiliary")
     columns = _score_columns(target, options, scores)
-    rows = read_table(images, ["image_id", "sha256"])
-    ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
-    kept = kept_apart(hashes, options.calibration, options.seed)
-    _check_count(images, hashes, kept, key_name("fit", "calibration", target))
+    ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
+    kept = kept_apart(len(ids), options.calibration, options.seed)
+    _check_count(images, kept, key_name("fit", "calibration", target))
     for path in (statistics, scores):
         if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
             raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
     values = np.stack([log_scores(scores, column) for column in columns], axis=1)  # (N, S)
-    drawn = resamples(hashes, kept, options.seed, options.bag_size, options.patience)
+    drawn = resamples(kept, options.seed, options.bag_size, options.patience)
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, statistics, scores]) as folder:
         made = folder / "bag"
@@ -133,9 +132,8 @@ def _selected(target: str) -> str:
     return column
 
 
-def _check_count(images: Path, hashes: list[str], kept: np.ndarray, key: str) -> None:
-    distinct = len({digest for digest, apart in zip(hashes, kept, strict=True) if not apart})
-    if distinct < FEWEST:
+def _check_count(images: Path, kept: np.ndarray, key: str) -> None:
+    if (distinct := int((~kept).sum())) < FEWEST:
         apart = f" beside the {kept.sum()} kept apart ({key})" if kept.any() else ""
         raise InputError(
             f"{images}: {distinct} distinct auxiliary images{apart}; a bag needs at least {FEWEST} (split.auxiliary)"

@@ -4,11 +4,13 @@
 2. Blind check: are members or suspects told from non-members, or auxiliary from holdout images, by statistics alone?
 3. Auxiliary size: how far from alpha can the false-positive rate be by the chance of drawing the auxiliary images?
 
-The first two have exact p-values (but for what counts as near, which is measured on the holdout); copies of an image
-count once.  Roles drawn at random set off any of them with probability `guard.false_alarm` at most (Bonferroni).
+The first two have exact p-values (but for what counts as near, which is measured on the holdout); suspects that are
+near-duplicates of one another are one picture and count once.  Roles drawn at random set off any of them with
+probability `guard.false_alarm` at most (Bonferroni).
 
 data/roles/<target>/*.parquet, data/statistics/<target>/*.parquet -> metrics/guards/<target>.json,
-data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members or suspects)
+data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members or suspects),
+data/pictures/<target>.parquet (for each suspect, the first suspect of the same picture)
 """
 
 import itertools
@@ -25,7 +27,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat
 from stages.command import InputError, run, warn
 from stages.files import write_bytes
 from stages.guards.blind import blind_check
-from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest
+from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, pictures
 from stages.params import Options, section
 from stages.statistics.calibration import fpr_interval
 from stages.statistics.intervals import exact_rate
@@ -75,24 +77,29 @@ def guard(target: str) -> None:
     alphas = section("evaluate", Evaluate, target).alphas
     calibration = section("fit", Calibrating, target).calibration
     tables = {
-        role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image", "sha256"])
+        role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image"])
         for role in (*ROLES, "suspect")
     }
     tables = {role: table for role, table in tables.items() if table.num_rows}  # perhaps no member is known
     statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
-    for role, table in tables.items():
-        distinct = ~table.column("sha256").to_pandas().duplicated().to_numpy()  # a copy is no further evidence
-        tables[role], statistics[role] = table.filter(pa.array(distinct)), statistics[role][distinct]
     images = {role: hashed(decode_images(table)) for role, table in tables.items()}
     asked_about = [role for role in ASKED_ABOUT if role in tables]
     level = options.false_alarm / (len(asked_about) * (len(CONTROLS) + 1) + 1)  # two near-duplicates each, blind checks
     typical = float(np.median(nearest(images["holdout"], images["auxiliary"]).pixel_rmse))
     pairs = _pairs(tables, images, asked_about, options, typical)
+    ids, picture = pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
+    if "suspect" in tables:
+        ids = tables["suspect"].column("image_id")
+        picture = pictures(images["suspect"], options.hash_distance, options.pixel_rmse * typical)
+        first = np.unique(picture)  # near-duplicates of a suspect are no further evidence
+        images["suspect"], statistics["suspect"] = images["suspect"][first], statistics["suspect"][first]
     findings = {
         **_near_duplicates(images, asked_about, options, typical, level),
         **_blind_checks(statistics, options, level),
         **_fpr_intervals(calibration or tables["auxiliary"].num_rows, alphas, options.fpr_ratio),
     }
+    same_picture = pa.table({"image_id": ids, "picture": ids.take(pa.array(picture))})
+    write_table(Path(f"data/pictures/{target}.parquet"), same_picture, {"target": target})
     write_table(Path(f"data/guards/{target}.parquet"), pairs, {"target": target, "typical_pixel_rmse": typical})
     counts = {"near_duplicates": pairs.num_rows, "fires": sum(found["fires"] for found in findings.values())}
     figures = {**counts, **findings}

@@ -2,10 +2,13 @@
 
 The bag of one learner, fitted and calibrated without them, judges the suspects as `evaluate` does members and holdout
 (by all its scores where it learnt several).  Its error rates are those that `evaluate` measured.  With `fit` long done,
-new suspects cost their scores and this stage.
+new suspects cost their scores, the guards and this stage.
+
+Suspects that are near-duplicates of one another, as `guard` finds them without a score, are one picture: it counts
+once, by the first of them, and all have its verdict.
 
 data/{roles,statistics}/<target>/suspect.parquet, data/scores/<target>/{auxiliary,suspect}.parquet,
-data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet
+data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet, data/pictures/<target>.parquet
 -> data/inferences/<target>.parquet, metrics/inferences/<target>.json
 """
 
@@ -66,8 +69,9 @@ def infer(target: str) -> None:
         fusion = learn_fusion(evidence.honest_scores(), measured["fusion"]) if several else None
         judgement = evidence.judge(fusion or main_score)
         facts["judgement"] = f"{options.learner}_fusion" if several else options.learner
-        distinct = ~pd.Series(suspects.column("sha256").to_pylist()).duplicated().to_numpy()
-        verdicts = _verdicts(suspects, judgement, distinct, measured["alphas"], options.false_discovery_rate)
+        picture = _pictures(target, suspects)
+        distinct = picture == np.arange(len(picture))
+        verdicts = _verdicts(suspects, judgement, picture, measured["alphas"], options.false_discovery_rate)
         table = pa.Table.from_pandas(verdicts, preserve_index=False)
         figures = _figures(target, facts["judgement"], judgement, verdicts, distinct, measured["confidence"])
     write_table(Path(f"data/inferences/{target}.parquet"), table, facts | {"figures": figures})
@@ -99,22 +103,33 @@ def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
     return Evidence(known.bag, z, known.unseen, known.calibrates)
 
 
+def _pictures(target: str, suspects: pa.Table) -> np.ndarray:
+    """(N,) int, where the first suspect of the same picture stands.  Raises InputError if the table has others."""
+    path = Path(f"data/pictures/{target}.parquet")
+    table = read_table(path)
+    ids = suspects.column("image_id").to_pylist()
+    if table.column("image_id").to_pylist() != ids:
+        raise InputError(f"{path}: image_ids do not match data/roles/{target}/suspect.parquet: run `dvc repro`")
+    place = {image_id: row for row, image_id in enumerate(ids)}
+    return np.array([place[image_id] for image_id in table.column("picture").to_pylist()])
+
+
 def _verdicts(
-    suspects: pa.Table, judgement: Judgement, distinct: np.ndarray, alphas: list[float], rate: float
+    suspects: pa.Table, judgement: Judgement, picture: np.ndarray, alphas: list[float], rate: float
 ) -> pd.DataFrame:
-    """One row a suspect.  A copy of another suspect's pixels has its verdict, and counts for nothing more."""
-    hashes = suspects.column("sha256").to_pylist()
-    places = {digest: place for place, digest in enumerate(np.array(hashes)[distinct])}
-    original = np.array([places[digest] for digest in hashes])  # (N,) among the distinct ones
-    margin, p_value = (values["suspect"][distinct] for values in (judgement.margin, judgement.p_value))
+    """One row a suspect, with the verdict of its picture.  picture : (N,) int, the first suspect of each one's."""
+    first, place = np.unique(picture, return_inverse=True)
+    ids = np.array(suspects.column("image_id").to_pylist(), dtype=object)
+    margin, p_value = (values["suspect"][picture] for values in (judgement.margin, judgement.p_value))
     verdicts = pd.DataFrame(
         {
-            "image_id": suspects.column("image_id").to_pylist(),
-            "margin": margin[original],
-            "p_value": p_value[original],
-            **{f"member_at_{level_name(alpha)}": p_value[original] <= alpha for alpha in alphas},
-            "adjusted_p_value": adjusted_p_values(p_value)[original],
-            "distinct": distinct,
+            "image_id": ids,
+            "margin": margin,
+            "p_value": p_value,
+            **{f"member_at_{level_name(alpha)}": p_value <= alpha for alpha in alphas},
+            "adjusted_p_value": adjusted_p_values(p_value[first])[place],
+            "picture": ids[picture],
+            "distinct": picture == np.arange(len(picture)),
         }
     )
     return verdicts.assign(named=verdicts["adjusted_p_value"] <= rate)

@@ -2,21 +2,27 @@
 
 `member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Members are drawn by
 seed, told by their names, listed in an index file, or told by the target's file of scores (`source: scores`), which
-may tell every role; else non-members are shared out by seed.  An image whose exact pixels are among the members
-never gets another role: such duplicates are dropped from the non-members, counted and reported, and refused where the
-file gave them their role.  The dataset's suspects are `suspect`: nobody knows, and none may be a certain non-member.
+may tell every role; else non-members are shared out by seed.  The dataset's suspects are `suspect`: their membership is
+unknown, and none may be a certain non-member.
+
+A role holds distinct images.  Of exact copies (equal pixels) the first in the dataset's order stands for all, and
+column `copies` says how many there are; counts and shares are of distinct images.  No image has two roles: copies of a
+drawn member are members, copies of members that were told are dropped from the non-members and counted, and a file of
+scores that gives copies different roles is refused.
 
 data/images/<dataset>.parquet, data/statistics/<dataset>.parquet, data/suspects/<dataset>/ ->
 {member,auxiliary,holdout,suspect}.parquet in data/roles/<target>/, each with its images, and in
 data/statistics/<target>/, with what was measured on them
 """
 
+import itertools
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -25,7 +31,7 @@ from stages.command import InputError, run, warn
 from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.published.index import read_index
 from stages.published.scores import read_scores
-from stages.tables import ROLES, read_table, write_table
+from stages.tables import ROLES, captions_of, read_table, write_table
 
 SIZE = ("width", "height", "channels")
 LEFT_OUT = {  # why an image of the dataset has no role although it could
@@ -56,7 +62,8 @@ class Split(Options):
 class Draw:
     """Who is what."""
 
-    rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset
+    rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset, one row a distinct image
+    pool: np.ndarray  # the rows that roles were drawn from, or told of, copies included
     drawn_by: dict[str, Any]  # how, for the record
     left_out: dict[str, int]  # reason -> how many images
 
@@ -66,19 +73,41 @@ def split(target: str) -> None:
     options, entry = section("split", Split, target), target_entry(target)
     images = read_table(Path(f"data/images/{entry.dataset}.parquet"))
     statistics = _statistics(entry.dataset, images)
-    drawn = _told(images, options, entry.path, target) if entry.source == "scores" else _drawn(images, options)
+    image = pd.factorize(images.column("sha256").to_pandas())[0]  # (N,) int: copies have the same number
+    told = entry.source == "scores"
+    drawn = _told(images, image, options, entry.path, target) if told else _drawn(images, image, options)
     for reason, count in drawn.left_out.items():
         if count:
             warn(f"{target}: {count} {LEFT_OUT[reason]}")
     facts: dict[str, Any] = {"target": target, "dataset": entry.dataset, "drawn_by": drawn.drawn_by}
+    copies = _copies(images, image, drawn.pool)
     for role, rows in drawn.rows.items():  # a file says nothing of the other roles, lest a larger holdout change it
-        chosen, left_out = pa.array(np.sort(rows)), drawn.left_out if role == "holdout" else {}
-        write_table(
-            Path(f"data/roles/{target}/{role}.parquet"), images.take(chosen), {**facts, "role": role, **left_out}
-        )
-        write_table(Path(f"data/statistics/{target}/{role}.parquet"), statistics.take(chosen), {**facts, "role": role})
+        chosen, left_out = np.sort(rows), drawn.left_out if role == "holdout" else {}
+        of_role = copies.loc[image[chosen]]
+        table = images.take(pa.array(chosen)).append_column("copies", pa.array(of_role["rows"].to_numpy(np.int64)))
+        merged = _merged(target, role, of_role)
+        write_table(Path(f"data/roles/{target}/{role}.parquet"), table, {**facts, "role": role, **left_out, **merged})
+        described = statistics.take(pa.array(chosen))
+        write_table(Path(f"data/statistics/{target}/{role}.parquet"), described, {**facts, "role": role})
     _write_suspects(target, entry.dataset, images, drawn.rows)
     print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
+
+
+def _copies(images: pa.Table, image: np.ndarray, pool: np.ndarray) -> pd.DataFrame:
+    """By distinct image of the pool: `rows`, how many it has there, and `told`, their different labels and captions."""
+    columns = {"image": image, "label": images.column("label").to_pylist(), "caption": captions_of(images)}
+    told = pd.DataFrame(columns, dtype=object).iloc[pool]
+    return pd.DataFrame({"rows": told.groupby("image").size(), "told": told.drop_duplicates().groupby("image").size()})
+
+
+def _merged(target: str, role: str, copies: pd.DataFrame) -> dict[str, int]:
+    """How many copies of a role's images count no more, and how many images have copies told of otherwise; warns."""
+    repeats, differing = int((copies["rows"] - 1).sum()), int((copies["told"] > 1).sum())
+    if repeats:
+        warn(f"{target}: {role}: {repeats} exact copies of other {role} images: each distinct image counts once")
+    if differing:
+        warn(f"{target}: {role}: {differing} images have copies with another label or caption: the first one is used")
+    return {"exact_copies": repeats, "copies_told_otherwise": differing}
 
 
 def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
@@ -118,7 +147,7 @@ def _statistics(dataset: str, images: pa.Table) -> pa.Table:
     return statistics
 
 
-def _drawn(images: pa.Table, options: Split) -> Draw:
+def _drawn(images: pa.Table, image: np.ndarray, options: Split) -> Draw:
     """Members drawn, matched or listed; the others shared out."""
     order = _shuffled(images, options)
     if options.index:
@@ -127,15 +156,23 @@ def _drawn(images: pa.Table, options: Split) -> Draw:
     elif isinstance(options.member, str):
         members, others = _by_name(options.member, images.column("image_id").to_pylist(), order)
     else:
-        members, others = order[: options.member], order[options.member :]
-    rows, dropped = _share_out(images, members, others, options)
+        drawn = np.isin(image[order], image[_distinct(order, image)[: options.member]])
+        members, others = order[drawn], order[~drawn]
+    rows, pool, dropped = _share_out(image, members, others, options)
     how = {"index": options.index.path} if options.index else {"member": options.member}
-    return Draw(rows, {**how, "seed": options.seed}, {"duplicates_dropped": dropped})
+    return Draw(rows, pool, {**how, "seed": options.seed}, {"duplicates_dropped": dropped})
 
 
 def _shuffled(images: pa.Table, options: Split) -> np.ndarray:
     """All rows, in the seed's order."""
     return np.random.default_rng(options.seed).permutation(images.num_rows)
+
+
+def _distinct(rows: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Some rows without the copies among them: of each image the first in the dataset stays, in the order of `rows`."""
+    ordered = np.sort(rows)
+    first = np.unique(image[ordered], return_index=True)[1]
+    return rows[np.isin(rows, ordered[first])]
 
 
 def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +183,7 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
     return order[matches[order]], order[~matches[order]]
 
 
-def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
+def _told(images: pa.Table, image: np.ndarray, options: Split, path: str, target: str) -> Draw:
     """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
     everyone = read_scores(Path(path))
     suspects = _suspect_ids(target)
@@ -165,12 +202,14 @@ def _told(images: pa.Table, options: Split, path: str, target: str) -> Draw:
     if scores.role is None:
         order = _shuffled(images, options)
         members, others = places[scores.is_member], order[np.isin(order, places[~scores.is_member])]
-        rows, dropped = _share_out(images, members, others, options)
+        rows, pool, dropped = _share_out(image, members, others, options)
         how = {"is_member": path, "seed": options.seed}
     else:
-        rows, dropped, how = {role: places[scores.role == role] for role in ROLES}, 0, {"role": path}
-        _refuse_copies(path, images, rows)
-    return Draw(rows, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
+        told = {role: places[scores.role == role] for role in ROLES}
+        _refuse_copies(path, ids, image, told)
+        rows, pool, dropped = {role: _distinct(of_role, image) for role, of_role in told.items()}, places, 0
+        how = {"role": path}
+    return Draw(rows, pool, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
 
 
 def _suspect_ids(target: str) -> list[str]:
@@ -178,30 +217,29 @@ def _suspect_ids(target: str) -> list[str]:
     return read_table(path, ["image_id"]).column("image_id").to_pylist()
 
 
-def _refuse_copies(path: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
-    """Raise InputError if a non-member has a member's pixels: the file that gave it that role contradicts itself."""
-    ids, hashes = (images.column(name).to_pylist() for name in ("image_id", "sha256"))
-    members = {hashes[row]: ids[row] for row in rows["member"]}
-    for role in ("auxiliary", "holdout"):
-        if copies := [row for row in rows[role] if hashes[row] in members]:
-            first = copies[0]
+def _refuse_copies(path: str, ids: list[str], image: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+    """Raise InputError if exact copies have different roles: the file that gave them these contradicts itself."""
+    for other, role in itertools.combinations(ROLES, 2):
+        places = {image[row]: row for row in rows[other]}
+        if copies := [row for row in rows[role] if image[row] in places]:
+            first, original = copies[0], places[image[copies[0]]]
             raise InputError(
-                f"{path}: {len(copies)} {role} images have the very pixels of a member, the first is image_id "
-                f"'{ids[first]}' with those of member '{members[hashes[first]]}': correct its role or leave its row out"
+                f"{path}: {len(copies)} {role} images have the very pixels of {other} images, the first is image_id "
+                f"'{ids[first]}' with those of {other} '{ids[original]}': correct its role or leave its row out"
             )
 
 
 def _share_out(
-    images: pa.Table, members: np.ndarray, others: np.ndarray, options: Split
-) -> tuple[dict[str, np.ndarray], int]:
-    """The rows of each role, non-members in the order given, and how many of these were dropped as copies of members.
+    image: np.ndarray, members: np.ndarray, others: np.ndarray, options: Split
+) -> tuple[dict[str, np.ndarray], np.ndarray, int]:
+    """The rows of each role, distinct images, non-members in the order given; the rows that these were drawn from; how
+    many of the others were dropped as copies of members.
 
     Raises InputError where too few are left.
     """
-    hashes = images.column("sha256")
-    of_members = hashes.take(pa.array(members)).combine_chunks()
-    copies = pc.is_in(hashes.take(pa.array(others)), value_set=of_members).to_numpy()
-    others = others[~copies]
+    dropped = np.isin(image[others], image[members])
+    pool = np.concatenate([members, others[~dropped]])
+    members, others = _distinct(members, image), _distinct(others[~dropped], image)
     count = round(options.auxiliary * len(others)) if isinstance(options.auxiliary, float) else options.auxiliary
     auxiliary, holdout = others[:count], others[count:]
     wanted = 1 if options.holdout == "rest" else options.holdout
@@ -212,7 +250,7 @@ def _share_out(
         )
     if options.holdout != "rest":
         holdout = holdout[: options.holdout]
-    return {"member": members, "auxiliary": auxiliary, "holdout": holdout}, int(copies.sum())
+    return {"member": members, "auxiliary": auxiliary, "holdout": holdout}, pool, int(dropped.sum())
 
 
 if __name__ == "__main__":

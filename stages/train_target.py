@@ -1,9 +1,9 @@
 """train_target: make the model under audit, as a diffusers pipeline folder, or take its scores in its stead.
 
-`source: train` trains a DDPM on the members and on nothing else; a run that was killed goes on from its last
-checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only; `source: hub` one on the Hugging Face
-Hub, at one commit.  `source: pytorch_ddpm` converts a checkpoint of the code that most of the literature attacks.
-`source: scores` takes a file of scores that were computed elsewhere: all that is known of such a target.
+`source: train` trains a DDPM on the members, with all their copies, and on nothing else; a run that was killed goes on
+from its last checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only; `source: hub` one on the
+Hugging Face Hub, at one commit.  `source: pytorch_ddpm` converts a checkpoint of the code that most of the literature
+attacks.  `source: scores` takes a file of scores that were computed elsewhere: all that is known of such a target.
 
 data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
 metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
@@ -51,7 +51,8 @@ def train_target(target: str) -> None:
     entry = target_entry(target)
     options = section("train_target", TrainTarget, target)
     source, members = Path(entry.path), Path(f"data/roles/{target}/member.parquet")
-    pixels = decode_images(read_table(members))  # (N, C, H, W)
+    table = read_table(members)
+    pixels = decode_images(table)  # (N, C, H, W)
     with resumable(f"train_target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
         made = folder / f"pipeline-{target}"
         shutil.rmtree(made, ignore_errors=True)
@@ -59,7 +60,8 @@ def train_target(target: str) -> None:
         if entry.source == "train":
             if not len(pixels):
                 raise InputError(f"{PARAMS}: {key_name('split', 'member', target)}: 0 members: nothing to train on")
-            pipeline, losses = train(torch.from_numpy(pixels), options, folder)
+            repeated = np.repeat(pixels, table.column("copies").to_numpy(), axis=0)
+            pipeline, losses = train(torch.from_numpy(repeated), options, folder)
             pipeline.save_pretrained(made)
         elif entry.source == "path":
             copy_pipeline(source, made, options.pickle)

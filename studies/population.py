@@ -63,19 +63,18 @@ class Shares(Options):
 
 
 def draw_roles(hashes: np.ndarray, shares: Shares, seed: int) -> dict[str, np.ndarray]:
-    """Role -> rows, each in ascending order.  No copy of a member's pixels among the non-members.
+    """Role -> rows of distinct images, each in ascending order: of copies the first stands for all.
 
     hashes : (N,).  A shadow's own auxiliary images are those of its pool that did not train it; it has no holdout.
     Raises InputError where there are too few images.
     """
-    everybody = np.arange(len(hashes))
+    everybody = np.sort(np.unique(hashes, return_index=True)[1])
     if shares.of_auxiliary is None:
         order = np.random.default_rng(seed).permutation(everybody)
     else:
         of_target = draw_roles(hashes, shares.model_copy(update={"of_auxiliary": None}), shares.of_auxiliary)
         order = np.random.default_rng([seed, 1]).permutation(of_target["auxiliary"])
     members, others = order[: shares.member], order[shares.member :]
-    others = others[~np.isin(hashes[others], hashes[members])]
     wanted = shares.auxiliary + 1 if shares.of_auxiliary is None else 1
     if len(members) < shares.member or len(others) < wanted:
         raise InputError(

@@ -173,9 +173,9 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             predict("digits_ddpm", learner)
         stack("digits_ddpm")
         evaluate("digits_ddpm")
+        guard("digits_ddpm")
         infer("digits_ddpm")
         sweep("digits_ddpm")
-        guard("digits_ddpm")
         report()
     return folder
 

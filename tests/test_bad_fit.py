@@ -85,16 +85,6 @@ def test_images_just_enough_beside_those_kept_apart_will_do(audit):
     fit(TARGET, "marginal")
 
 
-def test_copies_of_an_image_kept_apart_do_not_count(audit, refusal):
-    path = Path(f"data/roles/{TARGET}/auxiliary.parquet")
-    table = read_table(path)
-    hashes = [f"{row // 2:064d}" for row in range(table.num_rows)]  # 60 images, each twice
-    rewrite(path, table.set_column(table.column_names.index("sha256"), "sha256", pa.array(hashes)))
-    change(calibration=11)
-    line = refusal(fit, target=TARGET, learner="gbm")
-    assert "49 distinct auxiliary images beside the 22 kept apart" in line
-
-
 def test_a_negative_calibration_is_refused(audit, refusal):
     change(calibration=-1)
     assert "params.yaml: fit.calibration: Input should be greater than or equal to 0, found -1" in refusal(

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stages import command
-from stages.describe import describe
 from stages.evaluate import evaluate
 from stages.files import file_hash
 from stages.fit import fit
@@ -24,7 +23,6 @@ from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
 from stages.stack import stack
-from stages.suspect import suspect
 from stages.tables import read_metadata, read_table, write_table
 from stages.train_target import train_target
 
@@ -192,27 +190,6 @@ def test_too_few_auxiliary_images_for_a_bag_are_refused(audit, refusal):
     assert "40 distinct auxiliary images; a bag needs at least 50 (split.auxiliary)" in refusal(
         fit, target=TARGET, learner="gbm"
     )
-
-
-def test_exact_duplicates_of_members_are_dropped_from_every_other_role(audit, capsys):
-    rng = np.random.default_rng(0)
-    originals = [rng.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(30)]
-    folder_of_images(*originals, *originals)  # every image twice
-    params = tiny_params()
-    params["datasets"]["photos"] = {"source": "folder", "path": "photos"}
-    params["targets"][TARGET]["dataset"] = "photos"
-    params["split"] |= {"member": 20, "auxiliary": 10, "holdout": "rest"}
-    write_params(params)
-    prepare("photos")
-    describe("photos")
-    suspect("photos")
-    split(TARGET)
-    tables = {role: read_table(Path(f"data/roles/{TARGET}/{role}.parquet")) for role in ROLES}
-    hashes = {role: set(table.column("sha256").to_pylist()) for role, table in tables.items()}
-    assert not hashes["member"] & (hashes["auxiliary"] | hashes["holdout"])
-    dropped = read_metadata(Path(f"data/roles/{TARGET}/holdout.parquet"))["duplicates_dropped"]
-    assert dropped == 60 - sum(table.num_rows for table in tables.values()) > 0
-    assert f"{dropped} non-members have the very pixels of a member and were dropped" in capsys.readouterr().err
 
 
 def index_file(members: list[int], others: list[int]) -> dict:

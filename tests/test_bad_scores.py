@@ -115,8 +115,20 @@ def test_a_non_member_with_a_members_pixels_is_refused_and_both_are_named(role, 
     describe("photos")
     roles = np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
     line = refused(changed(elsewhere.scores.assign(role=roles), 100, role=role))
-    assert f"1 {role} images have the very pixels of a member" in line
+    assert f"1 {role} images have the very pixels of member images" in line
     assert f"image_id '{elsewhere.ids[100]}' with those of member '{elsewhere.ids[7]}'" in line
+
+
+def test_an_auxiliary_image_again_among_the_holdout_is_refused_and_both_are_named(elsewhere, refused):
+    pixels = np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    pixels[150] = pixels[60]
+    write_photos(elsewhere.ids.tolist(), pixels)
+    prepare("photos")
+    describe("photos")
+    roles = np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
+    line = refused(elsewhere.scores.assign(role=roles))
+    assert "1 holdout images have the very pixels of auxiliary images" in line
+    assert f"image_id '{elsewhere.ids[150]}' with those of auxiliary '{elsewhere.ids[60]}'" in line
 
 
 @pytest.mark.parametrize(

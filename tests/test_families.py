@@ -404,7 +404,7 @@ def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family,
     select("digits_ddpm")
     fit("digits_ddpm", "marginal")
     predict("digits_ddpm", "marginal")
-    for stage in (stack, evaluate, infer, sweep, guard):
+    for stage in (stack, evaluate, guard, infer, sweep):
         stage("digits_ddpm")
     report()
     figures = json.loads(Path("metrics/digits_ddpm.json").read_text())["marginal"]

@@ -149,11 +149,15 @@ def test_suspects_that_look_different_set_the_alarm_off_and_others_do_not(audit)
     assert 'class="alarm">Suspects and non-members look different' in page()
 
 
-def test_copies_of_a_suspect_are_no_further_evidence(audit):
+@pytest.mark.parametrize("grey_levels", [0, 1])
+def test_copies_and_near_copies_of_a_suspect_are_no_further_evidence(audit, grey_levels):
     free = decode_images(read_table(Path("data/images/digits.parquet")).slice(500, 12))
+    noise = np.random.default_rng(0).integers(-grey_levels, grey_levels + 1, (12, 8, 1, 8, 8))
+    noise[:, 0] = 0
     found_of = []
     for copies in (1, 8):
-        pixels, count = np.repeat(free, copies, axis=0), 12 * copies
+        near = np.clip(free[:, None] + noise[:, :copies], 0, 255).astype(np.uint8)
+        pixels, count = near.reshape(-1, 1, 8, 8), 12 * copies
         ids = [f"suspect/{row}" for row in range(count)]
         nothing = [None] * count
         write_table(ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), nothing, nothing), {})

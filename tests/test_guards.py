@@ -11,8 +11,17 @@ from sklearn.datasets import load_sample_images
 from stages.datasets import digits
 from stages.descriptors import describe_images
 from stages.guards.blind import Blind, blind_check
-from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, perceptual_hash, pixel_rmse
+from stages.guards.near_duplicates import (
+    Images,
+    excess_p_value,
+    hashed,
+    nearest,
+    perceptual_hash,
+    pictures,
+    pixel_rmse,
+)
 from stages.statistics.calibration import fpr_interval
+from stages.statistics.suspicion import set_test
 
 SIDE = 64  # of the photographs' tiles
 
@@ -134,6 +143,63 @@ def test_planted_copies_are_found_and_other_photographs_are_not(how):
     assert near.mean() > 0.8
     assert (found.place[near] == np.flatnonzero(near)).all(), "each copy with its own original"
     assert nearest(strangers, members).near(10, 0.5 * typical).sum() == 0
+
+
+# Which suspects are one picture
+
+
+def test_a_picture_is_whatever_hangs_together_by_near_duplicates():
+    hashes = np.array([0b111111000111, 0b0, 0b111, 0b111111, 0b0], dtype=np.uint64)
+    pixels = np.tile(np.arange(16, dtype=np.uint8).reshape(4, 4) * 10, (5, 1, 1, 1))
+    pixels[4] = pixels[4].transpose(0, 2, 1)  # the hash of another, but other pixels
+    assert pictures(Images(pixels, hashes), 3, 5.0).tolist() == [0, 1, 1, 1, 4], "the last but one by way of 0b111"
+    assert pictures(Images(pixels, hashes), 2, 5.0).tolist() == [0, 1, 2, 3, 4]
+    assert pictures(Images(pixels, hashes), 9, 1e3).tolist() == [0, 0, 0, 0, 0]
+
+
+def test_exact_copies_are_one_picture_whatever_the_limits_are():
+    distinct = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+    assert pictures(hashed(distinct[np.arange(60) % 20]), 0, 1e-12).tolist() == [*range(20)] * 3
+
+
+def drawn(scans: np.ndarray, seed: int, count: int) -> tuple[np.ndarray, float]:
+    """(count, 1, 8, 8) uint8 digits at random, and what the guard finds typical of others."""
+    order = np.random.default_rng(seed).permutation(len(scans))
+    auxiliary, holdout = hashed(scans[order[:900]]), hashed(scans[order[900:1497]])
+    return scans[order[1497 : 1497 + count]], float(np.median(nearest(holdout, auxiliary).pixel_rmse))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_200_different_digits_hardly_any_are_taken_for_one_picture(scans, seed):
+    pixels, typical = drawn(scans, seed, 200)
+    assert len(np.unique(pictures(hashed(pixels), 10, 0.5 * typical))) >= 199
+
+
+@pytest.mark.parametrize("how", ["brighter", "JPEG"])
+def test_a_photograph_and_its_altered_copy_are_one_picture_and_other_photographs_are_not(how):
+    images, copies = tiles(), tampered()[how]
+    half = len(images) // 2
+    typical = float(np.median(nearest(hashed(images[half:]), hashed(images[:half])).pixel_rmse))
+    found = pictures(hashed(np.concatenate([images, copies])), 10, 0.5 * typical)
+    assert (found[: len(images)] == np.arange(len(images))).mean() > 0.9
+    assert (found[len(images) :] == found[: len(images)]).mean() > 0.8
+
+
+def test_ten_near_copies_of_an_unused_picture_make_a_set_suspicious_no_more_often_than_was_asked_for(scans):
+    """Scores of near-copies are alike, whether or not the picture was used: counted ten times, a third are "used"."""
+    rng = np.random.default_rng(0)
+    unused, typical = drawn(scans, 0, 300)
+    once, ten_times = [], []
+    for picture in unused:
+        noise = rng.integers(-1, 2, (10, *picture.shape))
+        copies = np.clip(picture + noise, 0, 255).astype(np.uint8)
+        first = np.unique(pictures(hashed(copies), 10, 0.5 * typical))
+        margins = rng.standard_normal() + 0.1 * rng.standard_normal(10)
+        holdout = rng.standard_normal(500)
+        once.append(set_test(margins[first], holdout, 0.95).p_value <= 0.05)
+        ten_times.append(set_test(margins, holdout, 0.95).p_value <= 0.05)
+    assert np.mean(once) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(ten_times) > 0.2, "what is mended here"
 
 
 def test_members_with_more_near_duplicates_than_others_are_told_from_members_with_as_many():

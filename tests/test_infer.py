@@ -42,6 +42,7 @@ def infer_again() -> dict:
     suspect("digits")
     split(TARGET)
     score(TARGET, "suspect")
+    guard(TARGET)
     infer(TARGET)
     return json.loads(Path(f"metrics/inferences/{TARGET}.json").read_text())
 
@@ -73,7 +74,7 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     for learner in params["learners"]:
         fit(TARGET, learner)
         predict(TARGET, learner)
-    for stage in (stack, evaluate, infer, sweep, guard):
+    for stage in (stack, evaluate, guard, infer, sweep):
         stage(TARGET)
     report()
     figures = json.loads(Path(f"metrics/{TARGET}.json").read_text())["mlp"]
@@ -225,12 +226,30 @@ def _dropped_by(params: dict) -> list[str]:
     return sorted(set(before) - set(_ids("holdout")))
 
 
-def test_a_copy_of_a_suspect_is_named_with_it_and_counts_for_nothing_more(audit, others):
-    ask(["a", "b"], np.array([0, 1]), others)
+@pytest.mark.parametrize("grey_levels", [0, 1])
+def test_copies_and_near_copies_of_a_suspect_have_its_verdict_and_count_for_nothing_more(audit, others, grey_levels):
+    ask(["a", "b", "c"], np.arange(3), others)
     once = infer_again()
-    ask(["a_again", "a_once_more"], np.array([0, 0]), others)
+    noise = np.random.default_rng(0).integers(-grey_levels, grey_levels + 1, (9, 1, 8, 8))
+    near = np.clip(others[1] + noise, 0, 255).astype(np.uint8)
+    ask([f"b_again_{number}" for number in range(9)], np.arange(9), near)
     again = infer_again()
-    assert (again["suspects"], again["distinct"]) == (4, 2)
-    assert again["p_value"] == once["p_value"]
+    assert again == once | {"suspects": 12}
+    assert again["distinct"] == 3
     verdicts = pd.read_parquet(f"data/inferences/{TARGET}.parquet").set_index("image_id")
-    assert verdicts.loc["suspect/a.png", "adjusted_p_value"] == verdicts.loc["suspect/a_again.png", "adjusted_p_value"]
+    of_b = verdicts[verdicts["picture"] == "suspect/b.png"]
+    assert sorted(of_b.index) == ["suspect/b.png", *(f"suspect/b_again_{number}.png" for number in range(9))]
+    assert (of_b.drop(columns="distinct") == of_b.loc["suspect/b.png"].drop("distinct")).all(axis=None)
+    assert verdicts.index[verdicts["distinct"]].tolist() == ["suspect/a.png", "suspect/b.png", "suspect/c.png"]
+
+
+def test_pictures_of_other_suspects_are_refused(audit, others, refusal):
+    ask(["a", "b", "c"], np.arange(3), others)
+    infer_again()
+    ask(["d"], np.array([3]), others)
+    suspect("digits")
+    split(TARGET)
+    score(TARGET, "suspect")
+    line = refusal(infer, target=TARGET)
+    path = f"data/pictures/{TARGET}.parquet"
+    assert f"{path}: image_ids do not match data/roles/{TARGET}/suspect.parquet: run `dvc repro`" in line

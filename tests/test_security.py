@@ -302,7 +302,7 @@ def hostile_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     select("theirs")
     fit("theirs", "marginal")
     predict("theirs", "marginal")
-    for stage in (stack, evaluate, infer, sweep, guard):
+    for stage in (stack, evaluate, guard, infer, sweep):
         stage("theirs")
     report()
 

@@ -49,8 +49,7 @@ def log_scores(inputs) -> np.ndarray:
 
 
 def drawn(inputs: Inputs, patience: int = 0) -> list[Resample]:
-    hashes = [str(row) for row in range(len(inputs))]
-    return resamples(hashes, np.zeros(len(inputs), dtype=bool), seed=0, bag_size=len(SEEDS), patience=patience)
+    return resamples(np.zeros(len(inputs), dtype=bool), seed=0, bag_size=len(SEEDS), patience=patience)
 
 
 @EVERY_HEAD

@@ -94,7 +94,7 @@ def _work(kind: str, images: int) -> Work:
     values = rng.standard_normal((images, SCORES))
     written = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))["learners"][kind]
     options = Learner.model_validate(written | {"epochs": EPOCHS[kind]}).root
-    drawn = resamples([str(i) for i in range(images)], np.zeros(images, dtype=bool), 0, BAG)
+    drawn = resamples(np.zeros(images, dtype=bool), 0, BAG)
     return Work(inputs, values, options, [attacker_seed(0, number) for number in range(BAG)], drawn)
 
 

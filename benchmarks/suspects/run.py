@@ -24,7 +24,7 @@ from stages.quantile.resamples import resamples
 from stages.statistics.judgement import Judgement, judge
 from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
 from stages.statistics.vote import normal_scores_of_gaussians
-from stages.tables import ROLES, log_scores, read_statistics, read_table
+from stages.tables import ROLES, log_scores, read_statistics
 
 HERE = Path(__file__).parent
 SHARES = (0.0, 0.1, 0.5, 1.0)  # of the suspects that were used
@@ -45,12 +45,11 @@ LEARNER = Learner.model_validate(  # small: a draw takes seconds
 
 @dataclass(frozen=True)
 class Pool:
-    """Images of a finished audit: statistics (N, F), log scores (N,), who is a member (N,), hashes of the pixels."""
+    """Images of a finished audit: statistics (N, F), log scores (N,), who is a member (N,)."""
 
     features: np.ndarray
     log_scores: np.ndarray
     is_member: np.ndarray
-    hashes: list[str]
 
 
 def main() -> None:
@@ -75,15 +74,12 @@ def main() -> None:
 
 
 def _pool(target: str, score: str) -> Pool:
-    paths = {
-        folder: [Path(f"data/{folder}/{target}/{role}.parquet") for role in ROLES] for folder in ("roles", "scores")
-    }
+    scores = [Path(f"data/scores/{target}/{role}.parquet") for role in ROLES]
     features = [read_statistics(Path(f"data/statistics/{target}/{role}.parquet"))[1] for role in ROLES]
     return Pool(
         np.concatenate(features),
-        np.concatenate([log_scores(path, score) for path in paths["scores"]]),
+        np.concatenate([log_scores(path, score) for path in scores]),
         np.repeat([role == "member" for role in ROLES], [len(rows) for rows in features]),
-        [digest for path in paths["roles"] for digest in read_table(path, ["sha256"]).column(0).to_pylist()],
     )
 
 
@@ -120,9 +116,8 @@ def _ask(pool: Pool, share: float, count: int, seed: int) -> dict[str, float]:
 
 def _judge(pool: Pool, auxiliary: np.ndarray, roles: dict[str, np.ndarray], seed: int) -> Judgement:
     """A bag fitted on the auxiliary rows, and what it makes of the others."""
-    inputs = Inputs(np.empty((len(pool.hashes), 0, 0, 0), dtype=np.uint8), pool.features)
-    hashes = [pool.hashes[row] for row in auxiliary]
-    drawn = resamples(hashes, np.zeros(len(auxiliary), dtype=bool), seed, BAG)
+    inputs = Inputs(np.empty((len(pool.log_scores), 0, 0, 0), dtype=np.uint8), pool.features)
+    drawn = resamples(np.zeros(len(auxiliary), dtype=bool), seed, BAG)
     scores = pool.log_scores[auxiliary][:, None]
     fitted = [
         fit_attacker(inputs[auxiliary], scores, LEARNER, attacker_seed(seed, number), resample)[0]

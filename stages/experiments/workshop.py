@@ -61,7 +61,7 @@ class Workshop:
         """
         roles = self.roles | {"auxiliary": self.roles["auxiliary"][taught]}
         everybody_teaches = np.zeros(len(taught), dtype=bool)
-        drawn = resamples(roles["auxiliary"].hashes.tolist(), everybody_teaches, self.seed, size)
+        drawn = resamples(everybody_teaches, self.seed, size)
         folder = self.folder / _key(learner, columns, taught)
         paths = [folder / f"attacker_{number:03d}.safetensors" for number in range(size)]
         jobs = [

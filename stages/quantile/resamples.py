@@ -1,11 +1,14 @@
-"""Which images each attacker of a bag is fitted on, stops by, and never sees: by seed, copies of an image together."""
+"""Which images each attacker of a bag is fitted on, stops by, and never sees: by seed.
+
+Images are distinct, as `split` leaves them: were there copies, an attacker could have seen the pixels of an image that
+its resample left out.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-STOPPING = 0.25  # of the distinct images out of bag, that an attacker stops by where it may stop early
+STOPPING = 0.25  # of the images out of bag, that an attacker stops by where it may stop early
 MOST_STOPPING = 2000  # of them
 
 
@@ -36,28 +39,28 @@ def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
     return np.random.default_rng([seed, attacker]).integers(count, size=count)
 
 
-def resamples(hashes: list[str], kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> list[Resample]:
+def resamples(kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> list[Resample]:
     """A resample for each attacker, of the images that are not kept apart.
 
-    hashes : of the N images' pixels: an attacker has seen an image if it has seen its pixels.  kept : (N,) bool.
-    patience : 0: each attacker is fitted to the end, and sees nothing out of bag.
+    kept : (N,) bool, over distinct images.  patience : 0: each attacker is fitted to the end, and sees nothing out of
+    bag.
     """
-    image, _ = pd.factorize(np.array(hashes, dtype=object), sort=True)  # (N,); `np.unique` would copy the strings
-    free = np.flatnonzero(~np.isin(image, image[kept]))
+    free = np.flatnonzero(~kept)
     drawn = []
     for attacker in range(bag_size):
         rows = free[bootstrap(len(free), seed, attacker)]
-        out_of_bag = np.setdiff1d(image[free], image[rows])  # distinct images
+        out_of_bag = np.setdiff1d(free, rows)
         order = np.random.default_rng([seed, attacker, 1]).permutation(out_of_bag)
-        count = min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING) if patience else 0
-        stops_by = np.isin(image, order[:count])
-        stopping = Stopping(np.flatnonzero(stops_by), patience) if count else None
-        drawn.append(Resample(rows, ~(np.isin(image, image[rows]) | stops_by), stopping, kept))
+        stops_by = np.sort(order[: min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING)]) if patience else order[:0]
+        unseen = np.ones(len(kept), dtype=bool)
+        unseen[rows] = unseen[stops_by] = False
+        stopping = Stopping(stops_by, patience) if len(stops_by) else None
+        drawn.append(Resample(rows, unseen, stopping, kept))
     return drawn
 
 
-def kept_apart(hashes: list[str], count: int, seed: int) -> np.ndarray:
-    """(N,) bool: `count` distinct images, and their copies, that no attacker is fitted on."""
-    image, distinct = pd.factorize(np.array(hashes, dtype=object), sort=True)
-    chosen = np.random.default_rng([seed, len(distinct)]).permutation(len(distinct))[:count]
-    return np.isin(image, chosen)
+def kept_apart(total: int, count: int, seed: int) -> np.ndarray:
+    """(N,) bool: `count` of `total` images that no attacker is fitted on."""
+    kept = np.zeros(total, dtype=bool)
+    kept[np.random.default_rng([seed, total]).permutation(total)[:count]] = True
+    return kept

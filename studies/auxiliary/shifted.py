@@ -41,7 +41,8 @@ def shift_auxiliary(
     shifted = Population(ids, pixels, labels[left], hashes, statistics, of.names)
     scores = score_images(target, shifted, np.arange(len(pixels)), view, f"{shift} {strength:g}")
     log_scores = {name: np.log(values) for name, values in scores.items()}
-    return roles | {"auxiliary": Scored(Inputs(pixels, statistics), hashes, log_scores)}
+    distinct = np.sort(np.unique(hashes, return_index=True)[1])  # two patches of a photograph may be copies
+    return roles | {"auxiliary": Scored(Inputs(pixels, statistics), hashes, log_scores)[distinct]}
 
 
 def only_t_error(view: View, last: int) -> View:
