@@ -141,12 +141,10 @@ def _figures(
     """The answer for the set, flat.  Rates of members and holdout are those of the same judgement."""
     measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas()
     measured = measured[measured["learner"] == name]
-    p_value = {role: rows["p_value"].to_numpy() for role, rows in measured.groupby("role")}
-    holdout = measured.loc[measured["role"] == "holdout", "margin"].to_numpy()
-    test = set_test(judgement.margin["suspect"][distinct], holdout, confidence)
-    fraction = used_fraction(
-        judgement.p_value["suspect"][distinct], p_value["holdout"], p_value.get("member"), confidence
-    )
+    margin = {role: rows["margin"].to_numpy() for role, rows in measured.groupby("role")}
+    suspects, holdout = judgement.margin["suspect"][distinct], margin["holdout"]
+    test = set_test(suspects, holdout, confidence)
+    fraction = used_fraction(suspects, holdout, margin.get("member"), confidence)
     counted = verdicts[verdicts["distinct"]]
     flagged = {name: int(counted[name].sum()) for name in counted.columns if name.startswith("member_at_")}
     return {

@@ -6,14 +6,20 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from stages.statistics.calibration import conformal_p_values, smallest_alpha
+from stages.statistics.calibration import conformal_p_values, fpr_range, smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
 from stages.statistics.intervals import exact_rate
 from stages.statistics.judgement import Judgement, judge
-from stages.statistics.roc import asr, auc, roc, true_positives_at_fpr
+from stages.statistics.roc import asr, auc, roc, tpr_at_fpr, true_positives_at_fpr
 from stages.statistics.summary import level_name, summarise
-from stages.statistics.vote import bag_margin, normal_scores_of_gaussians, normal_scores_of_quantiles, votes
+from stages.statistics.vote import (
+    bag_margin,
+    drawn_voters,
+    normal_scores_of_gaussians,
+    normal_scores_of_quantiles,
+    votes,
+)
 
 MEMBER = np.array([9.0, 8, 7, 5, 5, 2])
 HOLDOUT = np.array([8.0, 6, 5, 4, 3, 3, 2, 1, 1, 0])
@@ -38,6 +44,67 @@ def test_ties_move_together():
 def test_an_fpr_below_one_holdout_image_is_not_a_number():
     assert true_positives_at_fpr(MEMBER, HOLDOUT, 0.099) is None
     assert true_positives_at_fpr(MEMBER, HOLDOUT, 0.1) is not None
+
+
+@pytest.mark.parametrize(
+    ("drop", "alpha", "members"), [(0.5, 0.01, 60), (3.0, 0.01, 300), (3.0, 0.1, 60), (7.0, 0.01, 60)]
+)
+def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_thresholds_draw_included(drop, alpha, members):
+    rng, truth = np.random.default_rng(4), norm.sf(norm.isf(alpha) - drop)
+    found = [tpr_at_fpr(rng.normal(drop, 1, members), rng.normal(0, 1, 597), alpha, 0.95) for _ in range(300)]
+    assert np.mean([rate.low <= truth <= rate.high for rate in found]) > 0.93
+
+
+def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_where_margins_tie():
+    rng, thresholds = np.random.default_rng(5), np.arange(-5, 9) - 0.5  # whole margins
+    flagged, caught = norm.sf(thresholds), norm.sf(thresholds, 2)
+    truth, covered = caught[flagged <= 0.05].max(), []
+    for _ in range(300):
+        rate = tpr_at_fpr(rng.normal(2, 1, 150).round(), rng.normal(0, 1, 600).round(), 0.05, 0.95)
+        covered.append(rate.low <= truth <= rate.high)
+    assert np.mean(covered) > 0.93
+
+
+def test_with_a_very_large_holdout_the_interval_is_that_of_the_members_share_alone():
+    member, holdout = norm.ppf((np.arange(300) + 0.5) / 300) + 3, norm.ppf((np.arange(400_000) + 0.5) / 400_000)
+    rate, alone = (
+        tpr_at_fpr(member, holdout, 0.1, 0.95),
+        exact_rate(true_positives_at_fpr(member, holdout, 0.1), 300, 0.95),
+    )
+    assert (rate.count, rate.total) == (alone.count, 300)
+    assert (rate.low, rate.high) == pytest.approx((alone.low, alone.high), abs=0.005)
+
+
+def test_the_last_image_that_decides_leaves_a_lower_bound_alone():
+    """Below five expected false positives; below three, all of the holdout may lie below the threshold: no bound."""
+    rng, truth = np.random.default_rng(6), norm.sf(norm.isf(0.008) - 3)
+    found = [tpr_at_fpr(rng.normal(3, 1, 200), rng.normal(0, 1, 500), 0.008, 0.95) for _ in range(300)]
+    assert {rate.high for rate in found} == {1.0}
+    assert np.mean([rate.low <= truth for rate in found]) > 0.93
+    assert min(rate.low for rate in found) > 0
+    assert tpr_at_fpr(rng.normal(9, 1, 200), rng.normal(0, 1, 500), 0.002, 0.95).low == 0
+    assert tpr_at_fpr(rng.normal(9, 1, 200), rng.normal(0, 1, 500), 0.001, 0.95) is None
+
+
+def test_the_range_of_a_realised_fpr_is_the_beta_binomials():
+    # n = 9, alpha = 0.1: the rate is Beta(1, 9); of 2 images none is flagged with probability 9 / 11, one with 9 / 55
+    assert fpr_range(9, 2, 0.1, 0.95) == (0.0, 0.5)
+    assert fpr_range(9, 2, 0.1, 0.97) == (0.0, 1.0), "9 / 11 + 9 / 55 = 0.982 lies below 0.985"
+    assert fpr_range(98, 597, 0.01, 0.95) == (0.0, 0.0), "no p-value reaches 1 %"
+    assert fpr_range(10**6, 10**6, 0.1, 0.95) == pytest.approx((0.1 - 0.000832, 0.1 + 0.000832), abs=2e-6)
+
+
+@pytest.mark.parametrize("calibrating", [250, 894])
+def test_the_range_holds_the_realised_fpr_of_an_exact_calibration_as_often_as_it_says(calibrating):
+    rng, inside, counted = np.random.default_rng(7), [], []
+    for _ in range(2000):
+        p_values = conformal_p_values(rng.normal(size=597), rng.normal(size=calibrating))
+        low, high = fpr_range(calibrating, 597, 0.05, 0.95)
+        rate = exact_rate(int((p_values <= 0.05).sum()), 597, 0.95)
+        inside.append(low <= rate.value <= high)
+        counted.append(rate.low <= 0.05 <= rate.high)
+    assert 0.945 < np.mean(inside) < 0.975
+    assert np.mean(counted) < 0.93, "Clopper and Pearson's leaves out the draw of the images that calibrate"
 
 
 def test_swapped_labels_are_told_apart():
@@ -114,14 +181,55 @@ def test_exact_intervals_are_clopper_and_pearsons(count, total, low, high):
 def test_the_margin_is_the_majority_vote_at_every_level(attackers):
     z = np.random.default_rng(attackers).normal(-1, 1, (300, attackers))
     for alpha in (0.5, 0.1, 0.05, 0.01):
-        in_favour = (z <= norm.ppf(alpha)).sum(1)
-        assert np.array_equal(votes(bag_margin(z), alpha), in_favour > attackers / 2)
+        in_favour, said = (z <= norm.ppf(alpha)).sum(1), votes(bag_margin(z), alpha)
+        even = in_favour == attackers / 2  # half of an even number: the mean of the middle two decides
+        assert np.array_equal(said[~even], (in_favour > attackers / 2)[~even])
+
+
+def test_an_even_number_of_voters_favours_neither_side():
+    z = np.array([[-4.0, 1.0, 3.0, 9.0]])
+    assert bag_margin(z).tolist() == [-2.0]
+    assert bag_margin(-z).tolist() == [2.0], "a median that takes the upper middle would say 1"
 
 
 def test_only_voters_vote():
     z = np.array([[-3.0, 5.0, 7.0], [-3.0, 5.0, 7.0], [1.0, 1.0, 1.0]])
     voters = np.array([[True, False, False], [False, True, True], [False, False, False]])
-    assert bag_margin(z, voters).tolist() == [3.0, -7.0, -np.inf]
+    assert bag_margin(z, voters).tolist() == [3.0, -6.0, -np.inf]
+    np.testing.assert_array_equal(bag_margin(z[..., None], voters)[:, 0], bag_margin(z, voters))
+
+
+def test_new_images_get_the_voters_of_calibrating_images_as_often_as_these_are():
+    rng = np.random.default_rng(0)
+    voters = rng.random((50, 10)) < 0.37
+    voters[:, 0] = True
+    z = rng.normal(size=(20_000, 10))
+    drawn = drawn_voters(z, voters)
+    np.testing.assert_allclose(drawn.mean(axis=0), voters.mean(axis=0), atol=0.02)
+    shares = np.bincount(drawn.sum(axis=1), minlength=11) / 20_000
+    np.testing.assert_allclose(shares, np.bincount(voters.sum(axis=1), minlength=11) / 50, atol=0.02)
+    order = rng.permutation(20_000)
+    np.testing.assert_array_equal(drawn_voters(z[order], voters), drawn[order])
+    np.testing.assert_array_equal(drawn_voters(z + 1e-9, voters)[:99], drawn[:99])  # another batch's last digits
+    assert drawn_voters(z, np.ones((50, 10), dtype=bool)).all()
+
+
+@pytest.mark.parametrize("attackers", [2, 5, 10])
+def test_out_of_bag_p_values_are_as_uniform_as_those_of_images_kept_apart(attackers):
+    """Attackers that disagree as much as images differ: many voters make a less noisy margin than few."""
+    rng, nominal, realised, all_vote = np.random.default_rng(attackers), [], [], []
+    for _ in range(150):
+        unseen = rng.random((300, attackers)) < 0.37
+        z = {role: rng.normal(size=(count, 1)) for role, count in (("auxiliary", 300), ("holdout", 2000))}
+        z = {role: values + rng.normal(0, 1, (len(values), attackers)) for role, values in z.items()}
+        judged = judge({"holdout": z["holdout"]}, [z["auxiliary"]], unseen, np.ones(300, dtype=bool))
+        count = judged.calibration_size
+        nominal.append(np.floor(0.05 * (count + 1)) / (count + 1))
+        realised.append((judged.p_value["holdout"] <= 0.05).mean())
+        all_vote.append((conformal_p_values(judged.margin["holdout"], judged.non_members) <= 0.05).mean())
+    error = np.std(realised) / np.sqrt(150)
+    assert abs(np.mean(realised) - np.mean(nominal)) < 3 * error
+    assert np.mean(all_vote) < np.mean(nominal) - 3 * error, "judged by all attackers, new images err on one side"
 
 
 def test_normal_scores_of_gaussians_are_standardised():
@@ -214,7 +322,8 @@ def test_the_smallest_alpha_is_named_so_that_it_stands(images, alpha):
 
 def judgement_of(p_values: list[float]) -> Judgement:
     p = np.array(p_values)
-    return Judgement({}, {"member": -p, "holdout": -p}, {"member": p, "holdout": p}, np.zeros(99), "out of bag")
+    margin = {"member": -p, "holdout": -p}
+    return Judgement({}, margin, margin, {"member": p, "holdout": p}, np.zeros(99), "out of bag")
 
 
 def test_false_positives_of_alike_images_are_counted_by_hand():

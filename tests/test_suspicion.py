@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, norm
+from scipy.stats import kstest
 
-from stages.statistics.calibration import conformal_p_values
+from stages.statistics import suspicion
 from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
 
 CONFIDENCE = 0.95
@@ -80,36 +80,51 @@ def test_the_p_value_is_tiny_where_half_were_used_and_not_where_suspects_are_swa
 
 
 def test_the_fraction_solves_the_mixture():
-    holdout = np.r_[np.full(10, 0.1), np.full(90, 0.9)]  # f = 0.1
-    members = np.r_[np.full(60, 0.1), np.full(40, 0.9)]  # b = 0.6
-    suspects = np.r_[np.full(35, 0.1), np.full(65, 0.9)]  # q = 0.35
-    fraction = used_fraction(suspects, holdout, members, CONFIDENCE)
-    assert fraction.value == pytest.approx(0.5)
-    assert fraction.low < 0.5 < fraction.high
+    holdout, members = np.linspace(0, 1, 400), np.full(300, 9.0)  # told apart without an error
+    for used in (0, 1, 30, 60):
+        suspects = np.r_[np.full(used, 9.0), np.linspace(0, 0.99, 60 - used)]
+        fraction = used_fraction(suspects, holdout, members, CONFIDENCE)
+        assert fraction.value == pytest.approx(used / 60, abs=0.01)
+        assert fraction.low - 1e-9 <= used / 60 <= fraction.high + 1e-9
+        assert fraction.high - fraction.low < 0.04
     blind = used_fraction(suspects, holdout, None, CONFIDENCE)
-    assert blind.value is None
-    assert 0 < blind.low < (0.35 - 0.1) / 0.9, "below what fits if every member is caught"
-    assert blind.high == 1
+    assert (blind.value, blind.high) == (None, 1)
+    assert 0.9 < blind.low < 1
 
 
-@pytest.mark.parametrize("used", [0, 10, 50, 100])
-def test_the_interval_covers_the_fraction_as_often_as_it_says(used):
-    rng, covered, covered_blind = np.random.default_rng(used), [], []
+def test_without_known_members_only_a_lower_bound_is_told():
+    rng, low = np.random.default_rng(0), []
+    for _ in range(300):
+        holdout, suspects = rng.normal(size=300), np.r_[rng.normal(SHIFT, 1, 30), rng.normal(size=30)]
+        low.append(used_fraction(suspects, holdout, None, CONFIDENCE).low)
+    assert np.mean(np.array(low) <= 0.5) >= CONFIDENCE
+    assert np.mean(low) > 0.25
+
+
+@pytest.mark.parametrize("count", [5, 20, 60])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
+def test_the_interval_covers_the_fraction_as_often_as_it_says(share, count, monkeypatch):
+    monkeypatch.setattr(suspicion, "DRAWS", 400)
+    used, covered = round(share * count), []
+    rng = np.random.default_rng([used, count])
     for _ in range(200):
-        auxiliary, suspects, _ = audit(rng, used, 100 - used)
-        holdout, members = rng.normal(0, 1, 300), rng.normal(SHIFT, 1, 150)
-        p_suspects, p_holdout, p_members = (conformal_p_values(m, auxiliary) for m in (suspects, holdout, members))
-        known = used_fraction(p_suspects, p_holdout, p_members, CONFIDENCE)
-        blind = used_fraction(p_suspects, p_holdout, None, CONFIDENCE)
-        covered.append(known.low <= used / 100 <= known.high)
-        covered_blind.append(blind.low <= used / 100)
-    assert np.mean(covered) >= CONFIDENCE
-    assert np.mean(covered_blind) >= CONFIDENCE
+        holdout, suspects, _ = audit(rng, used, count - used)
+        fraction = used_fraction(suspects, holdout, rng.normal(SHIFT, 1, 150), CONFIDENCE)
+        covered.append(fraction.low - 1e-9 <= used / count <= fraction.high + 1e-9)
+    assert np.mean(covered) > 0.91
+
+
+def test_the_interval_of_ten_thousand_suspects_is_narrow_and_quick():
+    rng = np.random.default_rng(0)
+    holdout, suspects, _ = audit(rng, 500, 9500, 600)
+    fraction = used_fraction(suspects, holdout, rng.normal(SHIFT, 1, 300), CONFIDENCE)
+    assert fraction.low < 0.05 < fraction.high
+    assert fraction.high - fraction.low < 0.05
 
 
 def test_an_attack_that_tells_nothing_says_nothing_of_the_fraction():
-    p_values = norm.cdf(np.random.default_rng(0).normal(0, 1, 300))
-    fraction = used_fraction(p_values[:100], p_values[100:200], p_values[200:], CONFIDENCE)
-    assert (fraction.low, fraction.high) == (0.0, 1.0)
+    margins = np.random.default_rng(0).normal(0, 1, 300)
+    fraction = used_fraction(margins[:100], margins[100:200], margins[200:] - 0.2, CONFIDENCE)
+    assert (fraction.value, fraction.low, fraction.high) == (None, 0.0, 1.0)
     blunt = np.full(50, 0.1)
     assert used_fraction(blunt, blunt, blunt, CONFIDENCE).value is None

@@ -60,7 +60,7 @@ def _figures(images: int) -> dict[str, float | int]:
 
 
 def _ours(member: np.ndarray, holdout: np.ndarray) -> None:
-    roc_points(Judgement({}, {"member": member, "holdout": holdout}, {}, np.empty(0), ""))
+    roc_points(Judgement({}, {"member": member, "holdout": holdout}, {}, {}, np.empty(0), ""))
     auc(member, holdout, CONFIDENCE)
     asr(member, holdout)
     for alpha in ALPHAS:

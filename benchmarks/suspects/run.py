@@ -97,8 +97,8 @@ def _ask(pool: Pool, share: float, count: int, seed: int) -> dict[str, float]:
     judgement = _judge(pool, auxiliary, roles, seed)
     test = set_test(judgement.margin["suspect"], judgement.margin["holdout"], CONFIDENCE)
     fraction, least = (
-        used_fraction(judgement.p_value["suspect"], judgement.p_value["holdout"], known, CONFIDENCE)
-        for known in (judgement.p_value["member"], None)
+        used_fraction(judgement.margin["suspect"], judgement.margin["holdout"], known, CONFIDENCE)
+        for known in (judgement.margin["member"], None)
     )
     named, truth = adjusted_p_values(judgement.p_value["suspect"]) <= RATE, np.arange(count) < used
     return {

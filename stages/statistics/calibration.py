@@ -5,15 +5,19 @@ image (Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005)
 
 - kept apart: nothing was learnt from these n images.  A new non-member that is exchangeable with them has a p-value
   of at most alpha with probability floor(alpha (n + 1)) / (n + 1), or less where margins tie: exact for every n.
-- out of bag: every auxiliary image was left out of some attackers' resamples, and those judge it (Kim, Xu & Barber,
-  NeurIPS 2020).  It costs no auxiliary image but has no exact guarantee: a margin that fewer attackers vote on is a
-  little noisier, which tends to the safe side.
+- out of bag: every auxiliary image i was left out of the resamples of some attackers S_i, about 37 % of them, and
+  their median z is its margin (as in Kim, Xu & Barber, "Predictive inference is free with the jackknife+-after-
+  bootstrap", NeurIPS 2020).  A new image would be judged by all attackers, and a median of more is less noisy: not the
+  same statistic.  So its p-value comes from the median over S_j, the attackers that vote on an auxiliary image j drawn
+  at random (`vote.drawn_voters`).  Margins of i and of a new non-member then differ only in what S_i and S_j saw, two
+  bootstraps of the same images.  It costs no auxiliary image, but the guarantee is not exact; benchmarks/validity
+  measures it.  What has no p-value (ROC, AUC, TPR at an FPR) is judged by all attackers.
 """
 
 import math
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, betabinom
 
 
 def conformal_p_values(margin: np.ndarray, non_members: np.ndarray) -> np.ndarray:
@@ -46,3 +50,22 @@ def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[flo
     tail = (1 - confidence) / 2
     low, high = beta.ppf([tail, 1 - tail], flagging, calibrating + 1 - flagging)
     return float(low), float(high)
+
+
+def fpr_range(calibrating: int, measuring: int, alpha: float, confidence: float) -> tuple[float, float]:
+    """Between which realised rates chance leaves calibrated verdicts at `alpha`, where calibration is exact.
+
+    calibrating : n and measuring : N, images that calibrate, and non-members that the rate is measured on.  Both are
+    drawn: the count of false positives is beta-binomial(N, k, n + 1 - k), k = floor(alpha (n + 1)).  Returns the ends
+    of its central range at this confidence, as shares of N: a realised rate outside says that calibration is off.
+    Both are zero where no p-value can reach alpha.
+    """
+    flagging = math.floor(alpha * (calibrating + 1) + 1e-9)
+    if flagging < 1:
+        return 0.0, 0.0
+    counts = betabinom(measuring, flagging, calibrating + 1 - flagging)
+    reach = 12 * counts.std() + 12  # beyond it nothing counts; a quantile of scipy's would sum up all of N
+    near = np.arange(max(0, int(counts.mean() - reach)), min(measuring, int(counts.mean() + reach)) + 1)
+    below = np.cumsum(counts.pmf(near))
+    low, high = near[np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(max=len(near) - 1)]
+    return float(low / measuring), float(high / measuring)

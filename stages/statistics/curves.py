@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from stages.statistics.calibration import fpr_range
 from stages.statistics.intervals import exact_rate
 from stages.statistics.judgement import Judgement
-from stages.statistics.roc import auc, roc, true_positives_at_fpr
+from stages.statistics.roc import auc, roc, tpr_at_fpr
 from stages.statistics.vote import bag_margin, votes
 
 POINTS = 400  # of an ROC curve, at most
@@ -30,15 +31,19 @@ def roc_points(judgement: Judgement) -> pd.DataFrame:
 def calibration_curve(judgement: Judgement, alphas: list[float], confidence: float) -> pd.DataFrame:
     """Nominal alpha against the FPR that raw and calibrated verdicts realise on the holdout.
 
-    Columns: verdict, nominal, realised, ci_low, ci_high, false_positives.
+    Columns: verdict, nominal, realised, ci_low, ci_high, false_positives, expected_low, expected_high (of calibrated
+    verdicts: what chance leaves of an exact calibration, by `fpr_range`).
     """
     rows = []
+    total = len(judgement.p_value["holdout"])
     for alpha in sorted({*alphas, *np.geomspace(1e-3, 0.5, 19).round(6).tolist()}):
-        calibrated = judgement.p_value["holdout"] <= alpha
-        for verdict, flagged in (("calibrated", calibrated), ("raw", votes(judgement.margin["holdout"], alpha))):
-            rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
-            rows.append((verdict, alpha, rate.value, rate.low, rate.high, rate.count))
-    return pd.DataFrame(rows, columns=["verdict", "nominal", "realised", "ci_low", "ci_high", "false_positives"])
+        expected = fpr_range(judgement.calibration_size, total, alpha, confidence)
+        calibrated, raw = judgement.p_value["holdout"] <= alpha, votes(judgement.margin["holdout"], alpha)
+        for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (np.nan, np.nan))):
+            rate = exact_rate(int(flagged.sum()), total, confidence)
+            rows.append((verdict, alpha, rate.value, rate.low, rate.high, rate.count, *ends))
+    columns = ["verdict", "nominal", "realised", "ci_low", "ci_high", "false_positives"]
+    return pd.DataFrame(rows, columns=[*columns, "expected_low", "expected_high"])
 
 
 def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.DataFrame:
@@ -66,7 +71,6 @@ def timestep_curve(scores: Iterable[tuple[int, np.ndarray, np.ndarray]], fpr: fl
 def power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
     """auc and tpr at `fpr`, each with its interval; tpr is None where the holdout cannot resolve `fpr`."""
     area, area_low, area_high = auc(member, holdout, confidence)
-    hits = true_positives_at_fpr(member, holdout, fpr)
-    rate = None if hits is None else exact_rate(hits, len(member), confidence)
+    rate = tpr_at_fpr(member, holdout, fpr, confidence)
     tpr = (rate.value, rate.low, rate.high) if rate else (None, None, None)
     return dict(zip(POWER, (area, area_low, area_high, *tpr), strict=True))

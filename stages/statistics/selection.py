@@ -6,8 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from stages.statistics.intervals import exact_rate
-from stages.statistics.roc import auc, true_positives_at_fpr
+from stages.statistics.roc import auc, tpr_at_fpr
 
 
 def set_apart(ids: list[str], share: float, seed: int) -> np.ndarray:
@@ -33,9 +32,8 @@ def rank_candidates(
         area, low, high = auc(*margins, confidence)
         value = area
         if criterion != "auc":
-            hits = true_positives_at_fpr(*margins, criterion)
-            assert hits is not None  # the caller's promise
-            rate = exact_rate(hits, len(member), confidence)
+            rate = tpr_at_fpr(*margins, criterion, confidence)
+            assert rate is not None  # the caller's promise
             value, low, high = rate.value, rate.low, rate.high
         rows.append((name, value, low, high, area))
     table = pd.DataFrame(rows, columns=["score", "value", "ci_low", "ci_high", "auc"])

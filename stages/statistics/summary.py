@@ -1,8 +1,9 @@
-"""The figures of one learner, flat, each rate with its counts and exact interval."""
+"""The figures of one learner, flat, each rate with its count and its interval."""
 
+from stages.statistics.calibration import fpr_range
 from stages.statistics.intervals import Rate, exact_rate
 from stages.statistics.judgement import Judgement
-from stages.statistics.roc import asr, auc, true_positives_at_fpr
+from stages.statistics.roc import asr, auc, tpr_at_fpr
 from stages.statistics.vote import votes
 
 Figures = dict[str, float | int | str | None]
@@ -18,10 +19,8 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
     figures: Figures = dict(zip(("auc", "auc_ci_low", "auc_ci_high"), area, strict=True))
     figures["asr"] = asr(member, holdout) if len(member) else None
     for alpha in alphas:
-        level = level_name(alpha)
-        hits = true_positives_at_fpr(member, holdout, alpha) if len(member) else None
-        rate = None if hits is None else exact_rate(hits, len(member), confidence)
-        figures |= named_rate(f"tpr_at_fpr_{level}", rate)
+        rate = tpr_at_fpr(member, holdout, alpha, confidence) if len(member) else None
+        figures |= named_rate(f"tpr_at_fpr_{level_name(alpha)}", rate)
     for alpha in alphas:
         verdicts = {
             "realised_fpr": judgement.p_value["holdout"] <= alpha,
@@ -31,6 +30,9 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
         for name, flagged in verdicts.items():
             rate = exact_rate(int(flagged.sum()), len(flagged), confidence) if len(flagged) else None
             figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", rate)
+        low, high = fpr_range(judgement.calibration_size, len(holdout), alpha, confidence)
+        name = f"realised_fpr_at_alpha_{level_name(alpha)}_expected"
+        figures |= {f"{name}_low": low, f"{name}_high": high}
     return figures | {
         "members": len(member),
         "holdout": len(holdout),

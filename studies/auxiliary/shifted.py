@@ -70,7 +70,7 @@ def judged(fitted: Fitted, roles: dict[str, Scored], seed: int, measure: Measure
     p_values = {"plain": judgement.p_value, "weighted": {}}
     for role in ASKED:
         honest = judgement.non_members, theirs[unseen]
-        p_values["weighted"][role] = weighted_p_values(judgement.margin[role], weights[role], *honest)
+        p_values["weighted"][role] = weighted_p_values(judgement.matched[role], weights[role], *honest)
     sizes = {"plain": float(unseen.sum()), "weighted": effective_size(theirs[unseen])}
     rows = []
     for calibration, p_value in p_values.items():
