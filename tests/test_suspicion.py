@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import kstest
 
 from stages.statistics import suspicion
+from stages.statistics.calibration import conformal_p_values
 from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
 
 CONFIDENCE = 0.95
