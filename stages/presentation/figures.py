@@ -55,8 +55,12 @@ def _calibration(curve: pd.DataFrame) -> Figure:
         for style, rows in by_learner(curve[curve["verdict"] == verdict]):
             realised = rows["realised"].clip(lower=floor)
             axes.plot(rows["nominal"], realised, marker=".", **style)
-            low = rows["ci_low"].clip(lower=floor)
-            axes.fill_between(rows["nominal"], low, rows["ci_high"], color=style["color"], alpha=0.08, linewidth=0)
+            if verdict == "raw":
+                low = rows["ci_low"].clip(lower=floor)
+                axes.fill_between(rows["nominal"], low, rows["ci_high"], color=style["color"], alpha=0.08, linewidth=0)
+            else:  # learners that calibrate on as many images share a range
+                low, high = (rows[f"expected_{end}"].clip(lower=floor) for end in ("low", "high"))
+                axes.fill_between(rows["nominal"], low, high, color=GREY, alpha=0.04, linewidth=0)
         axes.set(xscale="log", yscale="log", title=f"{verdict} verdicts", xlabel="Nominal alpha", ylim=(floor, 1))
         tidy(axes)
     panels[0].set_ylabel("Realised FPR on holdout (zero drawn at the bottom)")

@@ -1,0 +1,1 @@
+"""Whether error rates, intervals and rules hold what they say, by simulation."""

@@ -1,0 +1,167 @@
+"""Do out-of-bag p-values realise what those of a calibration split would?  With the library's own attackers."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from stages.parallel import spread
+from stages.quantile.bag import Learner, attacker_seed, fit_attacker
+from stages.quantile.inputs import Inputs
+from stages.quantile.resamples import resamples
+from stages.statistics.calibration import conformal_p_values
+from stages.statistics.judgement import Judgement, judge
+from stages.statistics.vote import normal_scores_of_gaussians
+
+TITLE = "Out-of-bag calibration: the realised FPR"
+ABOUT = (
+    "Log scores depend on four statistics of an image, with noise whose size depends on them too.  Bags of `mlp` and `gbm` "
+    "are fitted on n auxiliary images and judge 2,000 fresh non-members and 2,000 members, whose scores are two units of "
+    "noise lower.  A bag of 30 is cut into bags of 5, 10 and 11.  Exact: the mean of a calibration split of as many "
+    "images, floor(alpha (n + 1)) / (n + 1).  Before: the upper middle of an even number of voters, all attackers for new "
+    "images, those that never saw it for each that calibrates.  The realised FPR is corrected by a control variate: that "
+    "of the images' true noise, whose mean is exact.  TPR: members with a p-value of at most alpha; the loss is what fewer "
+    "voters cost."
+)
+LEARNERS = {
+    "mlp": {
+        "kind": "mlp",
+        "head": "location_scale",
+        "width": 16,
+        "depth": 1,
+        "epochs": 8,
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "weight_decay": 0.1,
+        "dropout": 0.0,
+        "precision": "float32",
+    },
+    "gbm": {
+        "kind": "gbm",
+        "head": "location_scale",
+        "trees": 25,
+        "scale_trees": 5,
+        "leaves": 4,
+        "learning_rate": 0.15,
+        "min_leaf": 10,
+        "feature_fraction": 1.0,
+    },
+}
+REPETITIONS = {100: 120, 300: 80, 1000: 40, 5000: 12}  # by auxiliary images
+BAGS, LARGEST, ALPHAS, FRESH, DROP = (5, 10, 11, 30), 30, (0.1, 0.05, 0.01, 0.001), 2000, 2.0
+
+
+def simulate() -> pd.DataFrame:
+    """A row a learner, bag size and level, over all numbers of auxiliary images, and one for each number at B = 10."""
+    jobs = [
+        (learner, count, seed) for learner in LEARNERS for count, times in REPETITIONS.items() for seed in range(times)
+    ]
+    found = pd.DataFrame([row for rows in spread(_draw, jobs, "bags") for row in rows])
+    rows = [
+        _summary(rows) | dict(zip(("learner", "B", "asked"), key, strict=True)) | {"n": "all"}
+        for key, rows in found.groupby(["learner", "B", "asked"], sort=False)
+    ]
+    rows += [
+        _summary(rows) | dict(zip(("learner", "B", "asked", "n"), key, strict=True))
+        for key, rows in found[found["B"] == 10].groupby(["learner", "B", "asked", "n"], sort=False)
+    ]
+    columns = ["learner", "B", "n", "asked", "exact", "before", "realised", "s.e.", "realised / exact", "its s.e."]
+    return pd.DataFrame(rows)[[*columns, "TPR, before", "TPR"]]
+
+
+def _summary(rows: pd.DataFrame) -> dict[str, Any]:
+    """Means over draws, each relative to its exact rate so that different n may be averaged."""
+    exact, control = rows["exact"], rows["control"] / rows["exact"] - 1
+    ratios = {}
+    for name in ("before", "realised"):
+        ratio = rows[name] / exact
+        slope = np.cov(ratio, control)[0, 1] / control.var()
+        adjusted = ratio - slope * control
+        ratios[name] = adjusted.mean(), adjusted.std(ddof=1) / np.sqrt(len(rows))
+    mean, error = ratios["realised"]
+    return {
+        "exact": exact.mean(),
+        "before": ratios["before"][0] * exact.mean(),
+        "realised": mean * exact.mean(),
+        "s.e.": error * exact.mean(),
+        "realised / exact": 100 * mean,
+        "its s.e.": 100 * error,
+        "TPR, before": rows["tpr_before"].mean(),
+        "TPR": rows["tpr"].mean(),
+    }
+
+
+def _draw(learner: str, count: int, seed: int) -> list[dict[str, Any]]:
+    """One auxiliary set: a row a bag size and level, in percent, averaged over the bags that thirty attackers make."""
+    rng = np.random.default_rng([1, count, seed])
+    roles = {"auxiliary": (count, 0.0), "holdout": (FRESH, 0.0), "member": (FRESH, DROP)}
+    drawn = {role: _images(rng, *of) for role, of in roles.items()}
+    z, unseen = _bag(learner, drawn, seed)
+    truth = drawn["auxiliary"][2]
+    rows = []
+    for size in BAGS:
+        bags = [slice(start, start + size) for start in range(0, LARGEST - size + 1, size)]
+        for alpha in ALPHAS:
+            of_bags = [
+                _rates({role: of[:, bag] for role, of in z.items()}, unseen[:, bag], truth, alpha) for bag in bags
+            ]
+            if all(of_bags):
+                means = pd.DataFrame(of_bags).mean().to_dict()
+                rows.append({"learner": learner, "B": size, "asked": 100 * alpha, "n": count} | means)
+    return rows
+
+
+def _rates(z: dict[str, np.ndarray], unseen: np.ndarray, truth: np.ndarray, alpha: float) -> dict[str, float]:
+    """What both rules realise at alpha, and the control; empty where no p-value reaches alpha."""
+    voted = unseen.any(axis=1)
+    flagging = int(np.floor(alpha * (voted.sum() + 1) + 1e-9))
+    if not flagging:
+        return {}
+    others = {role: z[role] for role in ("holdout", "member")}
+    now: Judgement = judge(others, [z["auxiliary"]], unseen, np.ones(len(unseen), dtype=bool))
+    calibrating = upper_middle(z["auxiliary"][voted], unseen[voted])
+    before = {
+        role: conformal_p_values(upper_middle(of, np.ones_like(of, dtype=bool)), calibrating)
+        for role, of in others.items()
+    }
+    return {
+        "exact": 100 * flagging / (voted.sum() + 1),
+        "control": 100 * np.sort(truth[voted])[flagging - 1],
+        "realised": 100 * (now.p_value["holdout"] <= alpha).mean(),
+        "before": 100 * (before["holdout"] <= alpha).mean(),
+        "tpr": 100 * (now.p_value["member"] <= alpha).mean(),
+        "tpr_before": 100 * (before["member"] <= alpha).mean(),
+    }
+
+
+def upper_middle(z: np.ndarray, voters: np.ndarray) -> np.ndarray:
+    """The margin as it was: the (V // 2 + 1)-th smallest z of V voters.  z, voters : (N, B)."""
+    ordered = np.sort(np.where(voters, z, np.inf), axis=1)
+    return -ordered[np.arange(len(z)), voters.sum(axis=1) // 2]
+
+
+def _images(rng: np.random.Generator, count: int, drop: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Statistics (count, 4), log scores (count,), and the true level of each score among non-members'."""
+    x, noise = rng.standard_normal((count, 4)).astype(np.float32), rng.standard_normal(count)
+    size = 0.5 * np.exp(0.3 * x[:, 2])
+    return x, np.sin(2 * x[:, 0]) + 0.5 * x[:, 1] + size * (noise - drop), norm.cdf(noise)
+
+
+def _bag(learner: str, drawn: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Role -> (N, 30) normal scores of one bag, and its out-of-bag mask."""
+    options = Learner.model_validate(LEARNERS[learner]).root
+    inputs = {role: Inputs(np.empty((len(of[0]), 0, 0, 0), dtype=np.uint8), of[0]) for role, of in drawn.items()}
+    count = len(drawn["auxiliary"][0])
+    resample = resamples([str(row) for row in range(count)], np.zeros(count, dtype=bool), seed, LARGEST)
+    scores = drawn["auxiliary"][1][:, None]
+    bag = [
+        fit_attacker(inputs["auxiliary"], scores, options, attacker_seed(seed, number), one)[0]
+        for number, one in enumerate(resample)
+    ]
+    z = {}
+    for role, of in drawn.items():
+        predicted = [attacker.predict(inputs[role]) for attacker in bag]
+        location, scale = (np.concatenate([getattr(p, what) for p in predicted], 1) for what in ("location", "scale"))
+        z[role] = normal_scores_of_gaussians(of[1], location, scale)
+    return z, np.stack([one.unseen for one in resample], axis=1)
