@@ -9,9 +9,9 @@ from stages.statistics.roc import auc
 
 TITLE = "AUC, and the effect of suspects: coverage of the 95 % interval"
 ABOUT = (
-    "Margins of n holdout images are N(0, 1), of m members or suspects N(d, s^2), or a mixture: some suspects were used, "
-    "N(4, 1), and the others not.  Before: DeLong's interval, within [0, 1].  1,000 draws a row: the standard error of "
-    "95 % is 0.7."
+    "Margins of n holdout images are N(0, 1), of m members or suspects N(d, s^2), or a mixture: some suspects "
+    "were used, N(4, 1), and the others not.  Before: DeLong's interval, within [0, 1].  1,000 draws a row: the "
+    "standard error of 95 % is 0.7."
 )
 DRAWS, CONFIDENCE = 1000, 0.95
 AREAS, SPREADS, USED = (0.5, 0.9, 0.99, 0.999), (1, 3), (0.1, 0.5, 0.9)

@@ -10,9 +10,9 @@ from stages.statistics.suspicion import used_fraction
 
 TITLE = "Share of the suspects that were used: coverage of the 95 % interval"
 ABOUT = (
-    "Margins of 597 holdout and 900 auxiliary images are N(0, 1); of 240 members and of used suspects N(d, 1).  Before: "
-    "three exact intervals, each at a third of the error, of the shares with a p-value of at most 20 %.  300 draws a row: "
-    "the standard error of 95 % is 1.3."
+    "Margins of 597 holdout and 900 auxiliary images are N(0, 1); of 240 members and of used suspects N(d, 1). "
+    "Before: three exact intervals, each at a third of the error, of the shares with a p-value of at most 20 %. "
+    "300 draws a row: the standard error of 95 % is 1.3."
 )
 DRAWS, CONFIDENCE = 300, 0.95
 SHIFTS, COUNTS, SHARES = (1.5, 3.0), (5, 20, 60), (0.0, 0.1, 0.5, 1.0)

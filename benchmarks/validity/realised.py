@@ -8,10 +8,10 @@ from stages.statistics.intervals import exact_rate
 
 TITLE = "Realised FPR under exact calibration"
 ABOUT = (
-    "n calibrating and N measuring non-members, all alike.  Before: how often Clopper and Pearson's 95 % interval of the "
-    "realised rate excludes the rate asked for, an alarm without a cause.  Now: how often the rate lies outside the "
-    "beta-binomial range (at most 5 %; less where counts are few, for they are whole).  4,000 draws a row: the standard "
-    "error is 0.3 at 5 %."
+    "n calibrating and N measuring non-members, all alike.  Before: how often Clopper and Pearson's 95 % interval "
+    "of the realised rate excludes the rate asked for, an alarm without a cause.  Now: how often the rate lies "
+    "outside the beta-binomial range (at most 5 %; less where counts are few, for they are whole).  4,000 draws a "
+    "row: the standard error is 0.3 at 5 %."
 )
 DRAWS, CONFIDENCE = 4000, 0.95
 

@@ -12,10 +12,11 @@ from stages.statistics.roc import tpr_at_fpr
 
 TITLE = "TPR at an FPR: coverage of the 95 % interval"
 ABOUT = (
-    "Margins of holdout images are N(0, 1), of members N(d, s^2), or both rounded to whole numbers (ties; the true TPR "
-    "is then that of the lowest threshold whose true FPR is at most alpha).  Before: Clopper and Pearson's interval of "
-    "the members caught by the sample's threshold.  Below five expected false positives (alpha n < 5) the interval is a "
-    "one-sided lower bound.  1,000 draws a row: the standard error of 95 % is 0.7."
+    "Margins of holdout images are N(0, 1), of members N(d, s^2), or both rounded to whole numbers (ties; the "
+    "true TPR is then that of the lowest threshold whose true FPR is at most alpha).  Before: Clopper and "
+    "Pearson's interval of the members caught by the sample's threshold.  Below five expected false positives "
+    "(alpha n < 5) the interval is a one-sided lower bound.  1,000 draws a row: the standard error of 95 % is "
+    "0.7."
 )
 DRAWS, CONFIDENCE = 1000, 0.95
 TRUTHS = {  # d, s, and what margins are rounded to
