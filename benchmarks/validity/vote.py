@@ -20,7 +20,8 @@ ABOUT = (
     "are two units of noise lower.  A bag of 30 is cut into bags of 5, 10 and 11.  Exact: the mean of a "
     "calibration split of as many images, floor(alpha (n + 1)) / (n + 1).  Before: the upper middle of an even "
     "number of voters, all attackers for new images, those that never saw it for each that calibrates.  The "
-    "realised FPR is corrected by a control variate: that of the images' true noise, whose mean is exact.  TPR: "
+    "realised FPR is corrected by a control variate: that of the images' true noise, whose mean is exact.  It is given "
+    "as a percentage of the exact one: before -> now (standard error).  TPR: "
     "members with a p-value of at most alpha; the loss is what fewer voters cost."
 )
 LEARNERS = {
@@ -52,43 +53,46 @@ BAGS, LARGEST, ALPHAS, FRESH, DROP = (5, 10, 11, 30), 30, (0.1, 0.05, 0.01, 0.00
 
 
 def simulate() -> pd.DataFrame:
-    """A row a learner, bag size and level, over all numbers of auxiliary images, and one for each number at B = 10."""
+    """A row a learner, bag size and number of auxiliary images, and one for all numbers: of each level the realised FPR
+    as a percentage of the exact one, before -> now (standard error of now)."""
     jobs = [
         (learner, count, seed) for learner in LEARNERS for count, times in REPETITIONS.items() for seed in range(times)
     ]
     found = pd.DataFrame([row for rows in spread(_draw, jobs, "bags") for row in rows])
-    rows = [
-        _summary(rows) | dict(zip(("learner", "B", "asked"), key, strict=True)) | {"n": "all"}
-        for key, rows in found.groupby(["learner", "B", "asked"], sort=False)
-    ]
-    rows += [
-        _summary(rows) | dict(zip(("learner", "B", "asked", "n"), key, strict=True))
-        for key, rows in found[found["B"] == 10].groupby(["learner", "B", "asked", "n"], sort=False)
-    ]
-    columns = ["learner", "B", "n", "asked", "exact", "before", "realised", "s.e.", "realised / exact", "its s.e."]
-    return pd.DataFrame(rows)[[*columns, "TPR, before", "TPR"]]
+    return as_table(found)
 
 
-def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """Means over draws, each relative to its exact rate so that different n may be averaged."""
-    exact, control = rows["exact"], rows["control"] / rows["exact"] - 1
-    ratios = {}
+def as_table(found: pd.DataFrame) -> pd.DataFrame:
+    """found : a row a draw, bag size and level, as `_draw` makes them."""
+    table = []
+    for (learner, size), of_bag in found.groupby(["learner", "B"], sort=False):
+        ratios = {key: _ratios(rows) for key, rows in of_bag.groupby(["n", "asked"])}
+        for count in (*REPETITIONS, "all"):
+            row = {"learner": learner, "B": size, "n": count}
+            for asked in (100 * alpha for alpha in ALPHAS):
+                parts = [of for (n, level), of in ratios.items() if level == asked and count in (n, "all")]
+                row[f"{asked:g} %"] = _cell(parts) if parts else "-"
+            at = of_bag[(of_bag["asked"] == 5) & ((of_bag["n"] == count) | (count == "all"))]
+            row["TPR at 5 %"] = f"{at['tpr_before'].mean():.1f} -> {at['tpr'].mean():.1f}"
+            table.append(row)
+    return pd.DataFrame(table)
+
+
+def _ratios(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Of both rules the mean over draws of realised / exact, in percent, and its standard error."""
+    control, ratios = rows["control"] / rows["exact"] - 1, {}
     for name in ("before", "realised"):
-        ratio = rows[name] / exact
-        slope = np.cov(ratio, control)[0, 1] / control.var()
-        adjusted = ratio - slope * control
-        ratios[name] = adjusted.mean(), adjusted.std(ddof=1) / np.sqrt(len(rows))
-    mean, error = ratios["realised"]
-    return {
-        "exact": exact.mean(),
-        "before": ratios["before"][0] * exact.mean(),
-        "realised": mean * exact.mean(),
-        "s.e.": error * exact.mean(),
-        "realised / exact": 100 * mean,
-        "its s.e.": 100 * error,
-        "TPR, before": rows["tpr_before"].mean(),
-        "TPR": rows["tpr"].mean(),
-    }
+        ratio = rows[name] / rows["exact"]
+        adjusted = 100 * (ratio - np.cov(ratio, control)[0, 1] / control.var() * control)
+        ratios[name] = float(adjusted.mean()), float(adjusted.std(ddof=1) / np.sqrt(len(rows)))
+    return ratios
+
+
+def _cell(parts: list[dict[str, tuple[float, float]]]) -> str:
+    """Several numbers of images together, each weighted by how exactly it is known."""
+    weights = np.array([of["realised"][1] ** -2 for of in parts])
+    before, now = (np.average([of[name][0] for of in parts], weights=weights) for name in ("before", "realised"))
+    return f"{before:.1f} -> {now:.1f} ({weights.sum() ** -0.5:.1f})"
 
 
 def _draw(learner: str, count: int, seed: int) -> list[dict[str, Any]]:
