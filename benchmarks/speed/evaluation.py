@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.evaluation [--images 1000000] [--without-repro]
 
-Figures, of half as many members as images and as many holdout images: AUC with DeLong's interval, ASR, TPR at two
+Figures, of half as many members as images and as many holdout images: AUC with its interval, ASR, TPR at two
 FPRs and the thinned curve, all exact.  The plain ways: the loop over 1,000 evenly spaced thresholds that published
 attacks' code has, with neither exact figures nor an interval; scikit-learn's curve and area, without an interval; and
 scikit-learn's area over bootstrap resamples, an interval by force.

@@ -21,7 +21,7 @@ class Blind:
     """How well images of one set are told from those of another by their statistics."""
 
     auc: float  # out of fold; 0.5 is chance
-    low: float  # DeLong's interval
+    low: float  # the ends of `roc.auc`'s interval
     high: float
     p_value: float  # of "drawn alike"
 
@@ -35,7 +35,7 @@ def blind_check(first: np.ndarray, second: np.ndarray, confidence: float, permut
     The penalty, one a column, expects labels to be half explained.  The AUC is blind to class imbalance.
 
     The p-value is exact: labels are shuffled within folds and everything is done again (Phipson & Smyth 2010).
-    DeLong's interval is not: folds share training images, for which the AUC of sets drawn alike strays about 1.4 times
+    The interval is not: folds share training images, for which the AUC of sets drawn alike strays about 1.4 times
     as far as it allows.
     """
     if min(len(first), len(second)) < FOLDS:

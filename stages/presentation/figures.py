@@ -58,9 +58,10 @@ def _calibration(curve: pd.DataFrame) -> Figure:
             if verdict == "raw":
                 low = rows["ci_low"].clip(lower=floor)
                 axes.fill_between(rows["nominal"], low, rows["ci_high"], color=style["color"], alpha=0.08, linewidth=0)
-            else:  # learners that calibrate on as many images share a range
-                low, high = (rows[f"expected_{end}"].clip(lower=floor) for end in ("low", "high"))
-                axes.fill_between(rows["nominal"], low, high, color=GREY, alpha=0.04, linewidth=0)
+    chance = curve[curve["verdict"] == "calibrated"].groupby("nominal")[["expected_low", "expected_high"]]
+    low, high = chance.min()["expected_low"].clip(lower=floor), chance.max()["expected_high"].clip(lower=floor)
+    panels[1].fill_between(low.index, low, high, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
+    for axes, verdict in zip(panels, ("raw", "calibrated"), strict=True):
         axes.set(xscale="log", yscale="log", title=f"{verdict} verdicts", xlabel="Nominal alpha", ylim=(floor, 1))
         tidy(axes)
     panels[0].set_ylabel("Realised FPR on holdout (zero drawn at the bottom)")
