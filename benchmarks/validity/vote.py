@@ -48,7 +48,7 @@ LEARNERS = {
         "feature_fraction": 1.0,
     },
 }
-REPETITIONS = {100: 100, 300: 70, 1000: 40, 5000: 12}  # by auxiliary images
+REPETITIONS = {100: 60, 300: 40, 1000: 24, 5000: 8}  # by auxiliary images
 BAGS, LARGEST, ALPHAS, FRESH, DROP = (5, 10, 11, 30), 30, (0.1, 0.05, 0.01, 0.001), 4000, 2.0
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from stages.statistics.calibration import fpr_range
 from stages.statistics.intervals import exact_rate
 from stages.statistics.judgement import Judgement
 from stages.statistics.vote import votes
@@ -12,6 +13,7 @@ RATES = {"tpr": "member", "fpr": "holdout"}
 COLUMNS = ["learner", "verdict", "nominal"] + [
     name for rate in RATES for name in (rate, f"{rate}_ci_low", f"{rate}_ci_high", f"{rate}_count")
 ]
+COLUMNS += ["fpr_expected_low", "fpr_expected_high"]  # what chance leaves of calibrated verdicts, by `fpr_range`
 
 
 def measure(judgements: dict[str, Judgement], alphas: list[float], confidence: float) -> pd.DataFrame:
@@ -26,8 +28,9 @@ def measure(judgements: dict[str, Judgement], alphas: list[float], confidence: f
                 continue
             calibrated = {role: judgement.p_value[role] <= alpha for role in RATES.values()}
             raw = {role: votes(judgement.margin[role], alpha) for role in RATES.values()}
-            for verdict, flagged in (("calibrated", calibrated), ("raw", raw)):
-                rows.append((learner, verdict, alpha, *_rates(flagged, confidence)))
+            expected = fpr_range(judgement.calibration_size, len(judgement.p_value["holdout"]), alpha, confidence)
+            for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (np.nan, np.nan))):
+                rows.append((learner, verdict, alpha, *_rates(flagged, confidence), *ends))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

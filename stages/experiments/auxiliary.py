@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from stages.experiments.workshop import Named, Workshop
+from stages.statistics.calibration import fpr_range
 from stages.statistics.curves import POWER, power
 from stages.statistics.intervals import exact_rate
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Evaluate
 
-REALISED = ("realised_fpr", "realised_fpr_ci_low", "realised_fpr_ci_high")
+REALISED = tuple(f"realised_fpr{end}" for end in ("", "_ci_low", "_ci_high", "_expected_low", "_expected_high"))
 COLUMNS = ["learner", "auxiliary", *POWER, "unseen_loss", *REALISED]
 
 
@@ -45,4 +46,5 @@ def _realised(judgement: Judgement, alpha: float, confidence: float) -> dict[str
         return dict.fromkeys(REALISED)
     flagged = judgement.p_value["holdout"] <= alpha
     rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
-    return dict(zip(REALISED, (rate.value, rate.low, rate.high), strict=True))
+    expected = fpr_range(judgement.calibration_size, rate.total, alpha, confidence)
+    return dict(zip(REALISED, (rate.value, rate.low, rate.high, *expected), strict=True))

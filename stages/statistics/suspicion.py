@@ -28,8 +28,8 @@ a lower bound of the share pi, with each of q and f at the end of its interval.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 from scipy.stats import false_discovery_control, mannwhitneyu, norm
+from sklearn.linear_model import LogisticRegression
 
 from stages.statistics.calibration import conformal_p_values, fpr_interval
 from stages.statistics.intervals import exact_rate
@@ -93,7 +93,7 @@ def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray
 
 
 def _likeness(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, ...]:
-    """w of each margin: the probability of a member by Gaussians of one spread (linear discriminant analysis).
+    """w of each margin: the probability of a member, were there as many as others, by logistic regression.
 
     Margins are normal scores of their rank among the holdout's.  All 1/2 where members' are no higher.
     """
@@ -102,11 +102,12 @@ def _likeness(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray) ->
         (np.searchsorted(ordered, margin, "left") + np.searchsorted(ordered, margin, "right") + 1) / 2
         for margin in (suspects, holdout, members)
     ]
-    scores = [norm.ppf(rank / (len(holdout) + 1)) for rank in ranks]
-    shift, spread = max(scores[2].mean() - scores[1].mean(), 0.0), (scores[1].var() + scores[2].var()) / 2
-    middle, slope = (scores[1].mean() + scores[2].mean()) / 2, shift / max(spread, 1e-9)
-    suspects, holdout, members = (expit(slope * (score - middle)) for score in scores)
-    return suspects, holdout, members
+    scores = [norm.ppf(rank / (len(holdout) + 1))[:, None] for rank in ranks]
+    if scores[2].mean() <= scores[1].mean():
+        return tuple(np.full(len(score), 0.5) for score in scores)
+    model = LogisticRegression(class_weight="balanced")
+    model.fit(np.concatenate(scores[1:]), np.repeat([0, 1], [len(holdout), len(members)]))
+    return tuple(model.predict_proba(score)[:, 1] for score in scores)
 
 
 class _Mixes:
