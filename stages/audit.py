@@ -3,8 +3,9 @@
     python -m stages.audit mine --model my_pipeline --images photos --suspects asked
     python -m stages.audit mine --model my_pipeline --images photos --members 'members/*'
 
-Writes an entry into the registries `datasets` and `targets` of params.yaml, as you would by hand, and runs `dvc repro`.
-Change the entry as you like and run `dvc repro` again: only what depends on the change is computed.
+Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes an entry into the registries
+`datasets` and `targets` of params.yaml, as you would by hand; and runs `dvc repro`.  Change the entry as you like and
+run `dvc repro` again: only what depends on the change is computed.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.command import NAME, NAME_RULE, InputError, execute, parser_of
+from stages.command import NAME, NAME_RULE, InputError, execute, parser_of, warn
+from stages.datasets import NO_SUSPECTS
 from stages.datasets.folder import files
 from stages.files import write_bytes
 from stages.params import PARAMS, SECTIONS, names
@@ -25,7 +27,6 @@ from stages.params import PARAMS, SECTIONS, names
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 AUXILIARY = 0.6  # share of the images that were not used; the rest are holdout
 NO_EXPERIMENTS: dict[str, Any] = {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
-SUSPECTS = "suspects"  # a folder in it for each dataset
 NULL = "tag:yaml.org,2002:null"
 KEEP_LINES = 10_000  # columns, so that the YAML writer breaks no line
 
@@ -50,21 +51,66 @@ def audit(
     for registry in ("datasets", "targets"):
         if name in names(registry):
             raise InputError(f"{PARAMS}: {registry}.{name}: is there already: take another name, or edit it by hand")
-    if suspects and not Path(suspects).exists():
-        raise InputError(f"{suspects}: not found: --suspects names a folder or a Parquet file of images in question")
+    if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
+        raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
     conversions = {"size": size, "crop": crop, "colour": colour}
-    dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or f"{SUSPECTS}/{name}"}
+    dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or str(NO_SUSPECTS)}
     dataset |= {key: value for key, value in conversions.items() if value is not None}
     split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY, "holdout": "rest"}, _model(model)
     own = {"split": split, "train_target": trained, "sweep": NO_EXPERIMENTS}
     sections = {section: own.get(section, {}) for section in SECTIONS if section != "report"}
-    if not suspects:
-        Path(dataset["suspects"]).mkdir(parents=True, exist_ok=True)
-        (Path(dataset["suspects"]) / ".gitkeep").touch()
+    if not entry_only:
+        track([dataset["path"], dataset["suspects"], source["path"]])
     _add(name, dataset, {"dataset": name, **source, **sections})
     print(f"{PARAMS}: wrote datasets.{name} and targets.{name}", flush=True)
-    if not entry_only and subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode:
+    if not entry_only and _dvc("repro"):
         raise InputError(f"dvc repro failed, see above: mend {name} in {PARAMS} and run `dvc repro`, which goes on")
+
+
+def track(paths: list[str]) -> None:
+    """Have DVC keep files and folders which neither Git nor DVC does: else `git push` and `dvc push` leave them out.
+
+    What lies outside of the repository cannot be kept: a warning names it.  Raises InputError where `dvc add` fails.
+    """
+    try:
+        root = Path(_git("rev-parse", "--show-toplevel").strip())
+    except (OSError, subprocess.CalledProcessError):
+        raise InputError(
+            f"{Path.cwd()}: no clone of a Git repository (a source archive?), which DVC needs: clone it, "
+            "or run `git init` here, before an audit"
+        ) from None
+    for path in sorted(set(paths), key=lambda path: len(Path(path).parts)):  # a folder before what lies in it
+        if not Path(path).resolve().is_relative_to(root):
+            warn(
+                f"{path}: lies outside of the repository: `dvc push` does not share it, and who computes the audit "
+                "again needs it at that path"
+            )
+        elif _git("ls-files", "--", path):
+            if left_out := _git("ls-files", "--others", "--", path).splitlines():
+                warn(f"{path}: Git keeps it, but not {left_out[0]}: `git add` that, or colleagues lack it")
+        elif not _kept_by_dvc(path) and (_dvc("add", "--", path) or not _kept_by_dvc(path)):
+            raise InputError(f"{path}: `dvc add` failed, see above: nothing was written into {PARAMS}")
+
+
+def _kept_by_dvc(path: str) -> bool:
+    """Whether it is, or lies in, what a `.dvc` file or a stage puts out."""
+    from dvc.exceptions import OutputNotFoundError
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        try:
+            return bool(repo.find_outs_by_path(str(Path(path).absolute()), strict=False))
+        except OutputNotFoundError:
+            return False
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "--literal-pathspecs", *words], check=True, capture_output=True, text=True).stdout
+
+
+def _dvc(*words: str) -> int:
+    """Its exit status."""
+    return subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode
 
 
 def _images(path: Path) -> dict[str, str]:
@@ -110,11 +156,11 @@ def _arguments() -> argparse.ArgumentParser:
     add("--model", required=True, help="diffusers pipeline folder, owner/name@commit on the Hub, folder with ckpt.pt")
     add("--images", required=True, help="images it was certainly not trained on, from the same source as the others")
     add("--members", metavar="PATTERN", help="those of --images that it was trained on after all, like 'members/*'")
-    add("--suspects", help="images in question (default: those in suspects/NAME, which is made)")
+    add("--suspects", help="images in question: a folder or a Parquet file (default: there are none)")
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
     add("--colour", choices=["rgb", "grey"], help="convert first")
-    add("--entry-only", action="store_true", help="write the entry and compute nothing")
+    add("--entry-only", action="store_true", help="write the entry; keep and compute nothing")
     return parser
 
 

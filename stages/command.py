@@ -48,7 +48,11 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
     for argument, text in arguments.items():
         parser.add_argument(argument, help=text)
     name, by_dvc = _name(stage).rpartition(".")[2], os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-    ours = by_dvc.partition("@")[0] == name and len(sys.argv) == 1  # else by hand, or by a stage of another project
+    by_hand = [word for word in sys.argv[1:] if not word.startswith("-")]
+    ours = by_dvc.partition("@")[0] == name and not by_hand  # else it is no run of dvc.yaml, whoever started it
+    words = by_dvc.partition("@")[2].split("-") if ours and arguments else []
+    if not all(map(NAME.fullmatch, words)):
+        _stop(f"{_name(stage)}: {PARAMS}: {'-'.join(words)!r} holds no entries' names: {NAME_RULE}", 1)
 
     @wraps(stage)
     def only_one(**values: str) -> None:
@@ -61,7 +65,7 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
 
     if "DVC_STAGE" in os.environ:  # DVC started it; by hand, it may outlive its shell
         end_with_parent()
-    execute(only_one, parser, by_dvc.partition("@")[2].split("-") if ours and arguments else None)
+    execute(only_one, parser, words)
 
 
 def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
@@ -73,18 +77,16 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
     )
 
 
-def execute(stage: Callable[..., None], parser: argparse.ArgumentParser, words: list[str] | None = None) -> None:
+def execute(stage: Callable[..., None], parser: argparse.ArgumentParser, words: Iterable[str] = ()) -> None:
     """Call `stage` with what was parsed, by name, and exit.
 
-    words : the arguments, each an entry's name; None: those of the command line.
+    words : arguments before those of the command line.
     Exit status: 0 done; 1 bad input or a machine that cannot go on (one line on stderr, no traceback
     unless `--debug`); 130 interrupted.
     """
     name = _name(stage)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if words and not all(map(NAME.fullmatch, words)):
-        _stop(f"{name}: {PARAMS}: {'-'.join(words)!r} holds no entries' names: {NAME_RULE}", 1)
-    values = vars(parser.parse_args(words))
+    values = vars(parser.parse_args([*words, *sys.argv[1:]]))
     debug = values.pop("debug")
     try:
         stage(**values)

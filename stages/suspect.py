@@ -19,7 +19,7 @@ PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another
 
 
 def suspect(dataset: str) -> None:
-    """Write data/suspects/<dataset>/; without images, tables without rows."""
+    """Write data/suspects/<dataset>/; tables without rows where the entry says that there are no suspects."""
     options = entry("datasets", dataset, Dataset).root
     table, statistics = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
     if (images := read_suspects(options)) is not None:

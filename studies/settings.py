@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from stages.command import InputError
-from stages.params import PARAMS, read_params, validated
+from stages.params import PARAMS, check_names, read_params, validated
 
 Model = TypeVar("Model", bound=BaseModel)
 STUDIES = ("mismatch", "processes", "memorisation", "defences", "cost", "uplift", "exposure", "beyond")
@@ -24,6 +24,7 @@ def section(name: str, model: type[Model]) -> Model:
 def entry(registry: str, name: str, defaults: str, model: type[Model]) -> Model:
     """An entry of a registry, over the section of its defaults.  Raises InputError naming the key."""
     entries = _params(registry)
+    check_names(registry, entries)
     if not isinstance(entries.get(name), dict):
         raise InputError(f"{PARAMS}: {registry}.{name} is not there (there is {', '.join(entries)})")
     own = entries[name]

@@ -69,12 +69,19 @@ def tiny_params() -> dict:
     for section, values in TINY.items():
         params[section] |= copy.deepcopy(values)
     params["learners"] = {name: params["learners"][name] | values for name, values in TINY_LEARNERS.items()}
+    params["datasets"]["digits"]["suspects"] = "suspects/digits"
+    return params
+
+
+def unasked(params: dict) -> dict:
+    """The same where no suspects are expected."""
+    params["datasets"]["digits"]["suspects"] = "suspects/none"
     return params
 
 
 def quick_params() -> dict:
     """The same with two learners and one experiment, for tests that start every stage as a program."""
-    params = tiny_params()
+    params = unasked(tiny_params())
     params["learners"] = {name: params["learners"][name] for name in ("marginal", "gbm")}
     params["stack"]["of"] = []
     params["sweep"] |= {"bag_sizes": [1, 3], "timesteps": [], "auxiliary": [], "widths": []}
@@ -136,7 +143,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every stage has run on the tiny configuration, called as functions."""
+    """A folder in which every stage has run on the tiny configuration, called as functions, without suspects."""
     from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
@@ -155,12 +162,11 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.tune import tune
 
     folder = tmp_path_factory.mktemp("audit")
-    write_params(tiny_params(), folder)
+    write_params(unasked(tiny_params()), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare("digits")
         describe("digits")
-        Path("suspects/digits").mkdir(parents=True)
         suspect("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
@@ -177,6 +183,8 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         infer("digits_ddpm")
         sweep("digits_ddpm")
         report()
+    Path(folder, "suspects/digits").mkdir(parents=True)
+    write_params(tiny_params(), folder)
     return folder
 
 
@@ -225,7 +233,8 @@ class Elsewhere:
         """Write a file of scores and the params.yaml that names it, with overrides of `split`."""
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
-        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/photos"}
+        asked = "suspects/photos" if Path("suspects/photos").exists() else "suspects/none"
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": asked}
         overrides = {
             "split": split,
             "train_target": {},
@@ -261,7 +270,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     audit.hand_over(table, auxiliary=60, holdout="rest")
     prepare("photos")
     describe("photos")
-    Path("suspects/photos").mkdir(parents=True)
     suspect("photos")
     return audit
 

@@ -1,12 +1,15 @@
 """The command that writes an audit's entry: what it writes, what it leaves alone, what it refuses."""
 
 import difflib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, write_photos
 from PIL import Image
+from pipeline import environment, git
+from pipeline import run as do
 from ruamel.yaml import YAML
 
 from stages.audit import _arguments, audit
@@ -35,13 +38,13 @@ def desk(tmp_path, monkeypatch) -> Path:
 def ask(desk, monkeypatch, capsys):
     """Run the command with these words, and return its exit status and what it said."""
 
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["audit", *words, "--entry-only"])
+    def run(*words: str, only: str = "--entry-only") -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["audit", *words, *only.split()])
         try:
             execute(audit, _arguments())
         except SystemExit as stop:
             return int(stop.code or 0), capsys.readouterr().err.strip()
-        return 0, ""
+        return 0, capsys.readouterr().err.strip()
 
     return run
 
@@ -49,8 +52,7 @@ def ask(desk, monkeypatch, capsys):
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
     assert ask("mine", "--model", "pipeline", "--images", "photos", "--members", "members/*", "--size", "32") == (0, "")
     dataset = entry("datasets", "mine", Dataset).root
-    assert (dataset.source, dataset.path, dataset.suspects, dataset.size) == ("folder", "photos", "suspects/mine", 32)
-    assert Path("suspects/mine").is_dir()
+    assert (dataset.source, dataset.path, dataset.suspects, dataset.size) == ("folder", "photos", "suspects/none", 32)
     target = target_entry("mine")
     assert (target.dataset, target.source, target.path) == ("mine", "path", "pipeline")
     split = section("split", Split, "mine")
@@ -58,6 +60,7 @@ def test_the_entry_is_valid_and_says_what_was_asked(ask):
 
 
 def test_without_members_none_is_known_and_the_suspects_are_those_named(ask):
+    Image.new("L", (8, 8)).save("asked/b.png")
     assert ask("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked") == (0, "")
     assert section("split", Split, "mine").member == 0
     assert entry("datasets", "mine", Dataset).root.suspects == "asked"
@@ -104,6 +107,7 @@ def test_a_parquet_file_and_a_folder_of_them_are_datasets(ask, random_images):
         (("mine", "--model", "pipeline", "--images", "asked"), "asked: no images there"),
         (("mine", "--model", "pipeline", "--images", "nowhere"), "nowhere: no images there"),
         (("mine", "--model", "pipeline", "--images", "photos", "--suspects", "nobody"), "nobody: not found"),
+        (("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked"), "asked: not found, or empty"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_and_nothing_is_written(ask, words, said):
@@ -112,4 +116,75 @@ def test_what_cannot_be_audited_is_refused_and_nothing_is_written(ask, words, sa
     assert status == 1
     assert said in line
     assert len(line.splitlines()) == 1
+    assert Path("params.yaml").read_bytes() == before
+
+
+@pytest.fixture
+def repository(desk, monkeypatch) -> Path:
+    """The desk as a repository of Git and DVC without a stage; photos and so on are untracked."""
+    monkeypatch.setenv("PATH", environment()["PATH"])
+    Path(".gitignore").write_text((REPOSITORY / ".gitignore").read_text())
+    Path("dvc.yaml").write_text("stages: {}\n")
+    Path("suspects/none").mkdir(parents=True)
+    Path("suspects/none/.gitkeep").touch()
+    git(desk, "init", "--quiet")
+    do(desk, "dvc", "init", "--quiet")
+    git(desk, "add", ".gitignore", ".dvc", "params.yaml", "dvc.yaml", "suspects")
+    git(desk, "commit", "--quiet", "--message", "start")
+    return desk
+
+
+def in_git(folder: Path) -> set[str]:
+    return set(git(folder, "ls-files").splitlines())
+
+
+def test_inputs_that_nobody_keeps_are_kept_by_dvc_and_git_is_left_with_their_names(ask, repository):
+    before = in_git(repository)
+    for folder in ("suspects/asked", "models/theirs"):
+        Path(folder).mkdir(parents=True)
+    Path("pipeline/model_index.json").rename("models/theirs/model_index.json")
+    Image.new("L", (8, 8)).save("suspects/asked/b.png")
+    words = ("mine", "--model", "models/theirs", "--images", "photos", "--suspects", "suspects/asked")
+    assert ask(*words, only="")[0] == 0
+    shutil.rmtree("pipeline")
+    git(repository, "add", "--all")
+    new = in_git(repository) - before - {"dvc.lock"}
+    assert new == {"photos.dvc", "suspects/asked.dvc", "models/theirs.dvc", "checkpoint/flagfile.txt"}
+    kept = {path.read_bytes() for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file()}
+    assert {Path(name).read_bytes() for name in ("photos/members/a.png", "models/theirs/model_index.json")} <= kept
+
+
+def test_what_git_or_dvc_keeps_already_is_left_alone_and_what_lies_outside_is_told(ask, repository, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    Path("pipeline/model_index.json").rename(outside / "model_index.json")
+    git(repository, "add", "checkpoint")
+    Image.new("L", (8, 8)).save("photos/asked.png")
+    words = ("--model", str(outside), "--images", "photos", "--suspects", "photos/members")
+    status, said = ask("mine", *words, only="")
+    assert status == 0
+    assert f"warning: {outside}: lies outside of the repository: `dvc push` does not share it" in said
+    assert [path.name for path in Path().rglob("?*.dvc") if path.is_file()] == ["photos.dvc"], "suspects lie in photos"
+    Path("checkpoint/new").touch()
+    status, said = ask("again", "--model", "checkpoint", "--images", "photos", only="")
+    assert status == 0
+    assert "warning: checkpoint: Git keeps it, but not checkpoint/new: `git add` that, or colleagues lack it" in said
+    assert not Path("checkpoint.dvc").exists()
+
+
+def test_what_dvc_cannot_keep_is_refused_and_nothing_is_written(ask, repository):
+    Path("data/deep/photos").mkdir(parents=True)
+    Image.new("L", (8, 8)).save("data/deep/photos/a.png")
+    before = Path("params.yaml").read_bytes()
+    status, said = ask("mine", "--model", "pipeline", "--images", "data/deep/photos", only="")
+    assert status == 1
+    assert "data/deep/photos: `dvc add` failed, see above: nothing was written into params.yaml" in said
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_outside_of_a_git_repository_an_audit_is_refused_in_one_line(ask, desk, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(desk.parent))
+    before = Path("params.yaml").read_bytes()
+    status, said = ask("mine", "--model", "pipeline", "--images", "photos", only="")
+    assert (status, len(said.splitlines())) == (1, 1)
+    assert f"{desk}: no clone of a Git repository (a source archive?), which DVC needs: clone it" in said
     assert Path("params.yaml").read_bytes() == before

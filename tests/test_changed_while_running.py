@@ -133,6 +133,23 @@ def test_by_hand_nothing_is_compared(folder, capsys, monkeypatch):
     assert started(CHANGES["photos/a.png"], capsys) == ""
 
 
+@pytest.mark.parametrize("key", ["-x", "a;b", "a b", "../x", "2024"])
+def test_a_run_whose_name_holds_what_is_no_name_is_refused_in_one_line(key, folder, capsys, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", f"test_changed_while_running@{key}")
+    with pytest.raises(SystemExit) as stop:
+        command.run(lambda dataset: None, dataset="an argument")
+    assert stop.value.code == 1
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "a name is letters, digits and '_' and begins with a letter" in told
+
+
+def test_an_option_beside_dvcs_name_of_the_run_is_read(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stage", "--debug"])
+    with pytest.raises(InputError, match="changed while"):
+        started(CHANGES["photos/a.png"], capsys)
+
+
 def test_a_run_of_a_matrix_depends_on_what_dvc_fills_in(folder):
     place = Path("data/theirs/suspect.txt")
     place.parent.mkdir(parents=True)

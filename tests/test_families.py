@@ -329,7 +329,7 @@ def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch)
     for kind, texts in {"alike": ["a"] * 200, "one differs": ["a a"] + ["a"] * 199}.items():
         pq.write_table(plain.append_column("text", pa.array(texts)), "photos.parquet")
         params = tiny_params()
-        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/digits"}
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
         params["targets"]["digits_ddpm"] |= {"dataset": "photos", "source": "path", "path": str(family("text"))}
         params["split"] |= {"member": 60, "auxiliary": 60, "holdout": "rest"}
         write_params(params)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import tiny_params, write_params, write_photos
+from conftest import tiny_params, unasked, write_params, write_photos
 from PIL import Image
 
 from stages.evaluate import evaluate
@@ -95,6 +95,7 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
 def test_suspects_of_a_target_known_by_its_scores_are_in_its_file(elsewhere, refusal, told_by):
     rng = np.random.default_rng(1)
     ask(["a", "b"], np.arange(2), rng.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8).repeat(3, axis=1), PHOTOS)
+    elsewhere.hand_over(elsewhere.scores, auxiliary=60, holdout="rest")  # the entry names the suspects now
     suspect("photos")
     rows = pd.DataFrame({"image_id": ["suspect/a.png", "suspect/b.png"], "loss": [1e-6, 1.0], "distance": [0.5, 0.5]})
     table = pd.concat([elsewhere.scores.astype({"image_id": str, "is_member": object}), rows])
@@ -137,6 +138,27 @@ def test_a_folders_suspects_have_no_class_and_a_file_of_them_tells_theirs(audit,
     suspect("digits")
     table = read_table(Path("data/suspects/digits/images.parquet"))
     assert (table.column("image_id").to_pylist(), table.column("label").to_pylist()) == (["suspect/7"], [0])
+
+
+def test_a_folder_of_suspects_that_became_empty_is_refused_and_what_was_written_stays(audit, others, refusal):
+    ask(["a"], np.array([0]), others)
+    suspect("digits")
+    before = Path("data/suspects/digits/images.parquet").read_bytes()
+    Path("suspects/digits/a.png").unlink()
+    line = refusal(suspect, dataset="digits")
+    assert "suspects/digits: no suspects there: put them in, or fetch them (`dvc pull`); where there are to be" in line
+    assert "none, the dataset's entry in params.yaml says so by `suspects: suspects/none`" in line
+    assert Path("data/suspects/digits/images.parquet").read_bytes() == before
+
+
+def test_the_folder_that_says_there_are_no_suspects_must_stay_empty(audit, others, refusal):
+    write_params(unasked(tiny_params()))
+    suspect("digits")
+    assert read_table(Path("data/suspects/digits/images.parquet")).num_rows == 0
+    ask(["a"], np.array([0]), others, Path("suspects/none"))
+    assert "suspects/none: must stay empty: `suspects: suspects/none` in params.yaml says" in refusal(
+        suspect, dataset="digits"
+    )
 
 
 def test_what_cannot_be_read_in_a_folder_of_suspects_is_refused(audit, refusal):

@@ -1,13 +1,17 @@
 """The gate of a pull request, in a clone as CI has it: git and nothing else."""
 
+import importlib.util
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, quick_params, write_params
-from pipeline import TARGET, commit, environment, git, run
+from PIL import Image
+from pipeline import TARGET, commit, environment, git, repro, run
 from ruamel.yaml import YAML
 
 WORKFLOW = YAML(typ="safe").load((REPOSITORY / ".github/workflows/audit.yml").read_text())
@@ -45,7 +49,8 @@ def complaint(folder: Path) -> str:
 def test_a_commit_of_its_own_results_passes(checkout):
     done = gate(checkout)
     assert done.returncode == 0, done.stderr
-    assert "None changed." in done.stdout
+    assert re.search(r"^None of \d+ rates differs\.$", done.stdout, flags=re.MULTILINE)
+    assert "**Parameters changed**: none" in done.stdout
     assert git(checkout, "status", "--porcelain") == ""
 
 
@@ -74,7 +79,39 @@ def test_a_metric_written_by_hand_or_left_out_is_refused(checkout):
 
 
 @pytest.mark.slow
-def test_the_summary_shows_the_figures_that_changed_and_no_intervals(finished_clone, checkout, tmp_path):
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_clone_without_the_inputs_passes_where_dvc_keeps_them_and_is_told_which_nobody_keeps(
+    tracked, finished_clone, tmp_path
+):
+    mine = tmp_path / "mine"
+    shutil.copytree(finished_clone, mine, symlinks=True)
+    (mine / "suspects/asked").mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(mine / "suspects/asked/a.png")
+    params = quick_params()
+    params["datasets"]["digits"]["suspects"] = "suspects/asked"
+    write_params(params, mine)
+    if tracked:
+        run(mine, "dvc", "add", "suspects/asked")
+    repro(mine)
+    commit(mine, "asked")
+    git(tmp_path, "clone", "--quiet", "mine", "checkout")
+    assert not (tmp_path / "checkout/suspects/asked").exists()
+    if tracked:
+        done = gate(tmp_path / "checkout")
+        assert done.returncode == 0, done.stderr
+    else:
+        said = "neither Git nor DVC keeps suspects/asked: `dvc add` it and commit its .dvc file"
+        assert complaint(tmp_path / "checkout") == complaint(mine) == said
+
+
+def test_without_git_the_gate_says_one_line(tmp_path):
+    for name in (".ci", ".dvc"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("cache", "tmp"))
+    assert complaint(tmp_path) == f"{tmp_path} is not a git repository"
+
+
+@pytest.mark.slow
+def test_the_summary_shows_the_figures_that_changed(finished_clone, checkout, tmp_path):
     run(checkout, "dvc", "remote", "add", "--local", "--default", "cache", str(finished_clone / ".dvc/cache"))
     run(checkout, "dvc", "pull")
     path = checkout / f"metrics/{TARGET}.json"
@@ -88,9 +125,7 @@ def test_the_summary_shows_the_figures_that_changed_and_no_intervals(finished_cl
     page = tmp_path / "summary.md"
     done = gate(checkout, GITHUB_STEP_SUMMARY=str(page))
     assert done.returncode == 0, done.stderr
-    table = [line for line in page.read_text().splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:]]
-    assert rows == [[f"metrics/{TARGET}.json", "gbm.auc", f"{before:.5f}", f"{before - 0.125:.5f}", "-0.125"]]
+    assert re.search(rf"^\| AUC \| {before:.4f} .* \| \*\*{before - 0.125:.4f} ", page.read_text(), flags=re.MULTILINE)
     assert (checkout / "dvc_plots/index.html").exists()
 
 
@@ -101,3 +136,107 @@ def test_the_workflow_runs_the_gate_of_this_page_with_no_rights_but_to_read():
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
     assert steps[0]["with"]["fetch-depth"] == 0, "the merge base is in history"
     assert "dvc_plots" in [step.get("with", {}).get("path") for step in steps]
+
+
+GATE = importlib.util.spec_from_file_location("pull_request", REPOSITORY / ".ci/pull_request.py")
+assert GATE
+assert GATE.loader
+pull_request = importlib.util.module_from_spec(GATE)
+GATE.loader.exec_module(pull_request)
+
+
+def rate(name: str, value: float, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def figures(auc: float, tpr: float) -> dict[str, float | None]:
+    """Of a judge; intervals are 0.02 to either side."""
+    return {
+        **rate("auc", auc, auc - 0.02, auc + 0.02),
+        **rate("tpr_at_fpr_1e-2", tpr, tpr - 0.02, tpr + 0.02),
+        **rate("realised_fpr_at_alpha_1e-1", 0.1, 0.08, 0.12),
+        **rate("raw_realised_fpr_at_alpha_1e-1", 0.11, 0.08, 0.12),
+        "members": 300,
+    }
+
+
+def made_up(folder: Path, metrics: dict[str, object], **params: object) -> str:
+    """Commit metrics and parameters that nobody computed; the commit."""
+    for name, values in metrics.items():
+        path = folder / f"metrics/{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    write_params({"infer": {"learner": "mlp"}, "targets": {"mine": {"infer": {}}}, **params}, folder)
+    commit(folder, "made up")
+    return git(folder, "rev-parse", "--short", "HEAD").strip()
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    before = {"mlp": figures(0.9, 0.5), "mlp_fusion": figures(0.95, 0.6)}
+    quiet = {"fires": 0, "blind_member": {"auc": 0.5, "fires": False}}
+    return made_up(
+        tmp_path, {"mine": before, "guards/mine": quiet, "inferences/mine": {"suspects": 0}}, fit={"seed": 0}
+    )
+
+
+def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
+    now = {"mlp": figures(0.91, 0.5), "mlp_fusion": figures(0.96, 0.7)}
+    fires = {"fires": 1, "blind_member": {"auc": 0.8, "fires": True}}
+    answer = {"suspects": 13, "distinct": 12, "named": 12, "p_value": 1.234e-7, "effect": 0.9}
+    made_up(tmp_path, {"mine": now, "guards/mine": fires, "inferences/mine": answer}, fit={"seed": 1})
+    assert pull_request.summary(base).splitlines() == [
+        f"### Audit since {base}",
+        "",
+        "**mine**, judged by `mlp_fusion`",
+        "",
+        "| | before | now |",
+        "|---|---|---|",
+        "| AUC | 0.9500 (0.9300 to 0.9700) | **0.9600 (0.9400 to 0.9800)** |",
+        "| TPR at 1 % FPR | 0.6000 (0.5800 to 0.6200) | **0.7000 (0.6800 to 0.7200)** |",
+        "| FPR realised at alpha 0.1 | 0.1000 (0.0800 to 0.1200) | 0.1000 (0.0800 to 0.1200) |",
+        "| guards and checks that fire | none | **blind_member** |",
+        "| suspects | none | **12 of 12 named, p = 1.2e-07 for all** |",
+        "",
+        "**Parameters changed**: 1",
+        "",
+        "- `fit.seed`: 0 -> 1",
+        "",
+        "3 of 8 rates differ, all but 1 within their intervals.",
+        "",
+        "| | before | now |",
+        "|---|---|---|",
+        "| mine mlp_fusion.tpr_at_fpr_1e-2 | 0.6000 (0.5800 to 0.6200) | 0.7000 (0.6800 to 0.7200) |",
+    ]
+
+
+def test_where_nothing_differs_the_summary_says_so(base):
+    lines = pull_request.summary(base).splitlines()
+    assert lines[-1] == "None of 8 rates differs."
+    assert "**Parameters changed**: none" in lines
+    assert not [line for line in lines if line.startswith("|") and "**" in line]
+
+
+def test_suspects_that_are_lost_and_a_target_that_is_new_are_in_the_summary(base, tmp_path):
+    asked = made_up(tmp_path, {"inferences/mine": {"suspects": 2, "named": 1, "p_value": 0.02}}, fit={"seed": 0})
+    made_up(tmp_path, {"inferences/mine": {"suspects": 0}, "other": {"mlp": figures(0.6, 0.1)}}, fit={"seed": 0})
+    page = pull_request.summary(asked)
+    assert "| suspects | 1 of 2 named, p = 0.02 for all | **none** |" in page
+    assert "**other**, judged by `mlp`" in page
+    assert "| AUC | none | **0.6000 (0.5800 to 0.6200)** |" in page
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value", "within"),
+    [
+        (0.4, 0.6, 0.5, True),
+        (0.4, 0.6, 0.39, False),
+        (0.4, None, 0.9, True),
+        (None, None, 0.5, True),
+        (0.4, 1, None, False),
+    ],
+)
+def test_a_missing_bound_bounds_nothing(low, high, value, within):
+    assert pull_request.inside(value, {"tpr_ci_low": low, "tpr_ci_high": high}, "tpr") is within

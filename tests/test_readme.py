@@ -123,7 +123,6 @@ def own_model(folder: Path) -> None:
 
 def scores_from_elsewhere(folder: Path) -> None:
     """What the section of that name asks for: images.parquet and scores.csv."""
-    (folder / "suspects/theirs").mkdir()
     rng = np.random.default_rng(1)
     is_member = np.arange(340) < 40
     write_photos(list(range(340)), rng.integers(0, 255, (340, 8, 8, 3), dtype=np.uint8), folder / "images.parquet")

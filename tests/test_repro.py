@@ -91,12 +91,16 @@ def test_another_learner_adds_its_own_stages_and_leaving_it_out_takes_it_from_th
 
 
 def test_suspects_cost_their_scores_and_a_verdict_and_nothing_else(pipeline):
-    mine = pipeline / "suspects/digits/mine.png"
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(mine)
+    asked = pipeline / "suspects/digits"
+    asked.mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(asked / "mine.png")
+    params = quick_params()
+    params["datasets"]["digits"]["suspects"] = "suspects/digits"
+    write_params(params, pipeline)
     executed = repro(pipeline)
-    mine.unlink()
+    shutil.rmtree(asked)
     called_for = {f"score@{TARGET}-suspect", *(f"{stage}@{TARGET}" for stage in ("split", "infer", "guard"))}
-    assert set(executed) == {"suspect@digits", "report"} | called_for
+    assert set(executed) == {"prepare@digits", "suspect@digits", "report"} | called_for
     assert json.loads((pipeline / f"metrics/inferences/{TARGET}.json").read_text())["suspects"] == 1
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import grp
+import json
 import os
 import re
 import shutil
@@ -12,16 +13,19 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, quick_params, write_params
+from PIL import Image
 from pipeline import TARGET, commit, environment, git, repro, run
 from servers import ACCESS_KEY, SECRET_KEY, SSHServer, s3_server, ssh_server
 
 from stages.files import file_hash
+from stages.tables import decode_images, read_table
 
 PAGE = (REPOSITORY / "TEAMS.md").read_text()
 REMOTES = ("A folder", "SSH", "S3")
 HOST_KEYS, LINKS = "DVC does not check SSH host keys", "root writes through links"
 TRIED, CACHE = "Parameters that somebody tried before", "One cache for a machine"
-WALKED = {*REMOTES, HOST_KEYS, LINKS, TRIED, CACHE, "Compute and hand over", "Fetch", "Merge", "Pull requests"}
+HAND_OVER = "Compute and hand over"
+WALKED = {*REMOTES, HOST_KEYS, LINKS, TRIED, CACHE, "Inputs", HAND_OVER, "Fetch", "Merge", "Pull requests"}
 VERDICTS = f"data/verdicts/{TARGET}.parquet"
 IDENTITY = {f"GIT_{who}_{what}": "t@example.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 slow = pytest.mark.slow
@@ -109,7 +113,7 @@ def test_a_clone_fetches_what_another_pushed_and_runs_nothing(kind, finished_clo
     mine = copy_of(finished_clone, tmp_path)
     with storage(kind, tmp_path) as places:
         walk(mine, commands(kind), places)
-        assert walk(mine, commands("Compute and hand over"), places) == []
+        assert walk(mine, commands(HAND_OVER), places) == []
         theirs = colleague(tmp_path, "theirs")
         walk(theirs, local(commands(kind)), places)
         assert walk(theirs, commands("Fetch"), places) == []
@@ -130,7 +134,7 @@ def pushed_to_s3(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("s3")
     mine = copy_of(finished_clone, folder)
     with storage("S3", folder) as places:
-        walk(mine, [*commands("S3"), *commands("Compute and hand over")], places)
+        walk(mine, [*commands("S3"), *commands(HAND_OVER)], places)
         theirs = colleague(folder, "theirs")
         walk(theirs, local(commands("S3")), places)
         yield theirs
@@ -229,7 +233,7 @@ def branches(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("branches")
     mine = copy_of(finished_clone, folder)
     with storage("A folder", folder) as places:
-        walk(mine, [*commands("A folder"), *commands("Compute and hand over")], places)
+        walk(mine, [*commands("A folder"), *commands(HAND_OVER)], places)
         theirs = colleague(folder, "theirs")
         run(theirs, "dvc", "pull")
         git(theirs, "switch", "--quiet", "--create", "theirs")
@@ -261,13 +265,11 @@ def test_through_a_remote_the_run_cache_restores_no_stage_with_files_in_git(bran
 def test_a_commit_that_was_fetched_can_be_restored_from_its_parameters_and_merged_without_running_it_again(branches):
     mine = branches / "mine"
     assert walk(mine, commands(TRIED), {}) == []
-    git(mine, "switch", "--quiet", "--detach", "HEAD~1")
-    git(mine, "checkout", "origin/theirs", "--", "params.yaml")
-    assert repro(mine) == [], "restored from the run-cache"
     assert git(mine, "diff", "--stat", "origin/theirs", "--", "dvc.lock", "metrics") == ""
     git(mine, "reset", "--quiet", "--hard")
-    git(mine, "switch", "--quiet", "main")
     run(mine, "dvc", "checkout")
+    assert repro(mine) == []
+    assert git(mine, "status", "--porcelain") == ""
 
     git(mine, "merge", "--no-commit", "-X", "ours", "origin/theirs")
     assert (mine / "dvc.lock").read_text() == git(mine, "show", "HEAD:dvc.lock"), "all of it is mine, not half"
@@ -275,6 +277,70 @@ def test_a_commit_that_was_fetched_can_be_restored_from_its_parameters_and_merge
     assert walk(mine, commands("Merge"), {}) == ["report"], "what neither had computed"
     assert repro(mine) == []
     assert git(mine, "status", "--porcelain") == ""
+
+
+def test_no_recipe_forces_dvc_to_believe_that_outputs_came_of_inputs():
+    assert not [line for title in WALKED for line in commands(title) if "commit" in line and "--force" in line]
+
+
+ANSWERS = (f"metrics/inferences/{TARGET}.json", f"data/inferences/{TARGET}.parquet")
+ASKED = "suspects/asked"
+
+
+@pytest.fixture(scope="module")
+def handed_over(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `mine` has asked about 12 members of its target and handed that over."""
+    folder = tmp_path_factory.mktemp("asked")
+    mine = copy_of(finished_clone, folder)
+    members = read_table(mine / f"data/roles/{TARGET}/member.parquet").slice(0, 12)
+    (mine / ASKED).mkdir()
+    for number, pixels in enumerate(decode_images(members)):
+        Image.fromarray(pixels[0]).save(mine / ASKED / f"{number}.png")
+    params = quick_params()
+    params["datasets"]["digits"]["suspects"] = ASKED
+    params["infer"]["false_discovery_rate"] = 0.99  # this target hardly leaks: name some all the same
+    write_params(params, mine)
+    with storage("A folder", folder) as places:
+        walk(mine, [*commands("A folder"), *commands("Inputs"), "dvc repro", *commands(HAND_OVER)], places)
+    assert git(mine, "status", "--porcelain") == ""
+    assert json.loads((mine / ANSWERS[0]).read_text())["suspects"] == 12
+    return folder
+
+
+@slow
+def test_a_colleague_has_the_same_verdict_on_the_suspects_and_nothing_runs(handed_over):
+    theirs = colleague(handed_over, "second")
+    assert walk(theirs, commands("Fetch"), {}) == []
+    assert git(theirs, "status", "--porcelain") == ""
+    assert len(list((theirs / ASKED).iterdir())) == 12
+    for answer in ANSWERS:
+        assert file_hash(theirs / answer) == file_hash(handed_over / "mine" / answer)
+    assert walk(theirs, commands("Pull requests"), {}) == []
+
+
+@slow
+def test_a_colleague_who_has_not_fetched_the_suspects_or_lost_them_is_told(handed_over):
+    third = colleague(handed_over, "third")
+    before = (third / ANSWERS[0]).read_bytes()
+    done = attempt(third, "dvc repro")
+    assert done.returncode != 0
+    assert ASKED in done.stderr
+    walk(third, commands("Fetch"), {})
+    for image in (third / ASKED).iterdir():
+        image.unlink()
+    done = attempt(third, "dvc repro")
+    assert done.returncode != 0
+    assert f"stages.suspect: {ASKED}: no suspects there: put them in, or fetch them (`dvc pull`)" in done.stderr
+    assert (third / ANSWERS[0]).read_bytes() == before
+    git(third, "checkout", "--quiet", ".")
+    run(third, "dvc", "checkout", "--force", f"{ASKED}.dvc")
+    assert repro(third) == [], "they are back, and so is the verdict"
+
+    (third / ASKED / "0.png").unlink()
+    assert "suspect@digits" in repro(third)
+    assert json.loads((third / ANSWERS[0]).read_text())["suspects"] == 11
+    changed = git(third, "status", "--porcelain").split()
+    assert {f"{ASKED}.dvc", ANSWERS[0]} <= set(changed), "and git shows that it is another set"
 
 
 @slow

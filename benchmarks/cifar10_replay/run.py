@@ -112,7 +112,7 @@ def _params(data: Path, arguments: argparse.Namespace, work: Path) -> dict:
     params["learners"] = {name: params["learners"][name] for name in wanted}
     stacked = [name for name in params["stack"]["of"] if name in wanted]
     params["stack"]["of"] = stacked if len(stacked) > 1 else []
-    params["datasets"] = {"cifar10": {"source": "parquet", "path": str(data / IMAGES), "suspects": "suspects"}}
+    params["datasets"] = {"cifar10": {"source": "parquet", "path": str(data / IMAGES), "suspects": "suspects/none"}}
     sections = list(next(iter(params["targets"].values())))[3:]  # behind dataset, source and path
     params["targets"] = {}
     scores = pd.read_parquet(data / SCORES)
@@ -143,7 +143,6 @@ def _draw(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _run_stages(work: Path, learners: list[str], seeds: list[int], stacked: bool) -> dict[str, dict[str, float]]:
     """Every stage that has not run yet.  Returns stage -> seconds and peak memory, of earlier runs too."""
-    (work / "suspects").mkdir(exist_ok=True)
     commands = [["prepare", "cifar10"], ["describe", "cifar10"], ["suspect", "cifar10"]]
     for target in (f"seed_{seed}" for seed in seeds):
         commands += [["split", target], ["train_target", target]]

@@ -23,7 +23,7 @@ class Entry(Options):
 
     path : what the images are read from, for DVC to watch: it must exist.  Where nothing of the user's own is read, it
         is the file that knows where they come from, like stages/datasets/digits.py.
-    suspects : images in question, a folder or a Parquet file; DVC watches it too and wants it spelt in every entry.
+    suspects : images in question, a folder or a Parquet file, which DVC watches too; `suspects/none`: there are none.
     colour : rgb, or grey (ITU-R 601 luma); transparency is dropped, of 16 bits the upper 8 stay.
     crop : centre, the largest square in the middle; where it cannot be exact, half a pixel up or to the left of it.
     size : width and height in pixels, up or down by Pillow's antialiased LANCZOS.

@@ -32,6 +32,19 @@ import subprocess, sys, time
 print(subprocess.Popen([sys.executable, "-m", "stage", "x"]).pid, flush=True)
 time.sleep(60)
 """,
+    "killed": """
+import os, signal
+from stages.command import run
+from stages.parallel import spread
+
+def work(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def stage(target):
+    spread(work, [(1,), (2,)], "work")
+
+run(stage, target="a name")
+""",
     "many": """
 import os, time
 from pathlib import Path
@@ -121,6 +134,13 @@ def test_workers_end_with_a_stage_that_is_killed(start):
         time.sleep(0.05)
     stage.kill()
     assert all(ends(int(worker.stem), 10) for worker in workers)
+
+
+def test_a_stage_whose_worker_is_killed_says_one_line(start):
+    stage = start("killed", "x")
+    told = [line for line in stage.communicate(timeout=60)[1].splitlines() if not line.startswith("work:")]
+    assert (stage.returncode, len(told)) == (1, 1), told
+    assert told[0].startswith("killed: a worker process was killed, perhaps because memory ran out")
 
 
 @pytest.mark.parametrize("again", [False, True])
