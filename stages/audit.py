@@ -53,6 +53,7 @@ def audit(
             raise InputError(f"{PARAMS}: {registry}.{name}: is there already: take another name, or edit it by hand")
     if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
         raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
+    model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
     conversions = {"size": size, "crop": crop, "colour": colour}
     dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or str(NO_SUSPECTS)}
     dataset |= {key: value for key, value in conversions.items() if value is not None}
@@ -65,6 +66,11 @@ def audit(
     print(f"{PARAMS}: wrote datasets.{name} and targets.{name}", flush=True)
     if not entry_only and _dvc("repro"):
         raise InputError(f"dvc repro failed, see above: mend {name} in {PARAMS} and run `dvc repro`, which goes on")
+
+
+def _portable(path: str) -> str:
+    """A path in this folder relative to it, as another clone has it."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def track(paths: list[str]) -> None:

@@ -66,6 +66,11 @@ def test_without_members_none_is_known_and_the_suspects_are_those_named(ask):
     assert entry("datasets", "mine", Dataset).root.suspects == "asked"
 
 
+def test_paths_in_the_repository_are_written_as_another_clone_has_them(ask, desk):
+    assert ask("mine", "--model", f"{desk}/pipeline", "--images", f"{desk}/photos") == (0, "")
+    assert (target_entry("mine").path, entry("datasets", "mine", Dataset).root.path) == ("pipeline", "photos")
+
+
 def test_everything_else_in_the_file_stays_as_it_is(ask):
     before = Path("params.yaml").read_text().splitlines()
     ask("mine", "--model", "pipeline", "--images", "photos")

@@ -110,6 +110,15 @@ def test_without_git_the_gate_says_one_line(tmp_path):
     assert complaint(tmp_path) == f"{tmp_path} is not a git repository"
 
 
+def test_without_git_dvc_repro_says_one_line(tmp_path):
+    shutil.copytree(REPOSITORY / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    shutil.copy(REPOSITORY / "dvc.yaml", tmp_path)
+    done = subprocess.run(["dvc", "repro"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stdout + done.stderr == f"ERROR: {tmp_path} is not a git repository\n"
+    assert "in a source archive without `.git`, run `git init` first" in (REPOSITORY / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_the_summary_shows_the_figures_that_changed(finished_clone, checkout, tmp_path):
     run(checkout, "dvc", "remote", "add", "--local", "--default", "cache", str(finished_clone / ".dvc/cache"))
