@@ -158,7 +158,7 @@ def _bag(learner: str, drawn: dict, seed: int) -> tuple[dict[str, np.ndarray], n
     options = Learner.model_validate(LEARNERS[learner]).root
     inputs = {role: Inputs(np.empty((len(of[0]), 0, 0, 0), dtype=np.uint8), of[0]) for role, of in drawn.items()}
     count = len(drawn["auxiliary"][0])
-    resample = resamples([str(row) for row in range(count)], np.zeros(count, dtype=bool), seed, LARGEST)
+    resample = resamples(np.zeros(count, dtype=bool), seed, LARGEST)
     scores = drawn["auxiliary"][1][:, None]
     bag = [
         fit_attacker(inputs["auxiliary"], scores, options, attacker_seed(seed, number), one)[0]

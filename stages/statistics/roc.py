@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from stages.statistics.intervals import Rate
 
 FEWEST_FALSE_POSITIVES = 5  # expected ones, alpha N, below which a TPR at FPR alpha has a lower bound alone
+TIED = 0.4  # 0.01 of 0.025: the product of two uniform p-values is below 0.0105 with probability 0.05
 
 
 def roc(member: np.ndarray, holdout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,14 +55,16 @@ def tpr_at_fpr(member: np.ndarray, holdout: np.ndarray, alpha: float, confidence
     Where fewer than `FEWEST_FALSE_POSITIVES` are expected the interval is a one-sided lower bound at `confidence`,
     and its upper end is 1; where (1 - alpha)^N > 1 - confidence, all of the holdout may lie below that threshold, and
     the bound is 0: without assumptions nothing more is known.  None where the holdout cannot resolve alpha.
-    Coverage: benchmarks/validity.
+    Where margins of the holdout tie near the threshold, chance alone may decide whether a whole block is flagged: then
+    the block and the share of members each err, and `TIED` of the error is left to either end.  Coverage:
+    benchmarks/validity.
     """
     hits = true_positives_at_fpr(member, holdout, alpha)
     if hits is None:
         return None
-    weights, least, most = _counts_at_fpr(member, holdout, alpha)
+    weights, least, most, tied = _counts_at_fpr(member, holdout, alpha)
     both = alpha * len(holdout) > FEWEST_FALSE_POSITIVES - 1e-9
-    tail = (1 - confidence) / (2 if both else 1)
+    tail = (1 - confidence) / (2 if both else 1) * (TIED if tied else 1)
     middle = (least + most) / 2
     low = _mixture_quantile(weights, np.where(least > 0, middle + 0.5, 0), len(member) - middle + 0.5, tail)
     if not both:
@@ -70,18 +73,22 @@ def tpr_at_fpr(member: np.ndarray, holdout: np.ndarray, alpha: float, confidence
     return Rate(hits, len(member), low, _mixture_quantile(weights, middle + 0.5, beyond, 1 - tail))
 
 
-def _counts_at_fpr(member: np.ndarray, holdout: np.ndarray, alpha: float) -> tuple[np.ndarray, ...]:
-    """For each J that is likely: its probability, and the least and the most members that the threshold may flag."""
+def _counts_at_fpr(
+    member: np.ndarray, holdout: np.ndarray, alpha: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """For each J that is likely: its probability, and the least and the most members that the threshold may flag.
+
+    Last, whether margins of the holdout tie there.
+    """
     n, falling, members = len(holdout), np.sort(holdout)[::-1], np.sort(member)
     first, last = binom.ppf([1e-7, 1 - 1e-7], n, alpha).astype(int)
     j = np.arange(first, last + 1)
-    refused = np.append(falling, -np.inf)[j]  # the (J + 1)-th largest
-    flagged = n - np.searchsorted(falling[::-1], refused, side="right")  # of the holdout; ties move together
-    lowest = np.append(np.inf, falling)[flagged]  # the least margin among them
+    lowest, refused = np.append(np.inf, falling)[j], np.append(falling, -np.inf)[j]  # J-th and (J + 1)-th largest
     least, most = (
         len(members) - np.searchsorted(members, margin, side) for margin, side in ((lowest, "left"), (refused, "right"))
     )
-    return binom.pmf(j, n, alpha), least, most
+    # where the two margins tie, neither is flagged
+    return binom.pmf(j, n, alpha), np.minimum(least, most), most, bool((lowest == refused).any())
 
 
 def _mixture_quantile(weights: np.ndarray, a: np.ndarray, b: np.ndarray, level: float) -> float:
