@@ -93,6 +93,9 @@ def _side_by_side(axes: Axes, curve: pd.DataFrame) -> None:
     learners = list(by_learner(curve))
     for place in range(0, len(groups), 2):
         axes.axvspan(place - 0.5, place + 0.5, color=GREY, alpha=0.07, linewidth=0)
+    chance = 100 * curve.groupby("group").agg({"expected_low": "min", "expected_high": "max"})
+    low, high = chance["expected_low"], chance["expected_high"]
+    axes.bar(range(len(groups)), high - low, 0.94, low, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
     for number, (style, rows) in enumerate(learners):
         x = np.searchsorted(groups, rows["group"]) + 0.8 * ((number + 0.5) / len(learners) - 0.5)
         realised, low, high = (100 * rows[name].to_numpy() for name in ("realised", "ci_low", "ci_high"))
