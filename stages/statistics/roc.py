@@ -84,9 +84,8 @@ def _counts_at_fpr(
     first, last = binom.ppf([1e-7, 1 - 1e-7], n, alpha).astype(int)
     j = np.arange(first, last + 1)
     lowest, refused = np.append(np.inf, falling)[j], np.append(falling, -np.inf)[j]  # J-th and (J + 1)-th largest
-    least, most = (
-        len(members) - np.searchsorted(members, margin, side) for margin, side in ((lowest, "left"), (refused, "right"))
-    )
+    least = len(members) - np.searchsorted(members, lowest, side="left")
+    most = len(members) - np.searchsorted(members, refused, side="right")
     # where the two margins tie, neither is flagged
     return binom.pmf(j, n, alpha), np.minimum(least, most), most, bool((lowest == refused).any())
 
