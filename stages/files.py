@@ -40,6 +40,33 @@ def place_folder(made: Path, destination: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The files below a folder, sorted; hidden ones (.git, .cache) are left out.
+
+    A link may lead to another file of the folder, and to where a cache keeps the folder's bytes under their hash (the
+    Hub's for a snapshot of it, DVC's).  Raises InputError, naming it, for any other: its file would be copied along.
+    """
+    root, found = folder.resolve(), []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.is_symlink() and not (path.is_file() and _stays(path.resolve(), root)):
+            raise InputError(
+                f"{path}: is a link to {path.readlink()}, which is no file of {folder}: replace it by the file itself, "
+                "or remove it"
+            )
+        if path.is_file():
+            found.append(path)
+    return found
+
+
+def _stays(file: Path, root: Path) -> bool:
+    """Whether a link's file is in the folder, or is kept for it in a cache, under a hash."""
+    of_hub = root.parent.name == "snapshots" and file.parent == root.parent.parent / "blobs"
+    of_dvc = file.parts[-4:-2] == ("files", "md5") and [len(part) for part in file.parts[-2:]] == [2, 30]
+    return file.is_relative_to(root) or of_hub or of_dvc
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, or of a folder's file names and contents in sorted order."""
     if path.is_dir():

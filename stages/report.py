@@ -73,6 +73,7 @@ def _page(target: str, options: Report) -> TargetPage:
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
+        taken=_json(Path(f"metrics/training/{target}/taken.json")),
         inference=inference,
         suspects=suspects,
     )

@@ -30,7 +30,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from stages.command import InputError, run, warn
 from stages.params import PARAMS, Options, key_name, section, target_entry
 from stages.published.index import read_index
-from stages.published.scores import read_scores
+from stages.published.scores import read_roles
 from stages.tables import ROLES, captions_of, read_table, write_table
 
 SIZE = ("width", "height", "channels")
@@ -185,7 +185,7 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
 
 def _told(images: pa.Table, image: np.ndarray, options: Split, path: str, target: str) -> Draw:
     """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
-    everyone = read_scores(Path(path))
+    everyone = read_roles(Path(path))
     suspects = _suspect_ids(target)
     if missing := set(suspects) - set(everyone.of(everyone.suspect).ids):
         raise InputError(f"{path}: {len(missing)} suspects have no row, the first is '{min(missing)}': score them too")

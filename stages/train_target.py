@@ -6,12 +6,15 @@ Hugging Face Hub, at one commit.  `source: pytorch_ddpm` converts a checkpoint o
 attacks.  `source: scores` takes a file of scores that were computed elsewhere: all that is known of such a target.
 
 data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
+metrics/training/<target>/taken.json (the files that were not taken, and the values that diffusers filled in),
 metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
 """
 
 import io
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +22,14 @@ import pyarrow as pa
 import torch
 from diffusers.utils import logging
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from stages.command import InputError, run
 from stages.device import best_device
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.hub import HubPipeline, download
+from stages.diffusion.opening import filled_in
 from stages.diffusion.pipeline_folder import copy_pipeline
 from stages.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from stages.diffusion.samples import sample_sheet
@@ -43,6 +48,8 @@ class TrainTarget(TrainingOptions):
 
     hub: HubPipeline | None  # of `source: hub`
     pickle: str | None  # a pickled file of weights, by name, of `source: path` and `source: hub`
+    leave_out: list[str]  # of both: files that are no part of the model, by name or pattern
+    scores: list[str] = Field(min_length=1)  # of `source: scores`: the columns that are scores, or patterns of them
 
 
 def train_target(target: str) -> None:
@@ -56,7 +63,7 @@ def train_target(target: str) -> None:
     with resumable(f"train_target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
         made = folder / f"pipeline-{target}"
         shutil.rmtree(made, ignore_errors=True)
-        losses = torch.empty(0)
+        losses, not_taken = torch.empty(0), []
         if entry.source == "train":
             if not len(pixels):
                 raise InputError(f"{PARAMS}: {key_name('split', 'member', target)}: 0 members: nothing to train on")
@@ -64,24 +71,25 @@ def train_target(target: str) -> None:
             pipeline, losses = train(torch.from_numpy(repeated), options, folder)
             pipeline.save_pretrained(made)
         elif entry.source == "path":
-            copy_pipeline(source, made, options.pickle)
+            not_taken = copy_pipeline(source, made, options.pickle, options.leave_out)
         elif entry.source == "hub":
-            source = _take_from_hub(options, target, folder / "hub", made)
+            source, not_taken = _take_from_hub(options, target, folder / "hub", made)
         elif entry.source == "pytorch_ddpm":
             pytorch_ddpm_pipeline(source).save_pretrained(made)
         else:
-            _write_scores(source, made)
+            _write_scores(source, made, options.scores)
         sampler = None if entry.source == "scores" else _sampler(source, made, pixels)
         _describe(target, losses, sample_sheet(sampler, pixels, options.seed))
+        _list_taken(target, not_taken, {} if entry.source == "scores" else filled_in(made))
         place_folder(made, Path(f"models/target/{target}"))
 
 
-def _write_scores(source: Path, destination: Path) -> None:
+def _write_scores(source: Path, destination: Path, columns: list[str]) -> None:
     """A file of scores, checked and sorted by image_id, whatever order it had: scores.parquet in `destination`.
 
     Those of suspects are in suspects.parquet beside it, so that new ones leave the target what it is.
     """
-    everyone = read_scores(source)
+    everyone = read_scores(source, columns)
     for name, rows in {"scores": ~everyone.suspect, "suspects": everyone.suspect}.items():
         scores = everyone.of(rows)
         ids = pa.array(scores.ids, pa.string())
@@ -89,27 +97,44 @@ def _write_scores(source: Path, destination: Path) -> None:
         write_table(destination / f"{name}.parquet", table, {"columns": list(scores.columns)})
 
 
-def _take_from_hub(options: TrainTarget, target: str, work: Path, destination: Path) -> Path:
-    """The pipeline that `train_target.hub` names, in `destination`.  Returns the repository's name."""
+def _take_from_hub(options: TrainTarget, target: str, work: Path, destination: Path) -> tuple[Path, list[str]]:
+    """The pipeline that `train_target.hub` names, in `destination`.
+
+    Returns the repository's name, and the names of the files that were not taken.
+    """
     key = f"{PARAMS}: {key_name('train_target', 'hub', target)}"
     if not options.hub:
         raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
     downloaded = work / options.hub.repo
     shutil.rmtree(downloaded, ignore_errors=True)
     try:
-        download(options.hub, options.pickle, downloaded)
-        copy_pipeline(downloaded, destination, options.pickle)
+        download(options.hub, options.pickle, options.leave_out, downloaded)
+        not_taken = copy_pipeline(downloaded, destination, options.pickle, options.leave_out)
     except InputError as error:
-        raise InputError(f"{key}: {error}") from None
-    return Path(options.hub.repo)
+        raise InputError(f"{key}: {error}".replace(str(downloaded), options.hub.repo)) from None
+    return Path(options.hub.repo), not_taken
 
 
 def _sampler(source: Path, made: Path, pixels: np.ndarray) -> Denoiser:
     """The target in `made`, once it is clear that it can be scored and takes these images."""
-    denoiser = Denoiser.from_pipeline(made, best_device())
+    try:
+        denoiser = Denoiser.from_pipeline(made, best_device())
+    except InputError as error:
+        raise InputError(str(error).replace(str(made), str(source))) from None
     if len(pixels):
         denoiser.check_images(source, *pixels.shape[1:])
+    denoiser.check_runs(source, *pixels.shape[2:])
     return denoiser
+
+
+def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:
+    """Print, and list for the page, the files that were not taken and the values that diffusers filled in."""
+    if not_taken:
+        print(f"{target}: not taken: {', '.join(not_taken)}")
+    if filled:
+        print(f"{target}: filled in by diffusers: {', '.join(f'{name}: {value}' for name, value in filled.items())}")
+    listed = {"not_taken": not_taken, "filled_in": filled}
+    write_bytes(Path(f"metrics/training/{target}/taken.json"), (json.dumps(listed, indent=2) + "\n").encode())
 
 
 def _describe(target: str, losses: Tensor, samples: Image.Image) -> None:

@@ -237,7 +237,7 @@ class Elsewhere:
         params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": asked}
         overrides = {
             "split": split,
-            "train_target": {},
+            "train_target": {"scores": ["loss", "distance"]},
             "tune": {},
             "score": {},
             "select": {},

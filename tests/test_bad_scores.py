@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import encoded, write_photos
 
+from stages.command import InputError
 from stages.describe import describe
 from stages.prepare import prepare
+from stages.published.scores import read_scores
 from stages.score import score
 from stages.split import split
 from stages.tables import read_table, write_table
@@ -27,6 +29,20 @@ def refused(elsewhere, refusal):
         elsewhere.hand_over(table, name, **{**SHARING, **split_options})
         line = refusal(split, target="theirs")
         assert not Path("data/roles").exists()
+        return line
+
+    return refuse
+
+
+@pytest.fixture
+def not_taken(elsewhere, refusal):
+    """The same of `train_target`, which takes the scores."""
+
+    def refuse(table: pd.DataFrame, name: str = "scores.csv") -> str:
+        elsewhere.hand_over(table, name, **SHARING)
+        split("theirs")
+        line = refusal(train_target, target="theirs")
+        assert not Path("models").exists()
         return line
 
     return refuse
@@ -65,17 +81,63 @@ def test_an_id_that_stands_there_twice_is_named(name, elsewhere, refused):
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "nan"), (np.inf, "inf"), (0.0, "0.0"), (-1.5, "-1.5")])
-def test_a_score_without_a_logarithm_is_named_with_its_image(value, word, name, elsewhere, refused):
-    line = refused(changed(elsewhere.scores, 5, distance=value), name)
+def test_a_score_without_a_logarithm_is_named_with_its_image(value, word, name, elsewhere, not_taken):
+    line = not_taken(changed(elsewhere.scores, 5, distance=value), name)
     assert f"{name}: column 'distance' is {word} for image_id '{elsewhere.ids[5]}' (1 such in all)" in line
 
 
-def test_a_constant_score_is_refused(elsewhere, refused):
-    assert "scores.csv: column 'loss' is 2.0 for every image" in refused(elsewhere.scores.assign(loss=2.0))
+def test_a_constant_score_is_refused(elsewhere, not_taken):
+    assert "scores.csv: column 'loss' is 2.0 for every image" in not_taken(elsewhere.scores.assign(loss=2.0))
 
 
-def test_a_column_that_is_no_number_is_refused(elsewhere, refused):
-    assert "scores.csv: column 'by' is string" in refused(elsewhere.scores.assign(by="us"))
+def test_a_column_that_is_no_number_is_refused(elsewhere, not_taken):
+    assert "scores.csv: column 'loss' is string" in not_taken(elsewhere.scores.assign(loss="low"))
+
+
+UNNAMED = "is not named in train_target.scores of the target's entry: name it there if it is a score, else remove it"
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+@pytest.mark.parametrize("column", ["Unnamed: 0", "index", "split", "loss_2"])
+def test_a_column_that_is_not_named_as_a_score_is_refused_by_name(column, name, elsewhere, not_taken):
+    table = elsewhere.scores.assign(**{column: np.arange(1, 201)})
+    assert f"{name}: column '{column}' {UNNAMED}" in not_taken(table, name)
+
+
+def test_the_index_that_pandas_adds_to_a_csv_or_parquet_file_is_refused_by_name(elsewhere, refusal):
+    table = elsewhere.scores.sample(frac=1, random_state=0)
+    elsewhere.hand_over(table, **SHARING)
+    table.to_csv("scores.csv")
+    split("theirs")
+    assert f"scores.csv: column '' {UNNAMED}" in refusal(train_target, target="theirs")
+    elsewhere.hand_over(table, "scores.parquet", **SHARING)
+    table.to_parquet("scores.parquet")
+    assert f"scores.parquet: column '__index_level_0__' {UNNAMED}" in refusal(train_target, target="theirs")
+
+
+def test_a_name_or_pattern_that_no_column_has_is_refused(elsewhere, not_taken):
+    line = not_taken(elsewhere.scores.drop(columns="distance"))
+    assert "scores.csv: has no column 'distance', which train_target.scores names; there are loss" in line
+    with pytest.raises(InputError, match=r"column 'loss' is not named in train_target\.scores"):
+        read_scores(Path("scores.csv"), ["t_error_t*"])
+
+
+@pytest.mark.parametrize("steps", [1.0, 0.01, 3.0])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_row_numbers_are_no_scores_even_if_they_are_named(shuffled, steps, elsewhere, not_taken):
+    numbers = 1 + steps * np.arange(200)
+    table = elsewhere.scores.assign(loss=np.random.default_rng(0).permutation(numbers) if shuffled else numbers)
+    assert "column 'loss' runs in even steps of" in not_taken(table)
+
+
+@pytest.mark.parametrize("told_by", ["is_member", "role"])
+def test_a_column_that_says_the_role_is_no_score_even_if_it_is_named(told_by, elsewhere, not_taken):
+    is_member = elsewhere.scores["is_member"]
+    role = np.where(is_member, "member", np.where(elsewhere.ids % 2, "auxiliary", "holdout"))
+    codes = {"is_member": np.where(is_member, 1, 2), "role": pd.factorize(role)[0] + 1}[told_by]
+    table = elsewhere.scores.assign(loss=codes)
+    table = table if told_by == "is_member" else table.drop(columns="is_member").assign(role=role)
+    assert "column 'loss' has one value per role: it says the role" in not_taken(table)
 
 
 def test_a_role_that_is_none_is_named(elsewhere, refused):
@@ -136,11 +198,15 @@ def test_an_auxiliary_image_again_among_the_holdout_is_refused_and_both_are_name
     [
         (["image_id"], "needs one column 'image_id' (there is is_member, loss, distance)"),
         (["is_member"], "needs a column 'role' (member, auxiliary, holdout) or 'is_member' (1 or 0)"),
-        (["loss", "distance"], "has no column of scores beside image_id, is_member"),
     ],
 )
 def test_a_missing_column_is_named(missing, said, elsewhere, refused):
     assert f"scores.csv: {said}" in refused(elsewhere.scores.drop(columns=missing))
+
+
+def test_a_file_without_a_column_of_scores_is_refused(elsewhere, not_taken):
+    line = not_taken(elsewhere.scores.drop(columns=["loss", "distance"]))
+    assert "scores.csv: has no column of scores beside image_id, is_member" in line
 
 
 def test_too_few_non_members_are_refused(elsewhere, refused):

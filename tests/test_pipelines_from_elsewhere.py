@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,7 +17,9 @@ from conftest import REFERENCE, tiny_params, write_params
 from safetensors.torch import load_file
 
 from stages.command import InputError
+from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.hub import HubPipeline, download
+from stages.diffusion.opening import open_pipeline
 from stages.diffusion.pipeline_folder import copy_pipeline
 from stages.files import file_hash
 from stages.report import report
@@ -62,14 +66,14 @@ def test_a_pickle_where_safetensors_exist_is_refused_and_the_old_target_stays(pi
 def test_weights_that_are_pickled_only_are_refused_with_the_option_that_takes_them(pipeline, tmp_path):
     add_pickle(pipeline, safe_too=False)
     with pytest.raises(InputError, match=r"no safetensors beside it: convert it, or name it in train_target\.pickle"):
-        copy_pipeline(pipeline, tmp_path / "copy", pickle=None)
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
     assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize("safe_too", [True, False])
 def test_a_pickle_that_is_asked_for_by_name_becomes_safetensors(safe_too, pipeline, tmp_path):
     weights = add_pickle(pipeline, safe_too)
-    copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
+    copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
     taken = load_file(tmp_path / "copy" / SAFE)
     assert taken.keys() == weights.keys()
     assert all(torch.equal(taken[name], weights[name]) for name in weights)
@@ -79,17 +83,174 @@ def test_a_pickle_that_is_asked_for_by_name_becomes_safetensors(safe_too, pipeli
 
 def test_a_pickle_that_is_not_there_or_holds_no_weights_is_refused(pipeline, tmp_path):
     with pytest.raises(InputError, match=f"has no {PICKLE}, which train_target.pickle names"):
-        copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
+        copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
     torch.save({"step": 3}, pipeline / PICKLE)
     with pytest.raises(InputError, match=f"{PICKLE}: 'step' is no tensor of floating-point numbers but int"):
-        copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
+        copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
 
 
 def test_what_git_and_the_hub_keep_in_a_folder_is_left_out(pipeline, tmp_path):
     (pipeline / ".cache/huggingface").mkdir(parents=True)
     (pipeline / ".cache/huggingface/time.bin").write_text("now")
-    copy_pipeline(pipeline, tmp_path / "copy", pickle=None)
+    copy_pipeline(pipeline, tmp_path / "copy", None, [])
     assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
+
+
+def copied(pipeline: Path, tmp_path: Path, leave_out: list[str]) -> list[str]:
+    """What was not taken, once it is clear that the rest is the pipeline as it was."""
+    not_taken = copy_pipeline(pipeline, tmp_path / "copy", None, leave_out)
+    assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
+    return not_taken
+
+
+def put(pipeline: Path, *names: str) -> None:
+    for name in names:
+        (pipeline / name).parent.mkdir(parents=True, exist_ok=True)
+        (pipeline / name).write_bytes(b"anything")
+
+
+def test_only_what_is_opened_is_copied_and_the_rest_is_listed(pipeline, tmp_path):
+    harmless = ["README.md", "feature_extractor/preprocessor_config.json", "logs/events", "unet/README.md"]
+    harmless += ["safety_checker/config.json", "safety_checker/model.safetensors", "safety_checker/pytorch_model.bin"]
+    put(pipeline, *harmless, ".git/config")
+    assert sorted(copied(pipeline, tmp_path, [])) == sorted(harmless)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet_ema/diffusion_pytorch_model.safetensors",
+        "unet_2/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/diffusion_pytorch_model.ema.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/older/diffusion_pytorch_model.safetensors",
+        "controlnet/diffusion_pytorch_model.safetensors",
+        "v1-5-pruned.safetensors",
+        "unet/diffusion_flax_model.msgpack",
+        "unet/model.onnx",
+    ],
+)
+def test_weights_beside_those_that_are_taken_are_refused_by_name_until_they_are_left_out_by_name(
+    name, pipeline, tmp_path
+):
+    put(pipeline, name)
+    with pytest.raises(InputError, match=re.escape(f"{pipeline}: {name} are weights beside those that are taken")):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    assert not (tmp_path / "copy").exists()
+    assert copied(pipeline, tmp_path, [name]) == [name]
+
+
+@pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "unet/my_LoRA.safetensors", "ip_adapter/a.bin"])
+def test_weights_of_an_adapter_are_refused_by_name(name, pipeline, tmp_path):
+    put(pipeline, name)
+    said = "is a pickle" if name.endswith(".bin") else "are weights of an adapter, which is not supported: merge it"
+    with pytest.raises(InputError, match=re.escape(f"{pipeline}: {name} {said}")):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    assert copied(pipeline, tmp_path, ["*lora*", "*LoRA*", "ip_adapter/*"]) == [name]
+
+
+def test_a_second_network_or_autoencoder_is_refused(family, tmp_path):
+    pipeline = shutil.copytree(family("dit"), tmp_path / "theirs")
+    shutil.copytree(pipeline / "vae", pipeline / "vqvae")
+    with pytest.raises(InputError, match=r"vqvae/diffusion_pytorch_model\.safetensors are weights beside"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    shutil.copytree(pipeline / "transformer", pipeline / "unet")
+    with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors are weights beside"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, ["vqvae/*"])
+
+
+def test_weights_in_shards_are_taken_with_their_index(pipeline, tmp_path):
+    weights = load_file(pipeline / SAFE)
+    (pipeline / SAFE).unlink()
+    unet = Denoiser.from_pipeline(REFERENCE / "target", torch.device("cpu")).network
+    size = sum(weight.nbytes for weight in weights.values())
+    unet.save_pretrained(pipeline / "unet", max_shard_size=size // 2)
+    assert len(list((pipeline / "unet").glob("*-of-*"))) > 1
+    assert copy_pipeline(pipeline, tmp_path / "copy", None, []) == []
+    opened = Denoiser.from_pipeline(tmp_path / "copy", torch.device("cpu")).network.state_dict()
+    assert all(torch.equal(opened[name], weights[name]) for name in weights)
+
+
+SECRET = "-----BEGIN OPENSSH PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("name", ["README.md", "unet/config.json", "unet/notes.json", "tokenizer/vocab.json"])
+def test_a_link_that_leads_out_of_the_folder_is_refused_by_name_and_its_file_goes_nowhere(name, pipeline, tmp_path):
+    (tmp_path / "id_rsa").write_text(SECRET)
+    (pipeline / name).unlink(missing_ok=True)
+    (pipeline / name).parent.mkdir(exist_ok=True)
+    (pipeline / name).symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(InputError, match=re.escape(f"{pipeline / name}: is a link to {tmp_path / 'id_rsa'}, which is")):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("target", ["..", "nowhere", "unet"])
+def test_a_link_to_a_folder_or_to_nothing_is_refused(target, pipeline, tmp_path):
+    (pipeline / "vae").symlink_to(target)
+    with pytest.raises(InputError, match=f"vae: is a link to {re.escape(target)}, which is no file of"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+
+
+def test_a_link_within_the_folder_and_a_linked_folder_are_taken(pipeline, tmp_path):
+    (pipeline / SAFE).rename(pipeline / "unet/weights")
+    (pipeline / SAFE).symlink_to("weights")
+    (tmp_path / "link").symlink_to(pipeline)
+    assert copied(tmp_path / "link", tmp_path, []) == ["unet/weights"]
+
+
+def test_a_snapshot_in_the_hubs_cache_is_taken_though_its_files_are_links_but_no_other_link_of_it(pipeline, tmp_path):
+    cache = tmp_path / "models--owner--name"
+    snapshot = cache / "snapshots" / REVISION
+    (cache / "blobs").mkdir(parents=True)
+    for number, file in enumerate(sorted(file for file in pipeline.rglob("*") if file.is_file())):
+        link = snapshot / file.relative_to(pipeline)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, cache / "blobs" / str(number))
+        link.symlink_to(cache / "blobs" / str(number))
+    assert copied(snapshot, tmp_path, []) == []
+    (tmp_path / "id_rsa").write_text(SECRET)
+    (snapshot / "README.md").symlink_to("../../../id_rsa")
+    with pytest.raises(InputError, match=r"README\.md: is a link to \.\./\.\./\.\./id_rsa"):
+        copy_pipeline(snapshot, tmp_path / "again", None, [])
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(pipeline, tmp_path):
+    os.mkfifo(pipeline / "unet/notes.json")
+    assert copied(pipeline, tmp_path, []) == []
+
+
+def test_a_latent_pipeline_whose_configuration_has_no_scaling_factor_is_refused(family, tmp_path):
+    for name, part in (("latent_vq", "vqvae"), ("dit", "vae")):
+        pipeline = shutil.copytree(family(name), tmp_path / name)
+        config = json.loads((pipeline / part / "config.json").read_text())
+        del config["scaling_factor"]
+        (pipeline / part / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match=f"{part}/config.json: has no scaling_factor, and diffusers would take"):
+            open_pipeline(pipeline)
+
+
+def test_values_that_diffusers_fills_in_and_files_that_are_not_taken_are_printed_and_on_the_page(
+    pipeline, audit, capsys
+):
+    file = pipeline / "scheduler/scheduler_config.json"
+    config = json.loads(file.read_text())
+    for name in ("prediction_type", "beta_start", "clip_sample_range"):  # the last is of sampling alone
+        del config[name]
+    file.write_text(json.dumps(config))
+    put(pipeline, "README.md", "safety_checker/model.safetensors")
+    use(source="path", path=str(pipeline))
+    train_target(TARGET)
+    said = capsys.readouterr().out
+    assert (
+        f"{TARGET}: filled in by diffusers: scheduler.beta_start: 0.0001, scheduler.prediction_type: epsilon\n" in said
+    )
+    assert f"{TARGET}: not taken: README.md, safety_checker/model.safetensors\n" in said
+    report()
+    page = Path("metrics/report.html").read_text()
+    assert "<code>scheduler.prediction_type: epsilon</code>" in page
+    assert "<code>safety_checker/model.safetensors</code>" in page
 
 
 class Hub(ThreadingHTTPServer):
@@ -166,40 +327,51 @@ def served(pipeline, offline, monkeypatch) -> Iterator[Hub]:
 
 
 def test_a_pipeline_on_the_hub_is_taken_without_its_pickle_and_then_needs_no_network(served, tmp_path, monkeypatch):
-    download(PIPELINE, None, tmp_path / "first")
+    download(PIPELINE, None, [], tmp_path / "first")
     assert file_hash(tmp_path / "first") == file_hash(REFERENCE / "target")
     assert PICKLE not in served.sent
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    download(PIPELINE, None, tmp_path / "again")
+    download(PIPELINE, None, [], tmp_path / "again")
     assert file_hash(tmp_path / "again") == file_hash(tmp_path / "first")
 
 
+def test_files_of_the_hub_that_are_left_out_by_name_are_not_fetched(served, tmp_path):
+    served.files["unet_ema/diffusion_pytorch_model.safetensors"] = b"other weights"
+    download(PIPELINE, None, [], tmp_path / "all")
+    with pytest.raises(InputError, match=r"unet_ema/diffusion_pytorch_model\.safetensors are weights beside"):
+        copy_pipeline(tmp_path / "all", tmp_path / "copy", None, [])
+    served.sent.clear()
+    download(PIPELINE, None, ["unet_ema/*"], tmp_path / "some")
+    assert not [name for name in served.sent if name.startswith("unet_ema")]
+    assert file_hash(tmp_path / "some") == file_hash(REFERENCE / "target")
+
+
 def test_a_pickle_on_the_hub_comes_if_it_is_asked_for_by_name(served, tmp_path):
-    download(PIPELINE, PICKLE, tmp_path / "taken")
+    download(PIPELINE, PICKLE, [], tmp_path / "taken")
     assert (tmp_path / "taken" / PICKLE).read_bytes() == served.files[PICKLE]
 
 
 def test_a_repository_without_safetensors_is_refused_with_the_option_that_takes_a_pickle(served, tmp_path):
     del served.files[SAFE]
     with pytest.raises(InputError, match=r"has no safetensors: .* name their file in train_target\.pickle"):
-        download(PIPELINE, None, tmp_path / "taken")
+        download(PIPELINE, None, [], tmp_path / "taken")
 
 
 def test_bytes_other_than_the_hub_names_are_refused(served, tmp_path):
-    download(PIPELINE, None, tmp_path / "first")
+    download(PIPELINE, None, [], tmp_path / "first")
     (snapshot,) = (tmp_path / "cache").glob(f"*/snapshots/{REVISION}")
     for name in ("model_index.json", SAFE):
         blob = (snapshot / name).resolve()
         content = blob.read_bytes()
         blob.write_bytes(content[:-1] + b"!")
         with pytest.raises(InputError, match=f"{name} is damaged"):
-            download(PIPELINE, None, tmp_path / "again")
+            download(PIPELINE, None, [], tmp_path / "again")
         blob.write_bytes(content)
 
 
 def test_a_repository_that_is_not_there_is_refused(served, tmp_path):
     with pytest.raises(InputError, match=r"owner/other at .*: the Hub does not hand it out: 404"):
-        download(PIPELINE.model_copy(update={"repo": "owner/other"}), None, tmp_path / "taken")
+        download(PIPELINE.model_copy(update={"repo": "owner/other"}), None, [], tmp_path / "taken")
 
 
 def test_a_pipeline_on_the_hub_for_other_images_is_named_by_its_repository(served, audit, refusal):

@@ -368,6 +368,12 @@ def test_the_number_of_threads_outside_changes_no_byte(learner, inputs, tmp_path
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 10])
+def test_a_network_is_fitted_in_any_number_of_steps(steps, inputs):
+    chosen = options("mlp-quantiles", epochs=steps, batch_size=len(inputs))
+    assert np.isfinite(fitted(chosen, inputs, brightness_scores(inputs)).predict(inputs).quantiles()).all()
+
+
 @pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-quantiles", "gbm-quantiles"])
 def test_an_image_is_predicted_the_same_whatever_is_predicted_beside_it(learner, inputs):
     attacker = fitted(quickly(learner), inputs, brightness_scores(inputs))

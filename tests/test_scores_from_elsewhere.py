@@ -133,6 +133,22 @@ def test_the_order_of_rows_and_columns_and_the_type_of_ids_change_nothing(elsewh
     }
 
 
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+def test_rows_in_the_order_of_their_role_give_the_same_bytes_as_shuffled_ones(name, elsewhere):
+    outputs = []
+    for table in (with_roles(elsewhere).sort_values("role"), with_roles(elsewhere).sample(frac=1, random_state=2)):
+        elsewhere.hand_over(table, name)
+        run_stages()
+        outputs.append({path: file_hash(path) for path in (*Path("data").rglob("*.parquet"), Path("models"))})
+    assert outputs[0] == outputs[1]
+
+
+def test_the_columns_that_are_scores_may_be_named_by_a_pattern(elsewhere):
+    table = elsewhere.scores.rename(columns={"loss": "t_error_t10", "distance": "t_error_t20"})
+    table.to_csv("scores.csv", index=False)
+    assert list(read_scores(Path("scores.csv"), ["t_error_t*", "pia_t*"]).columns) == ["t_error_t10", "t_error_t20"]
+
+
 def test_ids_of_a_csv_are_not_taken_for_numbers(elsewhere):
     names = [f"{number:06d}" for number in range(200)]
     write_photos(names, np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8))
@@ -147,7 +163,7 @@ def test_a_csv_whose_first_scores_are_whole_numbers_may_go_on_with_others(tmp_pa
     rows = [f"{number},{number % 2},{number + 1}{'.5' if number > 190_000 else ''}" for number in range(200_000)]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(["image_id,is_member,loss", *rows]))
-    assert read_scores(path).columns["loss"][-1] == 200_000.5
+    assert read_scores(path, ["loss"]).columns["loss"][-1] == 200_000.5
 
 
 def test_images_without_scores_are_left_out_where_that_is_allowed_and_counted(elsewhere, capsys):

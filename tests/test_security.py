@@ -291,6 +291,7 @@ def hostile_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params["sweep"] |= {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
     entry = params["targets"].pop(TARGET)
     split_by = {"split": {"auxiliary": 120, "holdout": "rest"}, "fit": {"score": score_name, "fusion": []}}
+    split_by["train_target"] = {"scores": [score_name]}
     params["targets"]["theirs"] = entry | {"dataset": "photos", "source": "scores", "path": given} | split_by
     write_params(params)
     for stage in (prepare, describe, suspect):

@@ -120,7 +120,7 @@ def _params(data: Path, arguments: argparse.Namespace, work: Path) -> dict:
         path = work / f"scores_{seed}.parquet"
         _draw(scores, seed).to_parquet(path, index=False)
         entry = {"dataset": "cifar10", "source": "scores", "path": path.name}
-        overrides = {name: {} for name in sections}
+        overrides = {name: {} for name in sections} | {"train_target": {"scores": ["t_error"]}}
         if arguments.page != "results" or seed != arguments.seeds[0]:
             overrides["sweep"] = {"auxiliary": []}
         params["targets"][f"seed_{seed}"] = entry | overrides

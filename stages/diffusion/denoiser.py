@@ -1,6 +1,7 @@
 """The target as the attacks see it: epsilon(x_t, t) and the noise process it was trained on."""
 
 import copy
+import math
 from pathlib import Path
 
 import torch
@@ -69,6 +70,32 @@ class Denoiser:
             raise InputError(
                 f"{folder}: takes {_shape(*expected)} images, the dataset has {_shape(channels, height, width)}"
             )
+
+    @torch.inference_mode()
+    def check_runs(self, folder: Path, height: int, width: int) -> None:
+        """Raise InputError, naming the target's folder, unless the network says finite numbers of an image.
+
+        height, width : of images, for a network that was made for no one size; 0 where nothing tells it: unchecked.
+        """
+        factor = self.autoencoder.factor if self.autoencoder else 1
+        channels, rows, columns = self.x0_shape(height, width)
+        if not rows * columns:
+            return
+        shape = 1, self.autoencoder.channels if self.autoencoder else channels, rows * factor, columns * factor
+        pixels = torch.arange(math.prod(shape)).remainder(256).to(torch.uint8).reshape(shape)
+        bound = self.given(self.condition.in_turn(1))
+        try:
+            x0 = bound.encode(pixels)
+            noise = [bound.epsilon(x0, t) for t in (0, self.process.num_train_timesteps - 1)]
+            bound.decode(x0)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a configuration that makes no sense raises nearly anything
+            raise InputError(
+                f"{folder}: the network does not run as it is configured: {type(error).__name__}: {error}"
+            ) from None
+        if not all(one.shape == x0.shape and torch.isfinite(one).all() for one in noise):
+            raise InputError(f"{folder}: what the network says is not finite, or not of the shape of an image")
 
     def x0_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size."""

@@ -22,16 +22,18 @@ class HubPipeline(Options):
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")  # the commit's full hash: a branch could move
 
 
-def download(pipeline: HubPipeline, pickle: str | None, destination: Path) -> None:
+def download(pipeline: HubPipeline, pickle: str | None, leave_out: list[str], destination: Path) -> None:
     """Put the pipeline's JSON and safetensors, and the one pickle that is asked for by name, into `destination`.
 
-    They stay in the Hub's cache, so that another run needs no network.  Raises InputError if the Hub cannot be reached,
-    does not have them, or if their bytes are not those it names.
+    leave_out : patterns of files that are not fetched.  The others stay in the Hub's cache, so that another run needs
+    no network.  Raises InputError if the Hub cannot be reached, does not have them, or if their bytes are not those it
+    names.
     """
     patterns = ["*.json", "*.safetensors", "*.txt", *([pickle] if pickle else [])]
-    cached = _cached(pipeline, patterns)
+    cached = _cached(pipeline, patterns, leave_out)
     present = [file.relative_to(cached).as_posix() for file in sorted(cached.rglob("*")) if file.is_file()]
-    names = list(filter_repo_objects(present, allow_patterns=patterns))  # other programs may have cached others
+    # other programs may have cached others
+    names = list(filter_repo_objects(present, allow_patterns=patterns, ignore_patterns=leave_out))
     if not pickle and not any(name.endswith(".safetensors") for name in names):
         raise InputError(
             f"{_place(pipeline)}: has no safetensors: if its weights are pickled, name their file in "
@@ -45,7 +47,7 @@ def download(pipeline: HubPipeline, pickle: str | None, destination: Path) -> No
         shutil.copyfile(blob, destination / name)
 
 
-def _cached(pipeline: HubPipeline, patterns: list[str]) -> Path:
+def _cached(pipeline: HubPipeline, patterns: list[str], leave_out: list[str]) -> Path:
     """The commit's folder in the Hub's cache, with its files of these patterns and perhaps others."""
     logging.set_verbosity_error()  # not a line for every retry
     if not sys.stderr.isatty():
@@ -56,7 +58,11 @@ def _cached(pipeline: HubPipeline, patterns: list[str]) -> Path:
         "--exclude '*.bin' --local-dir FOLDER`) and use `source: path`, `path: FOLDER`"
     )
     try:
-        return Path(snapshot_download(pipeline.repo, revision=pipeline.revision, allow_patterns=patterns))
+        return Path(
+            snapshot_download(
+                pipeline.repo, revision=pipeline.revision, allow_patterns=patterns, ignore_patterns=leave_out
+            )
+        )
     except LocalEntryNotFoundError:
         raise InputError(f"{place}: the Hub cannot be reached: {offline}") from None
     except HfHubHTTPError as error:

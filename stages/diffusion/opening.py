@@ -1,17 +1,20 @@
 """From a diffusers pipeline folder to its parts, read by diffusers' own classes, with every check.
 
 Only folders that are named here are opened and only classes that are named here are made; weights are safetensors.  A
-pipeline's safety checker is never loaded.
+pipeline's safety checker is never loaded.  Whatever a configuration says, what comes back is a model or an InputError.
 """
 
+import inspect
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import diffusers
 import torch
 from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
-from safetensors import SafetensorError
+from safetensors import safe_open
 
 from stages.command import InputError
 from stages.diffusion.conditions import UNCONDITIONAL, ByClass, Condition, open_text
@@ -27,7 +30,12 @@ SCHEDULERS = (
     *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"),
     *("ScoreSdeVeScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"),
 )
-DAMAGED = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, SafetensorError)
+MOST_TIMESTEPS = 100_000
+SCHEDULER = "scheduler/scheduler_config.json"
+OF_PROCESS = (  # options of schedulers that decide scores; the others are of sampling
+    *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"),
+    *("prediction_type", "variance_type", "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "rho", "shift"),
+)
 
 
 class Parts(NamedTuple):
@@ -43,13 +51,43 @@ class Parts(NamedTuple):
 def open_pipeline(folder: Path) -> Parts:
     """The parts of the pipeline in `folder`: `scheduler/`, `unet/` or `transformer/`, and what else it has.
 
-    Raises InputError for a folder that is no pipeline, a model this project cannot score, or damaged weights.
+    Raises InputError for a folder that is no pipeline, a model this project cannot score, a configuration that makes no
+    sense, or damaged weights.
     """
+    try:
+        return _open(folder)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # a configuration that makes no sense raises nearly anything
+        raise InputError(f"{folder}: cannot be opened as it is configured: {_said(error)}") from None
+
+
+def filled_in(folder: Path) -> dict[str, Any]:
+    """The values that diffusers fills in where a pipeline's configurations name none: `part.option` -> value.
+
+    Of networks and autoencoders all but what is switched off (None, False), of the scheduler what decides scores.
+    """
+    values: dict[str, Any] = {}
+    for part in ("unet", "transformer", "vae", "vqvae", "scheduler"):
+        file = folder / (SCHEDULER if part == "scheduler" else f"{part}/config.json")
+        if not file.is_file():
+            continue
+        config = json.loads(file.read_text(encoding="utf-8"))
+        for name, option in inspect.signature(getattr(diffusers, config["_class_name"]).__init__).parameters.items():
+            counts = name in OF_PROCESS if part == "scheduler" else True
+            if counts and name not in config and option.default not in (option.empty, None, False):
+                values[f"{part}.{name}"] = option.default
+    return values
+
+
+def _open(folder: Path) -> Parts:
     network = _model(folder, "transformer" if (folder / "transformer").is_dir() else "unet", NETWORKS)
     scheduler = _scheduler(folder)
     autoencoders = [_model(folder, name, AUTOENCODERS) for name in ("vae", "vqvae") if (folder / name).is_dir()]
     autoencoder = Autoencoder(autoencoders[0]) if autoencoders else None
     prediction, process = prediction_of(scheduler), NoiseProcess.from_scheduler(scheduler)
+    if problem := process.problem():
+        raise InputError(f"{folder}: {SCHEDULER}: {problem}")
     if prediction is None:
         raise InputError(
             f"{folder}: prediction_type is '{scheduler.config.prediction_type}'; supported are epsilon, v_prediction "
@@ -62,21 +100,33 @@ def open_pipeline(folder: Path) -> Parts:
     return Parts(network, process, prediction, _condition(folder, network), autoencoder)
 
 
-def _class_name(folder: Path, file: str, known: tuple[str, ...]) -> str:
-    """The class that a part's configuration names.  Raises InputError if it is none of the known ones."""
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _config(folder: Path, file: str, known: tuple[str, ...]) -> dict[str, Any]:
+    """A part's configuration.  Raises InputError unless it names one of the known classes."""
     try:
-        name = json.loads((folder / file).read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: not a diffusers pipeline folder with unet/ and scheduler/: {error}") from None
+        config = json.loads((folder / file).read_text(encoding="utf-8"))
+        name = config["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{folder}: not a diffusers pipeline folder with unet/ and scheduler/: {file}: {_said(error)}"
+        ) from None
     if name not in known:
         raise InputError(f"{folder}: {Path(file).parent} is a {name}; supported are {', '.join(known)}")
-    return name
+    return config
 
 
 def _model(folder: Path, name: str, known: tuple[str, ...]) -> ModelMixin:
     """A network of the pipeline, in float32, with every weight it should have and no other."""
-    kind = getattr(diffusers, _class_name(folder, f"{name}/config.json", known))
+    config = _config(folder, f"{name}/config.json", known)
+    kind = getattr(diffusers, config["_class_name"])
+    if problem := _numbers_problem(config, autoencoder=known is AUTOENCODERS):
+        raise InputError(f"{folder}: {name}/config.json: {problem}")
     try:
+        if problem := _size_problem(folder / name, kind, config):
+            raise InputError(f"{folder}: {name}/config.json: {problem}")
         model, loading = kind.from_pretrained(
             folder,
             subfolder=name,
@@ -86,11 +136,64 @@ def _model(folder: Path, name: str, known: tuple[str, ...]) -> ModelMixin:
             torch_dtype=torch.float32,
             output_loading_info=True,
         )
-    except DAMAGED as error:
-        raise InputError(f"{folder}: not a diffusers pipeline folder: {name}: {error}") from None
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # a configuration that makes no sense raises nearly anything
+        raise InputError(f"{folder}: not a diffusers pipeline folder: {name}: {_said(error)}") from None
     if problem := _weights_problem(name, model, loading):
         raise InputError(f"{folder}: {problem}")
     return model
+
+
+def _numbers_problem(config: dict[str, Any], autoencoder: bool) -> str | None:
+    """What is wrong with options that no fit of the weights to the network would tell."""
+    size = config.get("sample_size")
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    if size is not None and not all(_is_number(side, int) and side > 0 for side in sides):
+        return f"sample_size is {size!r}, expected one or two sides in pixels"
+    if not autoencoder:
+        return None
+    if "scaling_factor" not in config:
+        return (
+            "has no scaling_factor, and diffusers would take 0.18215: add the factor by which the latents were "
+            "multiplied in training (of Stable Diffusion 1 and 2: 0.18215; of latents that were not scaled: 1.0)"
+        )
+    scale = config["scaling_factor"]
+    if not (_is_number(scale) and scale > 0):
+        return f"scaling_factor is {scale!r}, expected a positive number"
+    if config.get("shift_factor") is not None and not _is_number(config["shift_factor"]):
+        return f"shift_factor is {config['shift_factor']!r}, expected a number"
+    return None
+
+
+def _is_number(value: Any, kind: type = float) -> bool:
+    """Whether a value of JSON is a finite number; of kind int, a whole one."""
+    kinds = (int,) if kind is int else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _size_problem(part: Path, kind: type[ModelMixin], config: dict[str, Any]) -> str | None:
+    """Why a network as configured is larger than its weights: it is not made then, for it might not end, or fit."""
+    shapes: list[list[int]] = []
+    for file in sorted(part.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            shapes += [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118, it's no dict
+    for name, value in config.items():
+        if "layers" in name and _largest(value) > len(shapes):
+            return f"{name} is {value}, more than the {len(shapes)} arrays of weights"
+    with torch.device("meta"):
+        model = kind.from_config(config)
+    asked = sum(numbers.numel() for numbers in (*model.parameters(), *model.buffers()))
+    held = sum(math.prod(shape) for shape in shapes)
+    return f"asks for {asked} weights, there are {held}" if asked > 2 * held else None
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a value of JSON, which may be nested; 0 if there is none."""
+    if isinstance(value, Mapping | list):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return max(map(_largest, parts), default=0)
+    return abs(value) if isinstance(value, int | float) else 0
 
 
 def _weights_problem(name: str, model: ModelMixin, loading: dict[str, Any]) -> str | None:
@@ -105,15 +208,19 @@ def _weights_problem(name: str, model: ModelMixin, loading: dict[str, Any]) -> s
 
 
 def _scheduler(folder: Path) -> SchedulerMixin:
-    kind: type[ConfigMixin] = getattr(diffusers, _class_name(folder, "scheduler/scheduler_config.json", SCHEDULERS))
+    config = _config(folder, SCHEDULER, SCHEDULERS)
+    kind: type[ConfigMixin] = getattr(diffusers, config["_class_name"])
+    count = config.get("num_train_timesteps", 1000)
+    if not (_is_number(count, int) and 0 < count <= MOST_TIMESTEPS):
+        raise InputError(f"{folder}: {SCHEDULER}: num_train_timesteps is {count!r}, expected 1 to {MOST_TIMESTEPS}")
     try:
         scheduler = kind.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-    except DAMAGED as error:
-        raise InputError(f"{folder}: scheduler/scheduler_config.json: {error}") from None
+    except Exception as error:  # a configuration that makes no sense raises nearly anything
+        raise InputError(f"{folder}: {SCHEDULER}: {_said(error)}") from None
     config = scheduler.config
     for option, value in {"timestep_type": "continuous", "invert_sigmas": True, "use_flow_sigmas": True}.items():
         if config.get(option) == value:
-            raise InputError(f"{folder}: scheduler/scheduler_config.json: {option} is {value}, which is not supported")
+            raise InputError(f"{folder}: {SCHEDULER}: {option} is {value}, which is not supported")
     return scheduler
 
 

@@ -48,6 +48,26 @@ class NoiseProcess:
     def num_train_timesteps(self) -> int:
         return len(self.alpha)
 
+    def problem(self) -> str | None:
+        """Why these are no noise levels of a diffusion; None if they are.
+
+        alpha lies in (0, 1], or is 0 at the last timestep; sigma is positive; sigma / alpha rises at every timestep.
+        """
+        alpha, sigma = self.alpha, self.sigma
+        if not len(alpha):
+            return "has no timesteps"
+        if not (torch.isfinite(alpha).all() and torch.isfinite(sigma).all()):
+            return "its noise levels are not finite"
+        if not ((alpha[:-1] > 0).all() and alpha[-1] >= 0 and (alpha <= 1).all()):
+            return f"its signal levels run from {alpha[0]:g} to {alpha[-1]:g}, expected falling ones in (0, 1]"
+        if not (sigma > 0).all():
+            return f"its noise levels start at {sigma[0]:g}, expected a positive one"
+        if not (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all():
+            return "its noise does not rise from timestep to timestep"
+        if self.times is not None and not torch.isfinite(self.times).all():
+            return "what it tells the network of a timestep is not finite"
+        return None
+
     def time(self, t: int) -> int | float:
         """What the network is told at timestep t."""
         return t if self.times is None else self.times[t].item()

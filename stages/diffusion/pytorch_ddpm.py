@@ -10,12 +10,14 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from stages.command import InputError
 from stages.diffusion.checkpoint import check_weights, load_checkpoint
+from stages.files import files_below
 
 FLAGFILE = "flagfile.txt"
 PREDICTION = {"epsilon": "epsilon", "xstart": "sample"}  # mean_type -> diffusers' prediction_type
@@ -40,16 +42,16 @@ ATTENTION = {
 class Flags(BaseModel):
     """The options in a flagfile that decide the network and its noise; the others are about its training."""
 
-    T: PositiveInt
-    ch: Annotated[int, Field(gt=0, multiple_of=32)]  # its GroupNorm has 32 groups
-    ch_mult: list[PositiveInt]
+    T: Annotated[int, Field(gt=0, le=100_000)]
+    ch: Annotated[int, Field(gt=0, le=2**14, multiple_of=32)]  # its GroupNorm has 32 groups
+    ch_mult: list[Annotated[int, Field(gt=0, le=64)]]
     attn: list[NonNegativeInt] = []  # levels with attention, from 0; absl writes no line for an empty list
-    num_res_blocks: PositiveInt
-    beta_1: PositiveFloat
+    num_res_blocks: Annotated[int, Field(gt=0, le=64)]
+    beta_1: Annotated[float, Field(gt=0, lt=1)]
     beta_T: Annotated[float, Field(gt=0, lt=1)]  # noqa: N815, its name there
     mean_type: Literal["epsilon", "xstart"]
     var_type: Literal["fixedlarge", "fixedsmall"] = "fixedlarge"  # of sampling alone
-    img_size: PositiveInt
+    img_size: Annotated[int, Field(gt=0, le=2**14)]
 
 
 def pytorch_ddpm_pipeline(folder: Path) -> DDPMPipeline:
@@ -58,6 +60,7 @@ def pytorch_ddpm_pipeline(folder: Path) -> DDPMPipeline:
     Raises InputError, naming the file, if either is missing or damaged, or if they do not belong to one network:
     no weight is made up and none is left out.
     """
+    files_below(folder)  # no link leads out of it
     flags, path = read_flags(folder / FLAGFILE), _checkpoint_file(folder)
     checkpoint = load_checkpoint(path)
     if "ema_model" not in checkpoint:
@@ -66,8 +69,9 @@ def pytorch_ddpm_pipeline(folder: Path) -> DDPMPipeline:
     weights = check_weights(path, checkpoint["ema_model"])
     weights = {name.removeprefix("module."): weight for name, weight in weights.items()}  # of DataParallel
     head = weights.get("head.weight")  # (ch, channels of an image, 3, 3)
-    unet = _make_unet(flags, 3 if head is None or head.ndim != 4 else head.shape[1])
-    unet.load_state_dict(_renamed(path, weights, unet, flags))
+    with torch.device("meta"):  # no memory is taken before it is clear that the weights fit
+        unet = _make_unet(flags, 3 if head is None or head.ndim != 4 else head.shape[1])
+    unet.load_state_dict(_renamed(path, weights, unet, flags), assign=True)
     return DDPMPipeline(unet, _make_scheduler(flags))
 
 
@@ -100,7 +104,7 @@ def read_flags(path: Path) -> Flags:
 
 def _checkpoint_file(folder: Path) -> Path:
     """`ckpt.pt`, as the trainer calls it, or the only `.pt` there is: some are published as ckpt-step<n>.pt."""
-    files = sorted(folder.glob("*.pt"))
+    files = sorted(file for file in folder.glob("*.pt") if file.is_file())
     if folder / "ckpt.pt" in files:
         return folder / "ckpt.pt"
     if len(files) != 1:

@@ -30,12 +30,12 @@ from stages.params import Options
 class TrainingOptions(Options):
     """What decides the trained target, next to its images."""
 
-    seed: int
+    seed: int = Field(ge=-(2**62), lt=2**62)
     block_out_channels: list[PositiveInt] = Field(min_length=1)
     layers_per_block: PositiveInt
     attention: bool  # self-attention in the middle block
     dropout: float = Field(ge=0, lt=1)
-    num_train_timesteps: PositiveInt
+    num_train_timesteps: int = Field(gt=0, le=100_000)
     beta_schedule: Literal["linear", "squaredcos_cap_v2"]
     steps: PositiveInt
     batch_size: PositiveInt

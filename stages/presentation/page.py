@@ -24,6 +24,7 @@ class TargetPage:
     figures: dict[str, bytes]  # name -> PNG of a curve
     exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
     samples: bytes  # PNG of what the target generates
+    taken: dict[str, Any]  # files of the target that were not taken, and values that diffusers filled in
     inference: dict[str, Any]  # what `infer` found of the suspects as a set, and how it was asked
     suspects: list[dict[str, Any]]  # verdicts of the surest, each with its `png`
 

@@ -2,10 +2,12 @@
 
 Columns, in any order: `image_id` (strings or integers); `role` (member, auxiliary, holdout) or `is_member` (1 or 0).
 A suspect has the role `suspect`, or no `is_member`, and the id that it has in the pipeline, `suspect/<name>`.
-Every other column is a score: a positive number per image, lower where the image is more member-like.
+Every other column must be named as a score in the target's entry (`train_target.scores`): a positive number per image,
+lower where the image is more member-like.  Neither the order of rows nor a column that is not named decides anything.
 """
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,9 @@ WORDS = {"image_id": pa.string(), "role": pa.string()}  # of a CSV, where "007" 
 class Scores:
     """The rows of a file, in its order.
 
-    ids : unique.  columns : name -> (N,) float64, positive and finite, not all equal.  is_member, suspect : (N,) bool.
-    role : (N,) words of `ROLES` and `suspect`; None where the file only says who is a member.
+    ids : unique.  columns : name -> (N,) float64, positive and finite; empty where only the roles are read.
+    is_member, suspect : (N,) bool.
+    role : (N,) words of `ROLES` and `suspect`; None where the file has `is_member` alone.
     """
 
     path: Path
@@ -54,9 +57,29 @@ class Scores:
         return np.array([places[image_id] for image_id in self.ids])
 
 
-def read_scores(path: Path) -> Scores:
-    """Read a .parquet or .csv file of scores.  Raises InputError naming the file and the column or image at fault."""
+def read_roles(path: Path) -> Scores:
+    """Read the roles alone from a .parquet or .csv file of scores.  Raises InputError naming the file and the image."""
+    return _of_table(path, _read(path))
+
+
+def read_scores(path: Path, patterns: list[str]) -> Scores:
+    """Read a .parquet or .csv file of scores.
+
+    patterns : names of the columns that are scores, or patterns of them like "t_error_t*".  Raises InputError naming
+    the file and the column or image at fault: a column that is neither named nor known is refused, not left out.
+    """
     table = _read(path)
+    rows = _of_table(path, table)
+    names = _score_columns(path, table.column_names, patterns)
+    columns = {name: _numbers(path, table, name, rows) for name in names}
+    return Scores(path, rows.ids, columns, rows.is_member, rows.suspect, rows.role)
+
+
+def _of_table(path: Path, table: pa.Table) -> Scores:
+    try:
+        _ = table.column_names
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the name of a column is no text in UTF-8: {error}") from None
     ids = image_ids(path, table)
     if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
         raise InputError(f"{path}: column '{twice[0]}' stands there twice")
@@ -64,10 +87,30 @@ def read_scores(path: Path) -> Scores:
         raise InputError(f"{path}: has no rows")
     role = _roles(path, table, ids) if "role" in table.column_names else None
     is_member, suspect = _memberships(path, table, ids, role)
-    names = [name for name in table.column_names if name not in ABOUT_IMAGES]
-    if not names:
-        raise InputError(f"{path}: has no column of scores beside {', '.join(table.column_names)}")
-    return Scores(path, ids, {name: _numbers(path, table, name, ids) for name in names}, is_member, suspect, role)
+    return Scores(path, ids, {}, is_member, suspect, role)
+
+
+def _score_columns(path: Path, columns: list[str], patterns: list[str]) -> list[str]:
+    """The columns that `patterns` name, in the file's order.  Raises InputError for any other column."""
+    others = [name for name in columns if name not in ABOUT_IMAGES]
+    if not others:
+        raise InputError(f"{path}: has no column of scores beside {', '.join(columns)}")
+    for pattern in patterns:
+        if not any(_named(name, pattern) for name in others) and not set(pattern) & set("*?["):
+            raise InputError(
+                f"{path}: has no column '{pattern}', which train_target.scores names; there are {', '.join(others)}"
+            )
+    for name in others:
+        if not any(_named(name, pattern) for pattern in patterns):
+            raise InputError(
+                f"{path}: column '{name}' is not named in train_target.scores of the target's entry: "
+                "name it there if it is a score, else remove it from the file"
+            )
+    return others
+
+
+def _named(column: str, pattern: str) -> bool:
+    return column == pattern or fnmatchcase(column, pattern)
 
 
 def _read(path: Path) -> pa.Table:
@@ -121,8 +164,8 @@ def _memberships(path: Path, table: pa.Table, ids: list[str], role: np.ndarray |
     return is_member, suspect
 
 
-def _numbers(path: Path, table: pa.Table, name: str, ids: list[str]) -> np.ndarray:
-    """A column of scores, (N,) float64."""
+def _numbers(path: Path, table: pa.Table, name: str, rows: Scores) -> np.ndarray:
+    """A column of scores, (N,) float64.  Raises InputError for values that no score has."""
     column = table.column(name)
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise InputError(f"{path}: column '{name}' is {column.type}: a score is a number; remove other columns")
@@ -130,9 +173,23 @@ def _numbers(path: Path, table: pa.Table, name: str, ids: list[str]) -> np.ndarr
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         raise InputError(
-            f"{path}: column '{name}' is {values[bad[0]]} for image_id '{ids[bad[0]]}' ({len(bad)} such in all): "
+            f"{path}: column '{name}' is {values[bad[0]]} for image_id '{rows.ids[bad[0]]}' ({len(bad)} such in all): "
             "scores must be positive and finite, since their logarithms are learnt"
         )
     if values.min() == values.max():
-        raise InputError(f"{path}: column '{name}' is {values[0]} for every image: it tells nothing")
+        raise InputError(f"{path}: column '{name}' is {values[0]} for every image: a constant is no score")
+    if problem := _tells_no_image(values, rows):
+        raise InputError(f"{path}: column '{name}' {problem}: it tells nothing of an image: remove it")
     return values
+
+
+def _tells_no_image(values: np.ndarray, rows: Scores) -> str | None:
+    """What shows that a column, (N,) float64, was not measured on images, in whatever order its rows are."""
+    groups = rows.is_member.astype(int) - rows.suspect if rows.role is None else rows.role
+    kinds = [values[groups == group] for group in np.unique(groups[~rows.suspect])]
+    if all(len(kind) > 1 and kind.min() == kind.max() for kind in kinds):
+        return "has one value per role: it says the role"
+    steps = np.diff(np.sort(values))
+    if len(values) >= 10 and steps.min() > 0 and np.ptp(steps) <= 1e-9 * values.max():
+        return f"runs in even steps of {steps[0]:g}: row numbers, or ranks in the place of scores"
+    return None

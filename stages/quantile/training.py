@@ -92,7 +92,8 @@ def train(attackers: list[Any], lessons: list[Lesson], generators: list[torch.Ge
     scores = [attacker.standardised(lesson) for attacker, lesson in zip(attackers, lessons, strict=True)]
     optimizer = torch.optim.AdamW(trained.weights, options.learning_rate, weight_decay=options.weight_decay)
     steps = options.epochs * math.ceil(len(scores[0]) / options.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=0.2)
+    warm_up = 0.2 if steps > 5 else 0.0  # of the steps: with 5, a rise from the first step to the first, torch raises
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=warm_up)
     kept = [network.state_dict() for network in networks]
     for epoch in range(options.epochs):
         for network in networks:
