@@ -148,7 +148,7 @@ def _model(folder: Path, name: str, known: tuple[str, ...]) -> ModelMixin:
 def _numbers_problem(config: dict[str, Any], autoencoder: bool) -> str | None:
     """What is wrong with options that no fit of the weights to the network would tell."""
     size = config.get("sample_size")
-    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    sides: list[Any] = size if isinstance(size, list) and len(size) == 2 else [size]
     if size is not None and not all(_is_number(side, int) and side > 0 for side in sides):
         return f"sample_size is {size!r}, expected one or two sides in pixels"
     if not autoencoder:
