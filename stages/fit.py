@@ -93,6 +93,7 @@ def fit(target: str, learner: str) -> None:
             "unseen_loss": float(curve.groupby("attacker")["unseen"].last().mean()),
             "out_of_bag_sha256": file_hash(made / "out_of_bag.parquet"),
             "target_sha256": read_metadata(scores)["target_sha256"],
+            "computed_on": read_metadata(scores).get("computed_on"),
         }
         Bag(made, description).save()
         csv = curve.to_csv(index=False, float_format="%.6g").encode()

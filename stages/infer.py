@@ -32,6 +32,7 @@ from stages.statistics.judgement import Judgement
 from stages.statistics.summary import level_name
 from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
 from stages.tables import (
+    check_computed_on,
     check_target,
     decode_images,
     list_column,
@@ -86,6 +87,7 @@ def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
     everyone = np.ones(len(ids["auxiliary"]), dtype=bool)
     known = read_evidence(predictions, {"auxiliary": scores["auxiliary"]}, {"auxiliary": everyone})
     check_target(scores["suspect"], known.bag["target_sha256"], predictions)
+    check_computed_on(scores["suspect"], known.bag, predictions)
     bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
     statistics = Path(f"data/statistics/{target}/suspect.parquet")
     described, features = read_statistics(statistics)

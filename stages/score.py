@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from stages.command import InputError, run
-from stages.device import best_device
+from stages.device import best_device, computed_on
 from stages.diffusion.shortcuts import Shortcuts
 from stages.engines.cluster import score_on_cluster
 from stages.engines.local import score_here
@@ -42,17 +42,19 @@ def score(target: str, role: str) -> None:
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/{role}.parquet")
     if target_entry(target).source == "scores":
         given = model / ("suspects.parquet" if role == "suspect" else "scores.parquet")
-        _write(target, role, *_as_given(given, images), shortcuts=None)
+        _write(target, role, *_as_given(given, images))
         return
     tuning = Path(f"data/tuning/{target}.json")
     job = Job(target, model, images, options, _shortcuts(tuning))
     device = best_device() if options.engine == "local" else torch.device("cpu")  # the GPUs are the cluster's
     scorer, columns = Scorer(job, device), options.attacks.columns()
-    config = options.model_dump(exclude={"engine"}) | {"batch_size": scorer.batch_size, "device": device.type}
+    config = options.model_dump(exclude={"engine"})
+    config |= {"batch_size": scorer.batch_size, "computed_on": computed_on(device)}
     with resumable(f"score@{target}-{role}", config, [model, images, tuning]) as folder:
-        scores = _score(scorer, role, folder)
+        shards = Shards(folder, scorer.starts)
+        scores = _score(scorer, role, shards)
         ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
-        _write(target, role, _table(model, ids, scores, list(columns)), columns, job.shortcuts)
+        _write(target, role, _table(model, ids, scores, list(columns)), columns, job.shortcuts, shards.computed_on)
 
 
 def _shortcuts(tuning: Path) -> Shortcuts:
@@ -63,9 +65,9 @@ def _shortcuts(tuning: Path) -> Shortcuts:
         raise InputError(f"{tuning}: not there, or not what `tune` wrote: run `dvc repro` to make it") from None
 
 
-def _score(scorer: Scorer, role: str, folder: Path) -> np.ndarray:
-    """The scores of all images, (N, columns) float64; shards that are in `folder` are read back."""
-    options, shards = scorer.job.options, Shards(folder, scorer.starts)
+def _score(scorer: Scorer, role: str, shards: Shards) -> np.ndarray:
+    """The scores of all images, (N, columns) float64; shards that are there are read back."""
+    options = scorer.job.options
     if missing := shards.missing:
         left = sum(min(options.shard, len(scorer) - start) for start in missing)
         done = {"total": len(scorer), "initial": len(scorer) - left}
@@ -87,7 +89,15 @@ def _as_given(given: Path, images: Path) -> tuple[pa.Table, Columns]:
     return table.take(rows), columns
 
 
-def _write(target: str, role: str, scores: pa.Table, columns: Columns, shortcuts: Shortcuts | None) -> None:
+def _write(
+    target: str,
+    role: str,
+    scores: pa.Table,
+    columns: Columns,
+    shortcuts: Shortcuts | None = None,
+    place: dict[str, str] | None = None,
+) -> None:
+    """place : what they were computed on; None for scores from elsewhere, and where there are no images."""
     model = Path(f"models/target/{target}")
     known = model / "scores.parquet"  # of a target that is no more than scores: new suspects do not make it another
     target_sha256 = file_hash(known if known.exists() else model)
@@ -98,6 +108,7 @@ def _write(target: str, role: str, scores: pa.Table, columns: Columns, shortcuts
         "target_sha256": target_sha256,
         "columns": columns,
         "shortcuts": taken,
+        "computed_on": place,
     }
     write_table(Path(f"data/scores/{target}/{role}.parquet"), scores, metadata)
 

@@ -22,7 +22,7 @@ from stages.command import InputError, run
 from stages.files import write_bytes
 from stages.params import PARAMS, Options, key_name, section
 from stages.statistics.selection import rank_candidates, set_apart
-from stages.tables import check_target, read_metadata, read_table, write_table
+from stages.tables import check_computed_on, check_target, read_metadata, read_table, write_table
 
 MEASURED = ("member", "holdout")
 FEWEST = 20  # images of each role that a choice can rest on
@@ -57,6 +57,7 @@ def select(target: str) -> None:
     options = section("select", Select, target)
     paths = {role: Path(f"data/scores/{target}/{role}.parquet") for role in MEASURED}
     check_target(paths["holdout"], read_metadata(paths["member"])["target_sha256"], paths["member"])
+    check_computed_on(paths["holdout"], read_metadata(paths["member"]), paths["member"])
     columns = _candidates(target, options.candidates, list(read_metadata(paths["member"])["columns"]))
     apart = {role: _set_apart(target, read_table(path), role, options) for role, path in paths.items()}
     figures: dict[str, Any] = {"score": None, "candidates": 0, "members": 0, "holdout": 0}

@@ -17,7 +17,15 @@ from stages.command import InputError, run
 from stages.files import write_bytes
 from stages.params import PARAMS, Options, key_name, names, section
 from stages.statistics.stacking import Stack, fit_stack
-from stages.tables import list_column, list_values, log_scores, read_metadata, read_table, write_table
+from stages.tables import (
+    check_computed_on,
+    list_column,
+    list_values,
+    log_scores,
+    read_metadata,
+    read_table,
+    write_table,
+)
 
 SHARED = ("image_id", "role", "out_of_bag", "calibrates")  # columns in which a stack's learners agree
 
@@ -38,6 +46,7 @@ def stack(target: str) -> None:
         return
     paths = _prediction_files(target, options.of, key)
     tables, facts = [read_table(path) for path in paths], read_metadata(paths[0])
+    check_computed_on(Path(f"data/scores/{target}/auxiliary.parquet"), facts["bag"], paths[0])
     scores = facts["bag"]["scores"]
     for path, table in zip(paths, tables, strict=True):
         alike = table.select(SHARED).equals(tables[0].select(SHARED))

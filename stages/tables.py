@@ -4,7 +4,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,25 @@ def check_target(path: Path, target_sha256: str, other: Path) -> None:
     """Raises InputError if the scores at `path` are of another model than the one behind `other`."""
     if read_metadata(path)["target_sha256"] != target_sha256:
         raise InputError(f"{path}: scores of another target than the one behind {other}: run `dvc repro`")
+
+
+def check_computed_on(path: Path, facts: Mapping[str, Any], other: Path) -> None:
+    """Raises InputError if the scores at `path` and those behind `other` were computed on two kinds of machine, or by
+    two versions of a library: what differs between roles then looks like membership.
+
+    facts : metadata of `other`, or the description of a bag, with `computed_on`.  Scores from elsewhere have none, nor
+    has a table without rows: there is nothing to compare then.
+    """
+    mine = read_metadata(path)
+    here, there = mine.get("computed_on"), facts.get("computed_on")
+    if here and there and here != there:
+        differing = [name for name in here if here[name] != there.get(name)]
+        found, expected = (", ".join(f"{name} {of.get(name)}" for name in differing) for of in (here, there))
+        stage = f"score@{mine.get('target')}-{mine.get('role')}"
+        raise InputError(
+            f"{path}: scores computed with {found}, those behind {other} with {expected}: compute all roles alike: "
+            f"`dvc repro --force --single-item {stage}` where the others were computed, or all of them here"
+        )
 
 
 def image_table(

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ import torch
 from conftest import REPOSITORY, tiny_params, write_params
 from tqdm import tqdm
 
+from stages.command import InputError
+from stages.device import best_device, computed_on
 from stages.diffusion.shortcuts import PLAIN
 from stages.engines import batch as batch_module
 from stages.engines import scorer as scorer_module
 from stages.engines.batch import fitting_batch, out_of_memory
 from stages.engines.local import score_here
 from stages.engines.scorer import Job, Scorer
+from stages.engines.shards import Shards, npy
 from stages.params import section
 from stages.score import score
 from stages.scores.options import Score
-from stages.tables import RowReader, read_table, write_table
+from stages.tables import RowReader, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 
@@ -83,10 +87,65 @@ def test_the_local_engine_saves_each_shard_as_it_is_done_and_counts_images(audit
     with tqdm(disable=True, total=150) as bar:
         seen = []
         bar.update = seen.append
-        score_here(here, list(here.starts), lambda start, scores: saved.update({start: len(rows_of(scores))}), bar)
+        score_here(here, list(here.starts), lambda start, scores, _: saved.update({start: len(rows_of(scores))}), bar)
     assert saved == {0: 40, 40: 40, 80: 40, 120: 30}
     assert sum(seen) == 150
     assert max(seen) == 16
+
+
+def test_the_number_of_threads_changes_no_score(audit):
+    before, scores = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            here = scorer(shard=150, batch_size=150)
+            scores.append(here.score(here.read(0)))
+    finally:
+        torch.set_num_threads(before)
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] == scores[2]).all()
+
+
+def test_a_score_table_says_what_it_was_computed_on(audit):
+    facts = read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["computed_on"]
+    assert facts == computed_on(best_device())
+    assert facts["torch"] == version("torch")
+    assert facts["diffusers"] == version("diffusers")
+    if not torch.cuda.is_available():
+        assert (facts["device"], facts["name"]) == ("cpu", torch.backends.cpu.get_cpu_capability())
+    empty = Path(f"data/scores/{TARGET}/suspect.parquet")
+    assert read_metadata(empty)["computed_on"] is None, "no image was scored"
+
+
+def test_shards_of_two_kinds_of_machine_are_not_one_table(tmp_path):
+    shards, here = Shards(tmp_path, range(0, 20, 10)), computed_on(torch.device("cpu"))
+    shards.save(0, npy(np.ones((10, 1))), here)
+    with pytest.raises(InputError, match="a cluster needs nodes of one kind; remove the folder to start afresh"):
+        shards.save(10, npy(np.ones((10, 1))), here | {"name": "another"})
+    shards.save(10, npy(np.ones((10, 1))), here)
+    assert (shards.missing, shards.computed_on) == ([], here)
+
+
+def test_work_begun_on_another_kind_of_machine_is_not_gone_on_with(audit, monkeypatch):
+    """A run is killed after its first shard, and resumed elsewhere: every shard is scored there."""
+    done = []
+
+    def stop_after_the_first(self: Shards, start: int, scores: bytes, place: dict[str, str]) -> None:
+        save(self, start, scores, place)
+        done.append(start)
+        if len(done) == 1:
+            raise KeyboardInterrupt
+
+    save = Shards.save
+    monkeypatch.setattr(Shards, "save", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        score(TARGET, "member")
+    other = computed_on(best_device()) | {"name": "another"}
+    for module in ("stages.score", "stages.engines.local"):
+        monkeypatch.setattr(f"{module}.computed_on", lambda device: other)
+    score(TARGET, "member")
+    assert done == [0, 0, 50]
+    assert read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["computed_on"] == other
 
 
 def test_a_batch_is_a_power_of_two_that_fits_and_never_more_than_a_shard(audit, monkeypatch):

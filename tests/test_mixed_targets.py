@@ -12,6 +12,7 @@ from stages.infer import infer
 from stages.score import score
 from stages.select import select
 from stages.split import split
+from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
 from stages.tables import read_metadata, read_table, write_table
@@ -23,7 +24,7 @@ def scores(role: str) -> Path:
     return Path(f"data/scores/{TARGET}/{role}.parquet")
 
 
-def tell(path: Path, **facts: str) -> None:
+def tell(path: Path, **facts: object) -> None:
     """Write a table again with other metadata."""
     write_table(path, read_table(path), read_metadata(path) | facts)
 
@@ -56,6 +57,60 @@ def test_select_refuses_members_and_holdout_of_two_models(audit, refusal):
 def test_what_measures_a_bag_refuses_scores_of_another_model_than_it_learnt(stage, role, audit, refusal):
     tell(scores(role), target_sha256="0" * 64)
     assert f"its bag was fitted on scores of another target than {scores(role)}" in refusal(stage, target=TARGET)
+
+
+OTHERWISE = [
+    {"device": "cuda", "name": "NVIDIA H100"},
+    {"name": "AVX2 of another machine"},
+    {"torch": "1.0"},
+    {"diffusers": "0.1"},
+]
+
+
+def told_otherwise(path: Path, **changes: str) -> str:
+    """Say that scores were computed on something else; returns what the refusal says of it."""
+    tell(path, computed_on=read_metadata(path)["computed_on"] | changes)
+    found = ", ".join(f"{name} {value}" for name, value in changes.items())
+    return f"{path}: scores computed with {found}, those behind "
+
+
+@pytest.mark.parametrize("changes", OTHERWISE)
+def test_select_refuses_members_and_holdout_scored_on_two_machines_or_by_two_versions(changes, audit, refusal):
+    said = told_otherwise(scores("holdout"), **changes)
+    line = refusal(select, target=TARGET)
+    assert f"{said}{scores('member')} with " in line
+    assert f"dvc repro --force --single-item score@{TARGET}-holdout" in line
+
+
+@pytest.mark.parametrize("role", ["member", "auxiliary", "holdout"])
+@pytest.mark.parametrize("stage", [evaluate, sweep])
+def test_what_measures_a_bag_refuses_scores_computed_otherwise_than_those_it_learnt(stage, role, audit, refusal):
+    said = told_otherwise(scores(role), torch="1.0")
+    assert f"{said}data/predictions/{TARGET}/" in refusal(stage, target=TARGET)
+
+
+def test_stack_refuses_scores_computed_otherwise_than_those_its_learners_learnt(audit, refusal):
+    said = told_otherwise(scores("auxiliary"), diffusers="0.1")
+    assert f"{said}data/predictions/{TARGET}/gbm.parquet with " in refusal(stack, target=TARGET)
+
+
+def test_infer_refuses_suspects_scored_on_another_machine(audit, refusal):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("suspects/digits/mine.png")
+    suspect("digits")
+    split(TARGET)
+    score(TARGET, "suspect")
+    infer(TARGET)
+    said = told_otherwise(scores("suspect"), device="cuda", name="NVIDIA H100")
+    line = refusal(infer, target=TARGET)
+    assert f"{said}data/predictions/{TARGET}/gbm.parquet with " in line
+    assert f"score@{TARGET}-suspect" in line
+
+
+def test_scores_that_say_nothing_of_a_machine_are_compared_with_any(audit):
+    for role in ("member", "holdout"):
+        tell(scores(role), computed_on=None)
+    select(TARGET)
+    evaluate(TARGET)
 
 
 def test_infer_refuses_suspects_scored_under_another_model(audit, refusal):

@@ -5,6 +5,7 @@ of the image table that are not done yet, gives those of a worker that died to a
 Which cluster: `RAY_ADDRESS`, or the one that runs on this machine, or else one that is started for the purpose.
 """
 
+import json
 import logging
 import os
 import socket
@@ -16,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from stages.command import InputError
-from stages.device import best_device
+from stages.device import best_device, computed_on
 from stages.engines.local import Save
 from stages.engines.scorer import Job, Scorer
 from stages.engines.shards import npy
@@ -36,7 +37,8 @@ class Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The scores of the shard at `start`."""
         scores = self.scorer.score(self.scorer.read(int(row["start"])))
-        return {"start": row["start"], "images": len(scores), "scores": npy(scores)}
+        place = json.dumps(computed_on(self.scorer.denoiser.device))
+        return {"start": row["start"], "images": len(scores), "scores": npy(scores), "computed_on": place}
 
 
 def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> None:
@@ -51,7 +53,7 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> 
         shards = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
         workers = _resources(len(starts))
         for row in shards.map(Worker, fn_constructor_args=(_at_full_length(job),), **workers).iter_rows():
-            save(row["start"], row["scores"])
+            save(row["start"], row["scores"], json.loads(row["computed_on"]))
             bar.update(row["images"])
     except ray.exceptions.RayError as error:
         raise InputError(f"score.engine: ray: {error}") from error

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+from stages.device import computed_on
 from stages.engines.scorer import Scorer
 from stages.engines.shards import npy
 
-Save = Callable[[int, bytes], None]  # the start of a shard, and its scores as a .npy file
+# the start of a shard, its scores as a .npy file, and what they were computed on
+Save = Callable[[int, bytes, dict[str, str]], None]
 
 
 def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> None:
@@ -19,4 +21,4 @@ def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> 
             shard = reading.pop().result()
             if after is not None:
                 reading.append(ahead.submit(scorer.read, after))
-            save(start, npy(scorer.score(shard, bar.update)))
+            save(start, npy(scorer.score(shard, bar.update)), computed_on(scorer.denoiser.device))

@@ -1,10 +1,12 @@
 """Shards on disk, each whole or not there: a run that was killed goes on after its last one."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 
+from stages.command import InputError
 from stages.files import write_bytes
 
 
@@ -26,8 +28,22 @@ class Shards:
         """Where the shards start that are not there yet."""
         return [start for start in self.starts if not self._path(start).exists()]
 
-    def save(self, start: int, scores: bytes) -> None:
-        """scores : the bytes of a .npy file."""
+    @property
+    def computed_on(self) -> dict[str, str] | None:
+        """What all shards were computed on, see `stages.device`; None if there is none yet."""
+        known = self.folder / "computed_on.json"
+        return json.loads(known.read_text(encoding="utf-8")) if known.exists() else None
+
+    def save(self, start: int, scores: bytes, computed_on: dict[str, str]) -> None:
+        """scores : the bytes of a .npy file.  Raises InputError where other shards were computed on something else."""
+        known = self.computed_on
+        if known is None:
+            write_bytes(self.folder / "computed_on.json", json.dumps(computed_on).encode())
+        elif known != computed_on:
+            raise InputError(
+                f"{self.folder}: images scored with {_said(known)} and with {_said(computed_on)}: a cluster needs "
+                "nodes of one kind; remove the folder to start afresh"
+            )
         write_bytes(self._path(start), scores)
 
     def read(self) -> list[np.ndarray]:
@@ -36,3 +52,7 @@ class Shards:
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:09d}.npy"
+
+
+def _said(computed_on: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in computed_on.items())

@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from stages.command import InputError
 from stages.statistics.judgement import Judgement, honest_margins, judge
 from stages.statistics.vote import normal_scores_of_gaussians, normal_scores_of_quantiles
-from stages.tables import column_names, list_values, log_scores, read_ids, read_metadata, read_rows, read_table
+from stages.tables import (
+    check_computed_on,
+    column_names,
+    list_values,
+    log_scores,
+    read_ids,
+    read_metadata,
+    read_rows,
+    read_table,
+)
 
 Combine = Callable[[np.ndarray], np.ndarray]  # K scores to one: (n, B, K) -> (n, B)
 
@@ -83,7 +92,8 @@ def read_evidence(
 
     path : a table of predictions.  scores : role -> table.  kept : role -> (N,) bool, the rows that count.
     columns : how many of the learnt scores, from the main one on; by default all.
-    Raises InputError if the tables are not of the same target and images, or a score has no logarithm.
+    Raises InputError if the tables are not of the same target and images, if scores were not computed alike, or if one
+    has no logarithm.
     """
     facts = read_metadata(path)
     bag, levels, ids = facts["bag"], np.array(facts["levels"]), read_ids(path)
@@ -92,6 +102,7 @@ def read_evidence(
     for role, scored in scores.items():
         if read_metadata(scored)["target_sha256"] != bag["target_sha256"]:
             raise InputError(f"{path}: its bag was fitted on scores of another target than {scored}: run `dvc repro`")
+        check_computed_on(scored, bag, path)
         rows = pc.equal(roles, role).to_numpy()
         if not ids.filter(rows).equals(read_ids(scored)):
             raise InputError(f"{path}: predicts for other {role} images than are scored: run `dvc repro`")
