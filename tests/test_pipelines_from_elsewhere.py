@@ -158,6 +158,10 @@ def test_a_second_network_or_autoencoder_is_refused(family, tmp_path):
     shutil.copytree(pipeline / "transformer", pipeline / "unet")
     with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors are weights beside"):
         copy_pipeline(pipeline, tmp_path / "copy", None, ["vqvae/*"])
+    for left, number in (("unet/*", 1), ("transformer/*", 2)):
+        copy_pipeline(pipeline, tmp_path / f"{number}", None, ["vae/*", left])
+        there = {path.name for path in (tmp_path / f"{number}").iterdir() if path.is_dir()}
+        assert there == {"scheduler", "vqvae", "transformer" if left == "unet/*" else "unet"}
 
 
 def test_weights_in_shards_are_taken_with_their_index(pipeline, tmp_path):

@@ -38,8 +38,8 @@ def copy_pipeline(source: Path, destination: Path, pickle: str | None, leave_out
     _check_index(source / INDEX)
     if pickle and pickle not in names:
         raise InputError(f"{source}: has no {pickle}, which train_target.pickle names")
-    parts = _parts(names)
     left_out = {name for name in names if any(fnmatchcase(name, pattern) for pattern in leave_out)}
+    parts = _parts([name for name in names if name not in left_out])
     taken = [name for name in names if name == INDEX or (_is_of(name, parts) and name not in left_out)]
     if pickle:
         if Path(pickle).parent.as_posix() not in parts:
