@@ -99,7 +99,6 @@ def test_infer_refuses_suspects_scored_on_another_machine(audit, refusal):
     suspect("digits")
     split(TARGET)
     score(TARGET, "suspect")
-    infer(TARGET)
     said = told_otherwise(scores("suspect"), device="cuda", name="NVIDIA H100")
     line = refusal(infer, target=TARGET)
     assert f"{said}data/predictions/{TARGET}/gbm.parquet with " in line
