@@ -28,6 +28,7 @@ from stages.params import PARAMS, key_name, names, section
 from stages.statistics.calibration import smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
+from stages.statistics.direction import higher_for_members
 from stages.statistics.evidence import Combine, Evidence, kept_rows, main_score, read_evidence
 from stages.statistics.fusion import learn_fusion
 from stages.statistics.judgement import Judgement
@@ -75,11 +76,15 @@ def evaluate(target: str) -> None:
             judged[name] = one
     _warn_of_strangers(target)
     _warn_of_resolution(audit)
+    wrong = _wrong_way_round(audit, judged)
+    for sentence in wrong:
+        warn(f"{target}: {sentence}")
     figures = {name: one.figures for name, one in judged.items()}
     facts = {
         "bags": {one.learner: one.bag for one in judged.values()},
         "judgements": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
         "figures": figures,
+        "wrong_way_round": wrong,
         "options": audit.options.model_dump(),
         "levels": [(level_name(alpha), alpha) for alpha in audit.options.alphas],
     }
@@ -147,6 +152,27 @@ def _warn_of_resolution(audit: Audit) -> None:
         if images * alpha < 1 - 1e-9:
             found, level = f"{images} holdout images resolve FPR to {1 / images:.2g}", level_name(alpha)
             warn(f"{audit.target}: {found}: no TPR at FPR {level} is given")
+
+
+def _wrong_way_round(audit: Audit, judged: dict[str, Judged]) -> list[str]:
+    """A sentence for each learnt score, and each judgement of another, that is higher for members than for holdout."""
+    sentences = {}
+    for score in dict.fromkeys(one.bag["score"] for one in judged.values()):
+        if found := higher_for_members(*(_score(audit, role, score).to_numpy() for role in MEASURED)):
+            sentences[score] = (
+                f"score {score} is higher for members than for others, AUC {_interval(found)}: lower must mean more "
+                "member-like; of a confidence c hand over exp(-c)"
+            )
+    for name, one in judged.items():
+        found = higher_for_members(*(-one.judgement.margin[role] for role in MEASURED))
+        if found and one.bag["score"] not in sentences:
+            sentences[name] = f"judgement {name} takes others for members rather than members, AUC {_interval(found)}"
+        one.figures["wrong_way_round"] = bool(found) or one.bag["score"] in sentences
+    return list(sentences.values())
+
+
+def _interval(area: tuple[float, float, float]) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(*area)
 
 
 def _check_alphas(audit: Audit, images: int) -> None:

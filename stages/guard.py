@@ -2,11 +2,13 @@
 
 1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?
 2. Blind check: are members or suspects told from non-members, or auxiliary from holdout images, by statistics alone?
-3. Auxiliary size: how far from alpha can the false-positive rate be by the chance of drawing the auxiliary images?
+3. Labels and captions, where there are any: are they independent of the role?
 
-The first two have exact p-values (but for what counts as near, which is measured on the holdout); suspects that are
-near-duplicates of one another are one picture and count once.  Roles drawn at random set off any of them with
-probability `guard.false_alarm` at most (Bonferroni).
+All have exact p-values (but for what counts as near, which is measured on the holdout); suspects that are
+near-duplicates of one another are one picture and count once.  Roles drawn at random set off any of them, or the null
+check of stage `check`, with probability `guard.false_alarm` at most (Bonferroni).  Beside these stands a statement of
+precision, which is no alarm: between which bounds the false-positive rate at alpha lies by the chance of drawing the
+images that calibrate.
 
 data/roles/<target>/*.parquet, data/statistics/<target>/*.parquet -> metrics/guards/<target>.json,
 data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members or suspects),
@@ -15,32 +17,27 @@ data/pictures/<target>.parquet (for each suspect, the first suspect of the same 
 
 import itertools
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat
+from pydantic import ConfigDict, NonNegativeInt
 
 from stages.command import InputError, run, warn
 from stages.files import write_bytes
-from stages.guards.blind import blind_check
+from stages.guards.blind import Blind, blind_check
+from stages.guards.conditions import caption_roles, label_roles
 from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, pictures
+from stages.guards.options import CONFIDENCE, Guard, Plan, comparisons
 from stages.params import Options, section
 from stages.statistics.calibration import fpr_interval
 from stages.statistics.intervals import exact_rate
 from stages.statistics.options import Evaluate
 from stages.statistics.summary import level_name, named_rate
-from stages.tables import ROLES, decode_images, read_statistics, read_table, write_table
+from stages.tables import ROLES, captions_of, decode_images, read_statistics, read_table, write_table
 
-CONFIDENCE = 0.95  # of every interval
-BLIND = {  # who must look like whom
-    "member": ("auxiliary", "holdout"),
-    "auxiliary": ("holdout",),
-    "suspect": ("auxiliary", "holdout"),
-}
 ASKED_ABOUT = ("member", "suspect")  # whose near-duplicates among non-members are listed
 CONTROLS = {"auxiliary": "holdout", "holdout": "auxiliary"}  # where members' near-duplicates are sought: who else's are
 PAIRS = pa.schema(
@@ -51,17 +48,6 @@ PAIRS = pa.schema(
     ]
 )
 Finding = dict[str, Any]  # figures by name, and whether the guard `fires`
-
-
-class Guard(Options):
-    """Section `guard`."""
-
-    seed: NonNegativeInt  # of folds and permutations
-    false_alarm: float = Field(ge=0.005, lt=1)  # probability that any guard fires where roles were drawn at random
-    blind_auc: float = Field(ge=0.5, lt=1)  # the interval's lower end above which sets count as different
-    hash_distance: int = Field(ge=0, le=64)  # bits of a near-duplicate's hash that may differ
-    pixel_rmse: PositiveFloat  # and its pixels, as a multiple of what is typical of non-members
-    fpr_ratio: float = Field(gt=1)  # how many times alpha the false-positive rate may be by chance
 
 
 class Calibrating(Options):
@@ -76,15 +62,11 @@ def guard(target: str) -> None:
     options = section("guard", Guard, target)
     alphas = section("evaluate", Evaluate, target).alphas
     calibration = section("fit", Calibrating, target).calibration
-    tables = {
-        role: read_table(Path(f"data/roles/{target}/{role}.parquet"), ["image_id", "image"])
-        for role in (*ROLES, "suspect")
-    }
+    tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet")) for role in (*ROLES, "suspect")}
     tables = {role: table for role, table in tables.items() if table.num_rows}  # perhaps no member is known
     statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
     images = {role: hashed(decode_images(table)) for role, table in tables.items()}
-    asked_about = [role for role in ASKED_ABOUT if role in tables]
-    level = options.false_alarm / (len(asked_about) * (len(CONTROLS) + 1) + 1)  # two near-duplicates each, blind checks
+    plan, asked_about = options.plan(tables), [role for role in ASKED_ABOUT if role in tables]
     typical = float(np.median(nearest(images["holdout"], images["auxiliary"]).pixel_rmse))
     pairs = _pairs(tables, images, asked_about, options, typical)
     ids, picture = pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
@@ -93,21 +75,33 @@ def guard(target: str) -> None:
         picture = pictures(images["suspect"], options.hash_distance, options.pixel_rmse * typical)
         first = np.unique(picture)  # near-duplicates of a suspect are no further evidence
         images["suspect"], statistics["suspect"] = images["suspect"][first], statistics["suspect"][first]
+        tables["suspect"] = tables["suspect"].take(pa.array(first))
+    for role, table in tables.items():  # by pixels, so that neither name nor order decides on folds
+        order = np.argsort(table.column("sha256").to_numpy())
+        tables[role], statistics[role] = table.take(pa.array(order)), statistics[role][order]
     findings = {
-        **_near_duplicates(images, asked_about, options, typical, level),
-        **_blind_checks(statistics, options, level),
-        **_fpr_intervals(calibration or tables["auxiliary"].num_rows, alphas, options.fpr_ratio),
+        **_near_duplicates(images, asked_about, options, typical, plan.level),
+        **_blind_checks(statistics, options, plan),
+        **_condition_checks(tables, plan),
     }
     same_picture = pa.table({"image_id": ids, "picture": ids.take(pa.array(picture))})
     write_table(Path(f"data/pictures/{target}.parquet"), same_picture, {"target": target})
+    calibrating = calibration or tables["auxiliary"].num_rows
     write_table(Path(f"data/guards/{target}.parquet"), pairs, {"target": target, "typical_pixel_rmse": typical})
     counts = {"near_duplicates": pairs.num_rows, "fires": sum(found["fires"] for found in findings.values())}
-    figures = {**counts, **findings}
+    ranges = {alpha: fpr_interval(calibrating, alpha, CONFIDENCE) for alpha in alphas}
+    precision = {
+        f"fpr_at_alpha_{level_name(alpha)}": {"images": calibrating, "low": low, "high": high}
+        for alpha, (low, high) in ranges.items()
+    }
+    figures = {**counts, **findings, **precision}
     write_bytes(Path(f"metrics/guards/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
     for name, found in findings.items():
         if found["fires"]:
             warn(f"{target}: guard {name} fires: the report says what that means")
     print(f"{target}: {counts['fires']} of {len(findings)} guards fire; {pairs.num_rows} near-duplicates across roles")
+    said = (f"at alpha = {alpha:.3g} between {low:.2g} and {high:.2g}" for alpha, (low, high) in ranges.items())
+    print(f"{target}: over draws of {calibrating} calibrating images the false-positive rate lies {', '.join(said)}")
 
 
 def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
@@ -160,34 +154,31 @@ def _near_duplicates(
     return findings
 
 
-def _blind_checks(statistics: dict[str, np.ndarray], options: Guard, level: float) -> dict[str, Finding]:
-    """Each comparison's AUC; None where a set is too small to tell."""
-    permutations = math.ceil(1 / level)  # then the least p-value is below the level
+def _blind_checks(statistics: dict[str, np.ndarray], options: Guard, plan: Plan) -> dict[str, Finding]:
+    """Each comparison's AUC by image statistics; None where a set is too small to tell."""
     findings = {}
-    for role, others in BLIND.items():
-        if role not in statistics:
-            continue
-        rest = np.concatenate([statistics[other] for other in others])
-        found = blind_check(statistics[role], rest, CONFIDENCE, permutations, options.seed)
+    for role, own, others in comparisons(statistics):
+        found = blind_check(own, np.stack(others), CONFIDENCE, plan.permutations, plan.seed)
         if found is None:
             empty = dict.fromkeys(("auc", "auc_ci_low", "auc_ci_high", "p_value"))
             findings[f"blind_{role}"] = {**empty, "fires": False}
             continue
-        findings[f"blind_{role}"] = {
-            **{"auc": found.auc, "auc_ci_low": found.low, "auc_ci_high": found.high, "p_value": found.p_value},
-            "fires": found.p_value <= level and found.low > options.blind_auc,
-        }
+        fires = found.p_value <= plan.level and found.low > options.blind_auc
+        findings[f"blind_{role}"] = {**_of_blind(found), "fires": fires}
     return findings
 
 
-def _fpr_intervals(images: int, alphas: list[float], ratio: float) -> dict[str, Finding]:
-    """At each alpha, what the draw of the images that calibrate makes of it."""
-    findings = {}
-    for alpha in alphas:
-        low, high = fpr_interval(images, alpha, CONFIDENCE)
-        bounds = {"images": images, "low": low, "high": high, "fires": high > ratio * alpha}
-        findings[f"fpr_at_alpha_{level_name(alpha)}"] = bounds
-    return findings
+def _condition_checks(tables: dict[str, pa.Table], plan: Plan) -> dict[str, Finding]:
+    """Each comparison's labels and captions, where either side has some."""
+    labels = label_roles({role: table.column("label").to_pylist() for role, table in tables.items()}, plan)
+    captions = caption_roles({role: captions_of(table) for role, table in tables.items()}, plan)
+    findings = {f"label_role_{role}": vars(found) for role, found in labels.items()}
+    findings |= {f"caption_role_{role}": _of_blind(found) for role, found in captions.items()}
+    return {name: {**found, "fires": found["p_value"] <= plan.level} for name, found in findings.items()}
+
+
+def _of_blind(found: Blind) -> Finding:
+    return {"auc": found.auc, "auc_ci_low": found.low, "auc_ci_high": found.high, "p_value": found.p_value}
 
 
 if __name__ == "__main__":

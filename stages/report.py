@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/{inferences,roles,verdicts}/, metrics/{fit,guards,plots,samples,selection,sweeps,training}/ ->
+data/{inferences,roles,verdicts}/, metrics/{checks,fit,guards,plots,samples,selection,sweeps,training}/ ->
 metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
@@ -68,6 +68,7 @@ def _page(target: str, options: Report) -> TargetPage:
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
         guards=_json(Path(f"metrics/guards/{target}.json")),
+        check=_json(Path(f"metrics/checks/{target}.json")),
         selection=_json(Path(f"metrics/selection/{target}.json")),
         surest=most_able,
         figures=figures,

@@ -18,9 +18,10 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Discriminator, Field, NonNegativeInt, Tag
 
-from stages.command import InputError, run
+from stages.command import InputError, run, warn
 from stages.files import write_bytes
 from stages.params import PARAMS, Options, key_name, section
+from stages.statistics.direction import higher_for_members
 from stages.statistics.selection import rank_candidates, set_apart
 from stages.tables import check_computed_on, check_target, read_metadata, read_table, write_table
 
@@ -66,6 +67,15 @@ def select(target: str) -> None:
         frames = {role: table.select(columns).to_pandas() for role, table in apart.items()}
         ranked = rank_candidates(frames["member"], frames["holdout"], criterion, CONFIDENCE)
         figures = _figures(ranked, criterion, apart["member"].num_rows, apart["holdout"].num_rows)
+        for name in columns:
+            found = higher_for_members(*(frames[role][name].to_numpy() for role in MEASURED))
+            figures["by_score"][name]["wrong_way_round"] = bool(found)
+            if found:
+                warn(
+                    f"{target}: score {name} is higher for members than for others, AUC {found[0]:.3f} "
+                    f"({found[1]:.3f} to {found[2]:.3f}): lower must mean more member-like; of a confidence c hand "
+                    "over exp(-c)"
+                )
     _write_json(Path(f"data/selection/{target}.json"), {"score": figures["score"]})
     _write_json(Path(f"metrics/selection/{target}.json"), figures)
     rows = [(name, role) for role in MEASURED for name in apart[role].column("image_id").to_pylist()]

@@ -144,6 +144,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage has run on the tiny configuration, called as functions, without suspects."""
+    from stages.check import check
     from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
@@ -171,6 +172,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         split("digits_ddpm")
         train_target("digits_ddpm")
         tune("digits_ddpm")
+        check("digits_ddpm")
         for role in ("member", "auxiliary", "holdout", "suspect"):
             score("digits_ddpm", role)
         select("digits_ddpm")
@@ -195,7 +197,7 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 4 + 1 + 2 + 2 + 8
+    assert len(executed) == len(set(executed)) == 4 + 5 + 1 + 2 + 2 + 8
     commit(folder, "audit")
     return folder
 

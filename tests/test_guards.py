@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 from stages.datasets import digits
 from stages.descriptors import describe_images
 from stages.guards.blind import blind_check
+from stages.guards.conditions import caption_features, caption_role, label_role
 from stages.guards.near_duplicates import (
     Images,
     excess_p_value,
@@ -278,7 +279,93 @@ def test_twenty_images_of_one_class_are_told_from_a_mixed_set(scans):
     assert found.p_value == 1 / 20
 
 
-# Auxiliary size
+def test_two_jpeg_qualities_are_told_apart_though_every_image_is_written_as_png():
+    photographs = crops()
+    fair = blind_check(statistics(jpeg(photographs[::2], 90)), statistics(jpeg(photographs[1::2], 90)), 0.95, 99, 0)
+    unfair = blind_check(statistics(jpeg(photographs[::2], 90)), statistics(jpeg(photographs[1::2], 60)), 0.95, 99, 0)
+    assert fair.p_value > 0.01
+    assert unfair.p_value == 1 / 100
+    assert unfair.low > 0.6
+
+
+def crops() -> np.ndarray:
+    """32x32 crops of scikit-learn's two photographs, in random order, (N, 3, 32, 32) uint8."""
+    found = [
+        photograph[y : y + 32, x : x + 32]
+        for photograph in load_sample_images().images
+        for y in range(0, photograph.shape[0] - 31, 32)
+        for x in range(0, photograph.shape[1] - 31, 32)
+    ]
+    order = np.random.default_rng(0).permutation(len(found))
+    return np.stack(found)[order].transpose(0, 3, 1, 2)
+
+
+# Labels and captions
+
+
+def test_the_p_value_of_labels_is_the_share_of_ways_to_give_them_that_are_as_extreme():
+    found = label_role([0, 0, 0], [1, 1, 1], 20_000, 0)
+    assert found.p_value == pytest.approx(2 / 20, abs=0.01)  # of C(6, 3) = 20 ways two part the labels
+    assert (found.label, found.images, found.of_first, found.expected) == (0, 3, 3, 1.5)
+    # of C(5, 2) = 10 ways one gives both 1s to the first set, and none is as extreme
+    assert label_role([1, 1], [0, 0, 0], 20_000, 0).p_value == pytest.approx(1 / 10, abs=0.01)
+    assert label_role([0, 1], [0, 1, 0, 1], 999, 0).p_value == 1
+
+
+def test_the_label_that_differs_most_is_named():
+    first, second = [0] * 10 + [1] * 10 + [2] * 20, [0] * 20 + [1] * 20 + [2] * 2
+    found = label_role(first, second, 999, 0)
+    assert (found.label, found.of_first, found.images) == (2, 20, 22)
+    assert found.expected == pytest.approx(22 * 40 / 82)
+    assert found.p_value == 1 / 1000
+
+
+@pytest.mark.parametrize("classes", [2, 10, 300])
+def test_p_values_of_labels_are_uniform_for_roles_at_random_with_many_classes_and_few_images(classes):
+    rng = np.random.default_rng(0)
+    p_values = []
+    for seed in range(400):
+        labels = rng.choice(classes, 90, p=rng.dirichlet(np.ones(classes))).tolist()
+        p_values.append(label_role(labels[:20], labels[20:], 199, seed).p_value)
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(np.array(p_values) <= 0.5) <= 0.5 + 3.5 * 0.5 / 20
+    if classes == 300:  # few ties
+        assert np.mean(np.array(p_values) <= 0.5) >= 0.5 - 3.5 * 0.5 / 20
+
+
+def test_a_missing_label_is_a_label_of_its_own_and_a_set_without_any_gives_no_answer():
+    assert label_role([None, None], [0, 1], 99, 0) is None
+    assert label_role([0, 1], [None, None], 99, 0) is None
+    found = label_role([None] * 9 + [0], [0] * 20, 999, 0)
+    assert (found.label, found.of_first) == (None, 9)
+    assert found.p_value == 1 / 1000
+
+
+def test_captions_are_their_lengths_and_their_words():
+    features = caption_features(["a cat", "A cat, a dog", None])
+    assert features[:, :2].tolist() == [[5, 2], [12, 4], [0, 0]]
+    assert features[:, 2:].tolist() == [[1, 1, 0], [2, 1, 1], [0, 0, 0]]  # a, cat, dog
+    assert caption_features(["?", "!!"]).tolist() == [[1, 1], [2, 1]]
+
+
+def test_a_word_or_a_length_that_goes_with_the_role_is_found_and_captions_drawn_alike_are_not():
+    rng = np.random.default_rng(0)
+    texts = [f"{one} {other}" for one, other in rng.choice(["cat", "dog", "sea", "sky", "red"], (120, 2))]
+    members, others = texts[:40], texts[40:]
+    assert caption_role(members, others, 0.95, 99, 0).p_value > 0.01
+    for tampered in ([f"photo of {text}" for text in members], [f"{text}..." for text in members]):
+        found = caption_role(tampered, others, 0.95, 99, 0)
+        assert found.p_value == 1 / 100
+        assert found.low > 0.9
+    assert caption_role(["the same"] * 40, ["the same"] * 80, 0.95, 99, 0).p_value == 1
+
+
+def test_without_captions_and_with_few_there_is_no_answer():
+    assert caption_role([None] * 20, ["a"] * 20, 0.95, 99, 0) is None
+    assert caption_role(["a"] * 9, ["a"] * 20, 0.95, 99, 0) is None
+
+
+# Range of the false-positive rate
 
 
 def test_one_image_that_calibrates_leaves_the_rate_uniform():

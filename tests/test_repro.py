@@ -75,7 +75,7 @@ def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     executed = repro(pipeline)
     names = {name.split("@")[0] for name in measuring()}
     stages = {name.split("@")[0] for name in executed}
-    assert stages == {"split", "score", "select", "predict", "stack", "guard", *names}
+    assert stages == {"split", "score", "select", "predict", "stack", "check", "guard", *names}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 
@@ -99,7 +99,7 @@ def test_suspects_cost_their_scores_and_a_verdict_and_nothing_else(pipeline):
     write_params(params, pipeline)
     executed = repro(pipeline)
     shutil.rmtree(asked)
-    called_for = {f"score@{TARGET}-suspect", *(f"{stage}@{TARGET}" for stage in ("split", "infer", "guard"))}
+    called_for = {f"score@{TARGET}-suspect", *(f"{stage}@{TARGET}" for stage in ("split", "check", "infer", "guard"))}
     assert set(executed) == {"prepare@digits", "suspect@digits", "report"} | called_for
     assert json.loads((pipeline / f"metrics/inferences/{TARGET}.json").read_text())["suspects"] == 1
 

@@ -21,12 +21,17 @@ from stages.command import InputError
 Use = Literal["given", "none"]
 Labels = list[int | None]
 Captions = list[str | None]
+Column = Literal["label", "caption"]
 Told = Tensor | list[str] | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
 
 
 @dataclass(frozen=True)
 class Unconditional:
     """Nothing."""
+
+    def tells(self, use: Use) -> Column | None:
+        """Which column of the dataset the network is told."""
+        return None
 
     def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
         """Nothing, whatever the dataset has."""
@@ -47,6 +52,10 @@ class ByClass:
 
     count: int
     null: int
+
+    def tells(self, use: Use) -> Column | None:
+        """Which column of the dataset the network is told."""
+        return "label" if use == "given" else None
 
     def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
         """The class of each image, (N,) int64.  Raises InputError."""
@@ -80,6 +89,10 @@ class ByText:
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
+
+    def tells(self, use: Use) -> Column | None:
+        """Which column of the dataset the network is told."""
+        return "caption" if use == "given" else None
 
     def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
         """The prompt of each image.  Raises InputError where captions are asked for and an image has none."""

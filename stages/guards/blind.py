@@ -45,10 +45,17 @@ def blind_check(first: np.ndarray, second: np.ndarray, confidence: float, permut
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label))
     labels = _shuffled(label, [tested for _, tested in folds], permutations, seed)  # (M + N, 1 + permutations)
     told = cross_val_predict(Ridge(alpha=features.shape[1]), features, labels, cv=folds)
-    areas = [auc(told[is_first, k], told[~is_first, k], confidence) for k, is_first in enumerate(labels.T > 0)]
-    (observed, low, high), *by_chance = areas
-    as_large = sum(area >= observed for area, _, _ in by_chance)
-    return Blind(observed, low, high, (1 + as_large) / (1 + permutations))
+    observed, *by_chance = (_area(told[:, k], is_first) for k, is_first in enumerate(labels.T > 0))
+    as_large = sum(area >= observed for area in by_chance)
+    is_first = label > 0
+    return Blind(*auc(told[is_first, 0], told[~is_first, 0], confidence), (1 + as_large) / (1 + permutations))
+
+
+def _area(told: np.ndarray, is_first: np.ndarray) -> float:
+    """The AUC alone, from the sum of ranks."""
+    first = int(is_first.sum())
+    ranks = float(rankdata(told)[is_first].sum())
+    return (ranks - first * (first + 1) / 2) / (first * (len(told) - first))
 
 
 def _normal_scores(columns: np.ndarray) -> np.ndarray:

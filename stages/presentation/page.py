@@ -19,6 +19,7 @@ class TargetPage:
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
     facts: dict[str, Any]  # figures, judgements, bags and options as `evaluate` left them
     guards: dict[str, Any]  # what each guard found, as `guard` left it
+    check: dict[str, Any]  # what the target is told, and the null check, as `check` left them
     selection: dict[str, Any]  # the score chosen, among how many, on how many images, as `select` left it
     surest: str  # the judgement behind the gallery
     figures: dict[str, bytes]  # name -> PNG of a curve

@@ -1,0 +1,164 @@
+"""check: before anything is scored: does something other than training tell the roles?
+
+1. Condition.  A target that is told labels (captions) answers by them, trained or not.  If they are not independent of
+   the role, nothing is scored: the stage fails.
+2. Null check.  The images are scored under copies of the target whose networks have weights drawn anew: they have
+   learnt nothing.  Where such a score tells members (suspects) from non-members, or auxiliary from holdout images,
+   something other than training tells the roles, and the page says so in red.
+
+The level of each test is `guard.false_alarm`, shared out over all of them (Bonferroni).
+
+models/target/<target>/, data/roles/<target>/*.parquet -> data/checks/<target>.json (what the target is told, nothing
+else: `score` waits for it, and runs again when that changes), metrics/checks/<target>.json
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from stages.command import InputError, run, warn
+from stages.device import best_device
+from stages.diffusion.conditions import Told
+from stages.diffusion.shortcuts import PLAIN
+from stages.diffusion.untrained import untrained
+from stages.engines.scorer import Job, Scorer, Shard
+from stages.files import write_bytes
+from stages.guards.conditions import caption_roles, label_roles
+from stages.guards.options import Guard, Plan, comparisons
+from stages.params import PARAMS, key_name, section, target_entry
+from stages.scores.columns import Attacks
+from stages.scores.options import Score
+from stages.statistics.roc import auc
+from stages.tables import ROLES, captions_of, decode_images, read_table
+
+NETWORKS = 3  # untrained copies: what one of them cannot tell, another may
+IMAGES = 300  # of a role, at most
+Finding = dict[str, Any]
+
+
+def check(target: str) -> None:
+    """Write what the target may be told and the null check.  Raises InputError if that tells the role."""
+    options, told, found = section("guard", Guard, target), None, None
+    if target_entry(target).source != "scores":
+        tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet")) for role in (*ROLES, "suspect")}
+        tables = {role: table for role, table in tables.items() if table.num_rows}
+        scorer = _scorer(target)
+        for role, table in tables.items():
+            _told(scorer, role, table)
+        told = scorer.denoiser.condition.tells(scorer.job.options.condition)
+        plan = options.plan(tables)
+        _check_condition(target, told, tables, plan)
+        found = null_check(scorer, {role: _drawn(table, plan.seed) for role, table in tables.items()}, plan)
+    fires = sum(finding["fires"] for finding in (found or {}).values())
+    _write(Path(f"data/checks/{target}.json"), {"told": told})
+    _write(Path(f"metrics/checks/{target}.json"), {"told": told, "fires": fires, "null_check": found})
+    for role, finding in (found or {}).items():
+        if finding["fires"]:
+            warn(
+                f"{target}: null check: an untrained network tells {role} images from others, AUC {finding['auc']:.3f} "
+                f"({finding['auc_ci_low']:.3f} to {finding['auc_ci_high']:.3f}): something other than training does"
+            )
+    null = f"{fires} of {len(found)} comparisons fire" if found else "not possible, there are scores alone"
+    print(f"{target}: is told {f'the {told} of an image' if told else 'nothing of an image'}; null check: {null}")
+
+
+def _scorer(target: str) -> Scorer:
+    """The target as `score` opens it, but with one cheap score and no shortcut.  Raises InputError."""
+    options = section("score", Score, target)
+    model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/auxiliary.parquet")
+    cheap = options.model_copy(update={"attacks": _cheap(options.attacks)})
+    return Scorer(Job(target, model, images, cheap, PLAIN), best_device())
+
+
+def _cheap(attacks: Attacks) -> Attacks:
+    """The first t-errors of the walk, of which the last is taken: three network calls an image."""
+    grid = attacks.t_error.model_copy(update={"last": min(attacks.t_error.interval, attacks.t_error.last)})
+    none = {"pia": [], "pian": [], "naive_loss": [], "sima": []}
+    no_rediffuse = attacks.rediffuse.model_copy(update={"timesteps": []})
+    return attacks.model_copy(update={"t_error": grid, **none, "rediffuse": no_rediffuse})
+
+
+def _check_condition(target: str, told: str | None, tables: dict[str, pa.Table], plan: Plan) -> None:
+    """Raises InputError where what the target is told depends on the role."""
+    found: dict[str, str] = {}
+    if told == "label":
+        labels = {role: table.column("label").to_pylist() for role, table in tables.items()}
+        found = {
+            role: f"{one.of_first} of the {one.images} images of label {one.label} are {_called(role)}, expected were "
+            f"{one.expected:.3g} (p = {one.p_value:.2g})"
+            for role, one in label_roles(labels, plan).items()
+            if one.p_value <= plan.level
+        }
+    elif told == "caption":
+        captions = {role: captions_of(table) for role, table in tables.items()}
+        found = {
+            role: f"words and lengths of captions tell {_called(role)} from others, AUC {one.auc:.3f} "
+            f"(p = {one.p_value:.2g})"
+            for role, one in caption_roles(captions, plan).items()
+            if one.p_value <= plan.level
+        }
+    for sentence in found.values():
+        raise InputError(
+            f"{PARAMS}: {key_name('score', 'condition', target)}: given, but the {told} tells the role, and a target "
+            f"answers by it whether trained or not: {sentence}; set targets.{target}.score: {{condition: none}}, or "
+            f"draw roles with the same {told}s"
+        )
+
+
+def _called(role: str) -> str:
+    return f"{role}s" if role in ("member", "suspect") else f"{role} images"
+
+
+def _drawn(table: pa.Table, seed: int) -> pa.Table:
+    """`IMAGES` of a role's images at most; seed and image_id alone decide which."""
+    digests = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in table.column("image_id").to_pylist()]
+    return table.take(pa.array(sorted(range(len(digests)), key=digests.__getitem__)[:IMAGES]))
+
+
+def null_check(scorer: Scorer, tables: dict[str, pa.Table], plan: Plan) -> dict[str, Finding]:
+    """Role -> the AUC of telling it, under untrained networks, from the images that it must look like.
+
+    The AUC is that of the network under which it is farthest from 0.5.  Its interval allows for that: the intervals of
+    all networks hold together at the level of one test.  An interval without 0.5 fires.
+    """
+    shards = {role: _shard(scorer, role, table) for role, table in tables.items()}
+    trained, areas = scorer.denoiser, {role: [] for role, _, _ in comparisons(tables)}
+    for number in range(NETWORKS):
+        scorer.denoiser = untrained(trained, NETWORKS * plan.seed + number)
+        margins = {role: -scorer.score(shard)[:, -1] for role, shard in shards.items()}
+        for role, own, others in comparisons(margins):
+            areas[role].append(auc(own, np.array(others), 1 - plan.level / NETWORKS))
+    scorer.denoiser = trained
+    farthest = {role: max(found, key=lambda area: abs(area[0] - 0.5)) for role, found in areas.items()}
+    return {
+        role: {"auc": area, "auc_ci_low": low, "auc_ci_high": high, "fires": not low <= 0.5 <= high}
+        for role, (area, low, high) in farthest.items()
+    }
+
+
+def _shard(scorer: Scorer, role: str, table: pa.Table) -> Shard:
+    ids, pixels = table.column("image_id").to_pylist(), torch.from_numpy(decode_images(table))
+    return Shard(ids, pixels, _told(scorer, role, table))
+
+
+def _told(scorer: Scorer, role: str, table: pa.Table) -> Told:
+    """What the target is told of each image.  Raises InputError."""
+    labels, captions, use = table.column("label").to_pylist(), captions_of(table), scorer.job.options.condition
+    try:
+        return scorer.denoiser.told_of(labels, captions, use)
+    except InputError as error:
+        key = key_name("score", "condition", scorer.job.target)
+        raise InputError(f"{PARAMS}: {key}: {role} images: {error}") from None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    run(check, target="a name in the `targets` registry of params.yaml")
