@@ -78,7 +78,7 @@ def _scorer(target: str) -> Scorer:
 def _cheap(attacks: Attacks) -> Attacks:
     """The first t-errors of the walk, of which the last is taken: three network calls an image."""
     grid = attacks.t_error.model_copy(update={"last": min(attacks.t_error.interval, attacks.t_error.last)})
-    none = {"pia": [], "pian": [], "naive_loss": [], "sima": []}
+    none: dict[str, list[int]] = {"pia": [], "pian": [], "naive_loss": [], "sima": []}
     no_rediffuse = attacks.rediffuse.model_copy(update={"timesteps": []})
     return attacks.model_copy(update={"t_error": grid, **none, "rediffuse": no_rediffuse})
 
@@ -127,7 +127,8 @@ def null_check(scorer: Scorer, tables: dict[str, pa.Table], plan: Plan) -> dict[
     all networks hold together at the level of one test.  An interval without 0.5 fires.
     """
     shards = {role: _shard(scorer, role, table) for role, table in tables.items()}
-    trained, areas = scorer.denoiser, {role: [] for role, _, _ in comparisons(tables)}
+    trained = scorer.denoiser
+    areas: dict[str, list[tuple[float, float, float]]] = {role: [] for role, _, _ in comparisons(tables)}
     for number in range(NETWORKS):
         scorer.denoiser = untrained(trained, NETWORKS * plan.seed + number)
         margins = {role: -scorer.score(shard)[:, -1] for role, shard in shards.items()}

