@@ -8,8 +8,9 @@
 
 The level of each test is `guard.false_alarm`, shared out over all of them (Bonferroni).
 
-models/target/<target>/, data/roles/<target>/*.parquet -> data/checks/<target>.json (what the target is told, nothing
-else: `score` waits for it, and runs again when that changes), metrics/checks/<target>.json
+models/target/<target>/, data/roles/<target>/*.parquet, data/pictures/<target>.parquet -> data/checks/<target>.json
+(what the target is told, nothing else: `score` waits for it, and runs again when that changes),
+metrics/checks/<target>.json
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from stages.command import InputError, run, warn
@@ -50,6 +52,8 @@ def check(target: str) -> None:
         scorer = _scorer(target)
         for role, table in tables.items():
             _told(scorer, role, table)
+        if "suspect" in tables:
+            tables["suspect"] = _distinct(target, tables["suspect"])
         told = scorer.denoiser.condition.tells(scorer.job.options.condition)
         plan = options.plan(tables)
         _check_condition(target, told, tables, plan)
@@ -81,6 +85,12 @@ def _cheap(attacks: Attacks) -> Attacks:
     none: dict[str, list[int]] = {"pia": [], "pian": [], "naive_loss": [], "sima": []}
     no_rediffuse = attacks.rediffuse.model_copy(update={"timesteps": []})
     return attacks.model_copy(update={"t_error": grid, **none, "rediffuse": no_rediffuse})
+
+
+def _distinct(target: str, suspects: pa.Table) -> pa.Table:
+    """One suspect of each picture: near-duplicates are no further evidence."""
+    pictures = read_table(Path(f"data/pictures/{target}.parquet"), ["picture"]).column("picture").combine_chunks()
+    return suspects.filter(pc.is_in(suspects.column("image_id"), value_set=pictures))
 
 
 def _check_condition(target: str, told: str | None, tables: dict[str, pa.Table], plan: Plan) -> None:

@@ -13,11 +13,13 @@ from diffusers import UNet2DModel
 from families import FAMILIES, open_family, put_target, unet
 
 from stages.check import IMAGES, check
+from stages.descriptors import describe_images
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.untrained import reinitialised, untrained
+from stages.guard import guard
 from stages.scores.t_error import t_errors
 from stages.split import split
-from stages.tables import image_table, read_metadata, read_table, write_table
+from stages.tables import decode_images, image_table, read_metadata, read_table, write_table
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"
@@ -42,6 +44,8 @@ def put(folder: Path, labels: dict[str, list], captions: dict[str, list] | None 
         texts = captions[role] if captions else None
         table = image_table(ids, pixels, of_role, [None] * len(ids), texts)
         write_table(Path(f"data/roles/theirs/{role}.parquet"), table, {})
+        if role == "suspect":
+            write_table(Path("data/pictures/theirs.parquet"), pa.table({"image_id": ids, "picture": ids}), {})
 
 
 def by_turns(classes: int, **counts: int) -> dict[str, list]:
@@ -166,6 +170,26 @@ def test_of_scores_from_elsewhere_no_null_check_is_possible(elsewhere, capsys):
     train_target("theirs")
     assert checked("theirs") == ({"told": None}, {"told": None, "fires": 0, "null_check": None})
     assert "null check: not possible, there are scores alone" in capsys.readouterr().out
+
+
+def test_near_copies_of_a_suspect_are_no_further_evidence(audit):
+    """Twenty copies, a grey level apart, of one picture that an untrained network gives a low or a high score."""
+    free = read_table(Path("data/images/digits.parquet")).slice(500, 20)
+    pixels = decode_images(free).transpose(0, 2, 3, 1)
+    noise = np.random.default_rng(0).integers(-1, 2, (20, 8, 8, 1))
+    scores = {}
+    for name, images in {"distinct": pixels, "near": np.clip(pixels[:1] + noise, 0, 255).astype(np.uint8)}.items():
+        ids = [f"suspect/{number}" for number in range(20)]
+        write_table(
+            Path(f"data/roles/{TARGET}/suspect.parquet"), image_table(ids, images, [None] * 20, [None] * 20), {}
+        )
+        table = pa.table({"image_id": ids} | describe_images(images.transpose(0, 3, 1, 2)))
+        write_table(Path(f"data/statistics/{TARGET}/suspect.parquet"), table, {})
+        guard(TARGET)
+        scores[name] = checked(TARGET)[1]["null_check"]["suspect"]
+    width = {name: found["auc_ci_high"] - found["auc_ci_low"] for name, found in scores.items()}
+    assert not any(found["fires"] for found in scores.values())
+    assert width["near"] > 0.9 > 0.7 > width["distinct"], "one picture tells next to nothing, whatever its copies"
 
 
 # Untrained networks
