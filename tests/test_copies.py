@@ -41,11 +41,10 @@ def dataset_of(ids: list[str], pixels: np.ndarray, **options: object) -> None:
     """Make the default target's dataset one of these images, in this order, and split it."""
     write_photos(ids, pixels)
     params = tiny_params()
-    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/photos"}
+    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
     params["targets"][TARGET]["dataset"] = "photos"
     params["split"] |= options
     write_params(params)
-    Path("suspects/photos").mkdir(parents=True, exist_ok=True)
     for made in (prepare, describe, suspect):
         made("photos")
     split(TARGET)
@@ -176,9 +175,9 @@ def audit_of_copies(times: np.ndarray, holdout: int, seed: int, **options: objec
         table = table.assign(is_member=table["role"] == "member").drop(columns="role")
     Elsewhere(ids, table).hand_over(table)
     params = tiny_params()
-    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/photos"}
+    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
     theirs = params["targets"].pop(TARGET) | {"dataset": "photos", "source": "scores", "path": "scores.csv"}
-    params["targets"]["theirs"] = theirs
+    params["targets"]["theirs"] = theirs | {"train_target": {"scores": ["loss"]}}
     alphas = options.get("alphas", params["evaluate"]["alphas"])
     params["fit"] |= {"score": "loss", "bag_size": 10, "calibration": options.get("calibration", 0)}
     params["split"] |= {"auxiliary": 0.5, "holdout": "rest"}
@@ -186,7 +185,6 @@ def audit_of_copies(times: np.ndarray, holdout: int, seed: int, **options: objec
     params["evaluate"] |= {"alphas": alphas, "curve_fpr": alphas[-1]}
     params["learners"], params["stack"]["of"] = {"marginal": {"kind": "marginal"}}, []
     write_params(params)
-    Path("suspects/photos").mkdir(parents=True, exist_ok=True)
     for made in (prepare, describe, suspect):
         made("photos")
     split("theirs")
