@@ -99,8 +99,8 @@ def track(paths: list[str]) -> None:
 
 
 def _kept_by_dvc(path: str) -> bool:
-    """Whether it is, or lies in, what a `.dvc` file or a stage puts out."""
-    from dvc.exceptions import OutputNotFoundError
+    """Whether it is, or lies in, what a `.dvc` file or a stage puts out.  Raises InputError where DVC cannot tell."""
+    from dvc.exceptions import DvcException, OutputNotFoundError
     from dvc.repo import Repo
 
     with Repo() as repo:
@@ -108,6 +108,8 @@ def _kept_by_dvc(path: str) -> bool:
             return bool(repo.find_outs_by_path(str(Path(path).absolute()), strict=False))
         except OutputNotFoundError:
             return False
+        except DvcException as error:
+            raise InputError(str(error)) from None
 
 
 def _git(*words: str) -> str:

@@ -321,6 +321,7 @@ def test_a_colleague_has_the_same_verdict_on_the_suspects_and_nothing_runs(hande
 @slow
 def test_a_colleague_who_has_not_fetched_the_suspects_or_lost_them_is_told(handed_over):
     third = colleague(handed_over, "third")
+    assert walk(third, commands("Pull requests"), {}) == [], "the gate needs none of them"
     before = (third / ANSWERS[0]).read_bytes()
     done = attempt(third, "dvc repro")
     assert done.returncode != 0
