@@ -1,15 +1,21 @@
 """Models and conditions that cannot be scored: one line that says what was found and what to do."""
 
 import json
+import re
+import resource
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from families import WIDTH, put_target, unet
 from safetensors.torch import load_file, save_file
 
+from stages.command import InputError
+from stages.diffusion.denoiser import Denoiser
+from stages.diffusion.opening import open_pipeline
 from stages.score import score
 from stages.train_target import train_target
 
@@ -71,6 +77,62 @@ def test_an_option_of_the_scheduler_that_would_be_misread_is_named(name, option,
     line = refused(refusal)
     assert f"{MODEL}: scheduler/scheduler_config.json: " in line
     assert str(value) in line
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("epsilon", {"beta_start": -1}, "its signal levels run from 1.41421 to"),
+        ("epsilon", {"beta_start": 0.0}, "its noise levels start at 0, expected a positive one"),
+        ("epsilon", {"beta_end": 1.5}, "not finite"),
+        ("epsilon", {"beta_start": 1.0, "beta_end": 1.0}, "its signal levels run from 0 to 0"),
+        ("epsilon", {"beta_start": float("nan")}, "its noise levels are not finite"),
+        ("epsilon", {"trained_betas": []}, "has no timesteps"),
+        ("epsilon", {"trained_betas": [0.1, 0.0, 0.1]}, "its noise does not rise from timestep to timestep"),
+        ("epsilon", {"num_train_timesteps": 0}, "num_train_timesteps is 0, expected 1 to 100000"),
+        ("epsilon", {"num_train_timesteps": 10**9}, "num_train_timesteps is 1000000000, expected 1 to 100000"),
+        ("ve", {"sigma_min": 60.0}, "its noise does not rise"),
+        ("ve", {"sigma_max": -1.0}, "ValueError"),
+        ("edm", {"sigma_min": 100.0}, "its noise does not rise"),
+        ("flow", {"shift": -1.0}, "levels"),
+    ],
+)
+def test_noise_levels_that_are_none_of_a_diffusion_are_refused(name, options, said, family, tmp_path):
+    model = shutil.copytree(family(name), tmp_path / name)
+    edit(model / "scheduler/scheduler_config.json", **options)
+    with pytest.raises(InputError, match=f"{model}.*{re.escape(said)}"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"block_out_channels": [10**9, 10**9]}, ""),
+        ({"block_out_channels": [80_000, 160_000]}, "weights, there are"),
+        ({"layers_per_block": 10**9}, "layers_per_block is 1000000000, more than the"),
+        ({"sample_size": 0}, "sample_size is 0, expected one or two sides in pixels"),
+        ({"norm_num_groups": 0}, "unet: ZeroDivisionError"),
+        ({"block_out_channels": []}, "unet: "),
+        ({"act_fn": None}, "unet: "),
+        ({"act_fn": "none"}, "unet: ValueError"),
+    ],
+)
+def test_a_network_that_cannot_be_as_it_is_configured_is_refused_before_it_takes_memory(
+    options, said, family, tmp_path
+):
+    model = shutil.copytree(family("epsilon"), tmp_path / "theirs")
+    edit(model / "unet/config.json", **options)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=f"{model}.*{re.escape(said)}"):
+        open_pipeline(model)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19, "half a GiB, in KiB"
+
+
+def test_a_network_that_says_no_number_is_refused(family, tmp_path):
+    model = shutil.copytree(family("epsilon"), tmp_path / "theirs")
+    edit(model / "unet/config.json", norm_eps=-1e9)
+    with pytest.raises(InputError, match=f"{model}: what the network says is not finite"):
+        Denoiser.from_pipeline(model, torch.device("cpu")).check_runs(model, 8, 8)
 
 
 def test_a_folder_without_a_scheduler_is_refused(taken, refusal):
