@@ -82,7 +82,7 @@ def test_an_option_of_the_scheduler_that_would_be_misread_is_named(name, option,
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("epsilon", {"beta_start": -1}, "its signal levels run from 1.41421 to"),
+        ("epsilon", {"beta_start": -1}, "its noise levels are not finite"),
         ("epsilon", {"beta_start": 0.0}, "its noise levels start at 0, expected a positive one"),
         ("epsilon", {"beta_end": 1.5}, "not finite"),
         ("epsilon", {"beta_start": 1.0, "beta_end": 1.0}, "its signal levels run from 0 to 0"),

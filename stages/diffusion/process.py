@@ -57,7 +57,7 @@ class NoiseProcess:
         if not len(alpha):
             return "has no timesteps"
         if not (torch.isfinite(alpha).all() and torch.isfinite(sigma).all()):
-            return "its noise levels are not finite"
+            return "its noise levels are not finite (betas lie between 0 and 1, sigmas are positive)"
         if not ((alpha[:-1] > 0).all() and alpha[-1] >= 0 and (alpha <= 1).all()):
             return f"its signal levels run from {alpha[0]:g} to {alpha[-1]:g}, expected falling ones in (0, 1]"
         if not (sigma > 0).all():
