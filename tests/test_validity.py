@@ -54,7 +54,7 @@ def test_the_committed_out_of_bag_rates_are_within_5_percent_of_a_calibration_sp
     found = rows("vote")
     found = found[found["n"] == "all"]
     assert set(found["B"]) == {5, 10, 11, 30}
-    assert "gbm" in set(found["learner"])
+    assert set(found["learner"]) == {"mlp", "gbm"}
     for level in ("10 %", "5 %", "1 %"):
         for cell in found[level]:
             now, error = map(float, re.fullmatch(r"\S+ -> (\S+) \((\S+)\)", cell).groups())
