@@ -30,7 +30,7 @@ from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
 from stages.statistics.direction import higher_for_members
 from stages.statistics.evidence import Combine, Evidence, kept_rows, main_score, read_evidence
-from stages.statistics.fusion import learn_fusion
+from stages.statistics.fusion import fuse
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Evaluate
 from stages.statistics.summary import Figures, level_name, summarise
@@ -59,7 +59,7 @@ class Judged:
 
     learner: str
     bag: dict[str, Any]
-    fusion: dict[str, Any] | None  # rule, columns and weights
+    fusion: list[str] | None  # its columns, where it is a fusion
     judgement: Judgement  # without its normal scores
     figures: Figures
     curves: dict[str, pd.DataFrame]
@@ -68,12 +68,8 @@ class Judged:
 def evaluate(target: str) -> None:
     """Write the verdicts, the metrics and the curves of a target."""
     audit = _audit(target)
-    judged: dict[str, Judged] = {}
-    for learner, path in _prediction_files(target).items():
-        for name, one in _judge(audit, learner, path):
-            if name in judged:
-                raise InputError(f"{PARAMS}: learners: {name} is also the name of a fusion: rename that learner")
-            judged[name] = one
+    files = _prediction_files(target)
+    judged = {name: one for learner, path in files.items() for name, one in _judge(audit, learner, path)}
     _warn_of_strangers(target)
     _warn_of_resolution(audit)
     wrong = _wrong_way_round(audit, judged)
@@ -118,13 +114,10 @@ def _judge(audit: Audit, learner: str, path: Path) -> Iterator[tuple[str, Judged
     columns = main.bag["scores"]
     if len(columns) > 1:
         evidence = read_evidence(path, audit.scores, audit.kept)
-        fusion = learn_fusion(evidence.honest_scores(), audit.options.fusion)
-        weights = None if fusion.weights is None else fusion.weights.tolist()
-        facts = {"rule": audit.options.fusion, "columns": columns, "weights": weights}
-        yield f"{learner}_fusion", _measure(audit, learner, evidence, fusion, facts)
+        yield f"{learner}_fusion", _measure(audit, learner, evidence, fuse, columns)
 
 
-def _measure(audit: Audit, learner: str, evidence: Evidence, combine: Combine, fusion: dict[str, Any] | None) -> Judged:
+def _measure(audit: Audit, learner: str, evidence: Evidence, combine: Combine, fusion: list[str] | None) -> Judged:
     """Judge by one number an attacker, and take the figures and curves.  Raises InputError."""
     judgement, options = evidence.judge(combine), audit.options
     _check_alphas(audit, judgement.calibration_size)

@@ -27,7 +27,7 @@ from stages.params import PARAMS, Options, key_name, names, section
 from stages.quantile.bag import Bag, predict_all
 from stages.quantile.inputs import Inputs
 from stages.statistics.evidence import Evidence, main_score, normal_scores, read_evidence
-from stages.statistics.fusion import learn_fusion
+from stages.statistics.fusion import fuse
 from stages.statistics.judgement import Judgement
 from stages.statistics.summary import level_name
 from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
@@ -67,8 +67,7 @@ def infer(target: str) -> None:
     if suspects.num_rows:
         evidence = _evidence(target, options.learner, suspects)
         several = len(evidence.bag["scores"]) > 1
-        fusion = learn_fusion(evidence.honest_scores(), measured["fusion"]) if several else None
-        judgement = evidence.judge(fusion or main_score)
+        judgement = evidence.judge(fuse if several else main_score)
         facts["judgement"] = f"{options.learner}_fusion" if several else options.learner
         picture = _pictures(target, suspects)
         distinct = picture == np.arange(len(picture))

@@ -15,7 +15,7 @@ from stages.params import PARAMS, Options
 from stages.quantile.bag import Learner
 from stages.quantile.inputs import Inputs
 from stages.statistics.curves import power
-from stages.statistics.fusion import learn_fusion
+from stages.statistics.fusion import fuse
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Level
 from stages.statistics.seeds import mean_over_seeds
@@ -149,7 +149,7 @@ def _interval(group: pd.DataFrame, name: str, confidence: float) -> tuple[float,
 
 def fused(fitted: Fitted) -> Judgement:
     """The judgement of a bag that learnt several columns by all of them, as `evaluate` fuses them."""
-    return fitted.evidence.judge(learn_fusion(fitted.evidence.honest_scores(), "covariance"))
+    return fitted.evidence.judge(fuse)
 
 
 def write_csv(path: Path, rows: pd.DataFrame) -> None:

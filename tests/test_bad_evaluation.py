@@ -52,8 +52,8 @@ def test_an_unknown_image_statistic_is_refused_with_those_that_come_close(refuse
     assert "params.yaml: evaluate.complexity: no image statistic 'compresed_bits'; there are compressed_bits" in line
 
 
-def test_an_unknown_fusion_is_refused(refused):
-    assert "params.yaml: evaluate.fusion: Input should be 'covariance', 'largest' or 'mean'" in refused(fusion="sum")
+def test_a_rule_of_fusion_that_no_longer_exists_is_refused(refused):
+    assert "params.yaml: evaluate.fusion: unknown key" in refused(fusion="covariance")
 
 
 def test_statistics_of_other_images_are_refused(refused):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.command import InputError
-from stages.statistics.judgement import Judgement, honest_margins, judge
+from stages.statistics.judgement import Judgement, judge
 from stages.statistics.vote import normal_scores_of_gaussians, normal_scores_of_quantiles
 from stages.tables import (
     check_computed_on,
@@ -41,14 +41,6 @@ class Evidence:
         others = {role: pieces for role, pieces in self.z.items() if role != "auxiliary"}
         z = {role: np.concatenate([nobody, *map(combine, pieces)]) for role, pieces in others.items()}
         return judge(z, map(combine, self.z["auxiliary"]), self.unseen, self.calibrates)
-
-    def honest_scores(self) -> np.ndarray:
-        """(n', K): the vote of those who never saw it on each auxiliary image that a fusion may learn from.
-
-        Where some images are kept apart to calibrate, those are the others.
-        """
-        taught = self.calibrates if self.calibrates.all() else ~self.calibrates
-        return -honest_margins(self.z["auxiliary"], self.unseen, taught & self.unseen.any(axis=1))
 
 
 def main_score(z: np.ndarray) -> np.ndarray:

@@ -141,7 +141,7 @@ def test_a_fusion_of_two_scores_that_err_apart_tells_more_than_either(tmp_path, 
     (tmp_path / "params.yaml").write_text(learners)
     rng = np.random.default_rng(0)
     roles = {}
-    for role, shift in {"member": -1.5, "auxiliary": 0.0, "holdout": 0.0}.items():
+    for role, shift in {"member": -2.0, "auxiliary": 0.0, "holdout": 0.0}.items():
         values = {name: shift + rng.standard_normal(600) for name in ("one", "two")}
         inputs = Inputs(np.zeros((600, 1, 2, 2), np.uint8), np.zeros((600, 1), np.float32))
         roles[role] = Scored(inputs, np.array([f"{role} {row}" for row in range(600)]), values)
