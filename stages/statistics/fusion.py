@@ -12,7 +12,7 @@ K equal columns give their z.
 
 Why this one: weights of least variance, learnt on non-members, favour columns that err apart from the others, also
 where they tell nothing, and make p-values too low where they are learnt on the images that calibrate.  On random sets
-of six columns of four pilot targets they lose 5 to 31 points of TPR to a set's best column, the soft minimum 0 to 5
+of six columns of four pilot targets they lose 4 to 31 points of TPR to a set's best column, the soft minimum 0 to 5
 (`benchmarks/validity/fusion.md`).  The drop of 1 is no setting: no other is better on all of the pilots.
 """
 
