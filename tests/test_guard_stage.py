@@ -41,6 +41,7 @@ def page() -> str:
         "samples": b"",
         "inference": {"figures": {"suspects": 0}},
         "suspects": [],
+        "taken": {"filled_in": {}, "not_taken": []},
     }
     return " ".join(render([TargetPage(TARGET, *said, **nothing)], "").split())
 
