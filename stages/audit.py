@@ -40,6 +40,7 @@ def audit(
     size: int | None,
     crop: str | None,
     colour: str | None,
+    classes: str | None,
     entry_only: bool,
 ) -> None:
     """Write the entry `name` and compute its report.
@@ -54,9 +55,11 @@ def audit(
     if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
         raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
-    conversions = {"size": size, "crop": crop, "colour": colour}
+    conversions = {"size": size, "crop": crop, "colour": colour, "classes": classes.split(",") if classes else None}
     dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or str(NO_SUSPECTS)}
     dataset |= {key: value for key, value in conversions.items() if value is not None}
+    if classes and dataset["source"] != "folder":
+        raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
     split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY, "holdout": "rest"}, _model(model)
     own = {"split": split, "train_target": trained, "sweep": NO_EXPERIMENTS}
     sections = {section: own.get(section, {}) for section in SECTIONS if section != "report"}
@@ -168,6 +171,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
     add("--colour", choices=["rgb", "grey"], help="convert first")
+    add("--classes", metavar="A,B,...", help="folders of --images that are classes, in the order of labels 0, 1, ...")
     add("--entry-only", action="store_true", help="write the entry; keep and compute nothing")
     return parser
 

@@ -3,32 +3,62 @@
 datasets.<name> in params.yaml -> data/images/<name>.parquet
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from stages.command import run
+from stages.command import run, warn
 from stages.datasets import READERS, Dataset
+from stages.datasets.images import counted
 from stages.params import entry
 from stages.tables import image_table, write_table
 
+SHOWN = 20  # rows of the table of labels
+
 
 def prepare(dataset: str) -> None:
-    """Write data/images/<dataset>.parquet."""
+    """Write data/images/<dataset>.parquet; print what was read, the labels, and what was not taken."""
     table, facts = read_dataset(dataset)
     write_table(Path(f"data/images/{dataset}.parquet"), table, facts)
     distinct = len(set(table.column("sha256").to_pylist()))
     height, width, channels = (table.column(name)[0] for name in ("height", "width", "channels"))
     print(f"{dataset}: {table.num_rows} images, {distinct} distinct, {width}x{height}, {channels} channel(s)")
+    for line in [*_label_lines(dataset, table.column("label").to_pylist(), facts["names"]), *facts["notes"]]:
+        print(f"  {line}")
 
 
 def read_dataset(dataset: str) -> tuple[pa.Table, dict[str, Any]]:
-    """The images of an entry of `datasets`, and what the entry says of them.  Raises InputError."""
+    """The images of an entry of `datasets`, and what is known of them.  Raises InputError.
+
+    That is what the entry says, `names` of labels 0, 1, ... (none where unknown), and `notes` on what was not taken.
+    """
     options = entry("datasets", dataset, Dataset).root
     images = READERS[options.source](options)
     table = image_table(images.ids, images.pixels, images.labels, images.paths, images.captions)
-    return table, {"dataset": dataset, **options.model_dump(exclude={"suspects"}, exclude_unset=True)}
+    said = options.model_dump(exclude={"suspects"}, exclude_unset=True)
+    return table, {"dataset": dataset, **said, "names": images.classes or [], "notes": images.notes}
+
+
+def _label_lines(dataset: str, labels: list[int | None], names: list[str]) -> list[str]:
+    """Lines that say how many images each label has, and its name where it has one; of many labels, the first.
+
+    Warns of names without images.
+    """
+    counts = Counter(label for label in labels if label is not None)
+    known = sorted({*counts, *range(len(names))})
+    if not known:
+        return ["labels: none"]
+    if missing := [name for label, name in enumerate(names) if not counts[label]]:
+        warn(f"{dataset}: {len(missing)} of {len(names)} classes have no images, the first is '{missing[0]}'")
+    called = {label: f"{names[label]} -> {label}" if 0 <= label < len(names) else str(label) for label in known}
+    lines = [f"  {called[label]}: {counted(counts[label])}" for label in known[:SHOWN]]
+    if more := [counts[label] for label in known[SHOWN:]]:
+        lines.append(f"  {len(more)} more labels, up to {known[-1]}, each of {min(more)} to {max(more)} images")
+    if without := len(labels) - counts.total():
+        lines.append(f"  without a label: {counted(without)}")
+    return ["name -> label: images" if names else "label: images", *lines]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/{inferences,roles,verdicts}/, metrics/{checks,fit,guards,plots,samples,selection,sweeps,training}/ ->
+data/{images,inferences,roles,suspects,verdicts}/,
+metrics/{checks,fit,guards,plots,samples,selection,sweeps,training}/ ->
 metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
@@ -77,7 +78,14 @@ def _page(target: str, options: Report) -> TargetPage:
         taken=_json(Path(f"metrics/training/{target}/taken.json")),
         inference=inference,
         suspects=suspects,
+        left_out=_left_out(target_entry(target).dataset),
     )
+
+
+def _left_out(dataset: str) -> list[str]:
+    """Notes of the readers of a dataset and of its suspects."""
+    tables = {"": f"data/images/{dataset}.parquet", "suspects: ": f"data/suspects/{dataset}/images.parquet"}
+    return [of + note for of, path in tables.items() for note in read_metadata(Path(path)).get("notes", [])]
 
 
 def _json(path: Path) -> dict:

@@ -19,7 +19,10 @@ PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another
 
 
 def suspect(dataset: str) -> None:
-    """Write data/suspects/<dataset>/; tables without rows where the entry says that there are no suspects."""
+    """Write data/suspects/<dataset>/; tables without rows where the entry says that there are no suspects.
+
+    Print what was not taken.
+    """
     options = entry("datasets", dataset, Dataset).root
     table, statistics = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
     if (images := read_suspects(options)) is not None:
@@ -27,10 +30,12 @@ def suspect(dataset: str) -> None:
         table = image_table(ids, images.pixels, images.labels, images.paths, images.captions)
         described = describe_images(decode_images(table))
         statistics = pa.table({"image_id": ids, "label": table.column("label"), **described})
-    folder, facts = Path(f"data/suspects/{dataset}"), {"dataset": dataset, "suspects": options.suspects}
+    notes = images.notes if images is not None else []
+    folder = Path(f"data/suspects/{dataset}")
+    facts = {"dataset": dataset, "suspects": options.suspects, "notes": notes}
     write_table(folder / "images.parquet", table, facts)
     write_table(folder / "statistics.parquet", statistics, facts)
-    print(f"{dataset}: {table.num_rows} suspects")
+    print("\n  ".join([f"{dataset}: {table.num_rows} suspects", *notes]))
 
 
 if __name__ == "__main__":

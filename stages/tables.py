@@ -79,6 +79,28 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(path, columns=columns, partitioning=None, **whole)
 
 
+def read_batches(path: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
+    """Read a Parquet file from any source, so many rows at a time, whatever the size of its row groups.
+
+    columns : names; of a struct's field `<struct>.<field>`.  Raises InputError naming a missing or damaged file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: not found, or not a file")
+    with _parquet(path), _open(path) as file:
+        for batch in file.iter_batches(rows, columns=columns, use_threads=False):
+            table = pa.Table.from_batches([batch])
+            table.validate(full=True)
+            yield table
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file from any source.  Raises InputError naming a missing or damaged file."""
+    if not path.is_file():
+        raise InputError(f"{path}: not found, or not a file")
+    with _parquet(path):
+        return pq.read_schema(path)
+
+
 def read_rows(path: Path, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
     """Some rows of a table, a row group at a time; groups without any are not read.
 
@@ -104,7 +126,7 @@ def _parquet(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: not found: run `dvc repro` to make it") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
 
 

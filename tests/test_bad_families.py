@@ -153,7 +153,7 @@ def test_images_without_labels_are_refused_where_the_target_has_classes(name, ta
     taken(name, label=None)
     line = refused(refusal)
     assert "params.yaml: score.condition: the target is conditional on classes, and images have no label" in line
-    assert line.endswith("set it to none")
+    assert line.endswith("name a folder's classes by `classes` in the dataset's entry, or set it to none")
 
 
 def test_a_label_that_the_target_does_not_know_is_named(taken, refusal):

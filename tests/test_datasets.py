@@ -1,8 +1,12 @@
 """Readers return hand-made pixels exactly, change an image only where its entry says so, and refuse the rest."""
 
 import io
+import struct
 import tarfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +19,9 @@ from stages.command import InputError
 from stages.datasets import READERS, Dataset, cifar, stl10
 from stages.datasets.archive import Archive
 from stages.datasets.images import Images
+from stages.descriptors import describe_images
 from stages.files import file_hash
+from stages.guards.near_duplicates import perceptual_hash
 from stages.prepare import prepare
 from stages.published.index import read_index
 from stages.tables import decode_images, read_metadata, read_table
@@ -40,6 +46,21 @@ def wrong(refusal, **entry) -> str:
     line = refusal(prepare, dataset="photos")
     assert not list(Path().rglob("data/images/*"))
     return line
+
+
+@pytest.fixture
+def prepared(capsys) -> Callable[..., Any]:
+    """What `prepare` says of an entry of which it takes images."""
+
+    def run(**entry) -> Any:
+        params = tiny_params()
+        params["datasets"]["photos"] = entry
+        write_params(params)
+        capsys.readouterr()
+        prepare("photos")
+        return capsys.readouterr()
+
+    return run
 
 
 def gradient(size: int, blue: int) -> np.ndarray:
@@ -151,6 +172,7 @@ def tiny_imagenet() -> str:
         "tiny/val/images/val_1.JPEG": 11,
     }.items():
         save(np.full((64, 64, 3), value, np.uint8), path, "L" if value == 11 else None)
+    Path("tiny/wnids.txt").write_text("n02\nn03\nn01\n")
     Path("tiny/val/val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n")
     return "tiny"
 
@@ -162,6 +184,18 @@ def test_tiny_imagenet_is_labelled_alike_in_both_parts(tiny_imagenet):
     assert images.labels == [0, 1, 1, 0]
     assert images.pixels[:, 0, 0].tolist() == [[10] * 3, [20] * 3, [21] * 3, [11] * 3]
     assert read(source="tiny_imagenet", path=tiny_imagenet).labels == [0, 1]
+
+
+def test_tiny_imagenet_counts_its_classes_over_the_official_list_not_over_what_is_there(tiny_imagenet, refusal):
+    Path("tiny/wnids.txt").write_text("n03\nn02\nn00\nn01\n")
+    assert read(source="tiny_imagenet", path=tiny_imagenet).labels == [1, 2]
+    Path("tiny/wnids.txt").write_text("n02\nn03\n")
+    line = wrong(refusal, source="tiny_imagenet", path=tiny_imagenet)
+    assert "tiny/train/n01/images/n01_0.JPEG: its class is 'n01', and the classes are n02, n03" in line
+    Path("tiny/wnids.txt").unlink()
+    assert "tiny/wnids.txt: not found: it tells the classes" in wrong(
+        refusal, source="tiny_imagenet", path=tiny_imagenet
+    )
 
 
 def test_grey_images_among_coloured_ones_are_refused_with_the_key_that_helps(tiny_imagenet, refusal):
@@ -182,14 +216,53 @@ def test_a_tiny_imagenet_with_parts_missing_is_refused(tiny_imagenet, refusal):
     assert f"{listed}: not found: it tells the classes" in wrong(refusal, **entry)
 
 
-def test_a_folders_class_folders_number_its_images():
-    for path in ("photos/members/dog/1.png", "photos/members/cat/2.png", "photos/cat/3.png"):
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("members/1.png", "others/2.png"),
+        ("photos/members/1.png", "photos/others/2.png"),
+        ("members/cat/1.png", "others/dog/2.png"),
+        ("1.png", "others/2.png"),
+        ("cat/1.png", "dog/2.png"),
+    ],
+)
+def test_a_folders_name_is_no_class_unless_it_is_listed(paths):
+    for path in paths:
+        save(np.zeros((4, 4), np.uint8), f"photos/{path}")
+    assert read(source="folder", path="photos").labels == [None, None]
+
+
+def test_a_label_is_the_place_of_its_folder_in_the_list_of_classes_whatever_else_is_there():
+    for path in ("photos/members/dog/1.png", "photos/members/cat/2.png", "photos/cat/3.png", "photos/.hidden/4.png"):
         save(np.zeros((4, 4), np.uint8), path)
-    images = read(source="folder", path="photos")
+    images = read(source="folder", path="photos", classes=["dog", "bird", "cat"])
     assert images.ids == ["cat/3.png", "members/cat/2.png", "members/dog/1.png"]
-    assert images.labels == [0, 0, 1]
-    save(np.zeros((4, 4), np.uint8), "photos/4.png")
-    assert read(source="folder", path="photos").labels == [None] * 4
+    assert images.labels == [2, 2, 0]
+    assert images.classes == ["dog", "bird", "cat"]
+
+
+def test_an_image_in_no_folder_of_the_list_of_classes_is_refused(refusal):
+    save(np.zeros((4, 4), np.uint8), "photos/cat/1.png")
+    save(np.zeros((4, 4), np.uint8), "photos/cats/2.png")
+    entry = {"source": "folder", "path": "photos", "classes": ["cat", "dog"]}
+    assert "photos/cats/2.png: its class is 'cats', and the classes are cat, dog: add it to" in wrong(refusal, **entry)
+    Path("photos/cats/2.png").rename("photos/2.png")
+    assert "photos/2.png: it lies in no folder of a class, and the classes are cat, dog" in wrong(refusal, **entry)
+    entry["classes"] = ["cat", "dog", "cat"]
+    assert "params.yaml: datasets.photos.classes: Value error, 'cat' is listed twice" in wrong(refusal, **entry)
+
+
+def test_prepare_prints_each_label_its_name_and_its_images_and_warns_of_classes_without_any(prepared):
+    for number, name in enumerate(("cat", "cat", "dog")):
+        save(np.full((4, 4), number, np.uint8), f"photos/{name}/{number}.png")
+    said = prepared(source="folder", path="photos", classes=["bird", "cat", "dog"])
+    assert "name -> label: images\n    bird -> 0: 0 images\n    cat -> 1: 2 images\n    dog -> 2: 1 image\n" in said.out
+    assert "warning: photos: 1 of 3 classes have no images, the first is 'bird'" in said.err
+    np.savez("photos.npz", images=np.zeros((60, 4, 4), np.uint8), labels=np.arange(60) // 2)
+    said = prepared(source="npz", path="photos.npz")
+    assert "label: images\n    0: 2 images\n" in said.out
+    assert "10 more labels, up to 29, each of 2 to 2 images" in said.out
+    assert "labels: none" in prepared(source="folder", path="photos").out
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".gif", ".ppm", ".tif", ".TGA"])
@@ -318,16 +391,71 @@ def test_other_modes_are_refused_until_a_colour_is_named(mode, form, refusal):
 
 
 def test_grey_is_the_luma_of_itu_r_601():
-    pixels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
-    assert framed(pixels, colour="grey").ravel().tolist() == [76, 150, 29]  # 0.299, 0.587 and 0.114 of 255
+    pixels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]] * 2, np.uint8)
+    assert framed(pixels, colour="grey")[0].ravel().tolist() == [76, 150, 29]  # 0.299, 0.587 and 0.114 of 255
 
 
-def test_of_sixteen_bits_the_upper_eight_stay(refusal):
-    deep = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+def test_of_sixteen_bits_the_upper_eight_of_those_in_use_are_kept(refusal):
+    deep = np.array([[0, 15, 16, 2048, 4095]] * 2, np.uint16)
     save(deep, "photos/1.png")
-    assert "has mode I;16" in wrong(refusal, source="folder", path="photos")
-    assert framed(deep, colour="grey").ravel().tolist() == [0, 0, 1, 128, 255]
-    assert framed(deep, colour="rgb")[0, 3].tolist() == [128, 128, 128]
+    line = wrong(refusal, source="folder", path="photos", colour="grey")
+    assert "photos/1.png: has 16 bits a pixel and levels up to 4095: say how many bits are in use by `bits`" in line
+    assert "this image needs at least `bits: 12`" in line
+    assert framed(deep, bits=12)[0].ravel().tolist() == [0, 0, 1, 128, 255]
+    assert framed(deep, bits=16, colour="rgb")[0, :, 0].tolist() == [0, 0, 0, 8, 15]
+    line = wrong(refusal, source="folder", path="photos", bits=11)
+    assert "photos/1.png: has level 4095, above 2047, the highest of `bits: 11`" in line
+    assert "datasets.photos.bits: Input should be less than or equal to 16" in wrong(
+        refusal, source="folder", path="photos", bits=17
+    )
+
+
+def test_a_twelve_bit_ramp_keeps_all_256_levels():
+    ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    np.testing.assert_array_equal(framed(ramp, bits=12)[..., 0], ramp // 16)
+
+
+def deep_colour(levels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow does not write.  levels : (H, W, 3) uint16."""
+    height, width, _ = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    written = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def test_sixteen_bits_of_colour_are_not_cut_to_eight_in_silence(refusal, prepared):
+    levels = np.arange(12, dtype=np.uint16).reshape(2, 2, 3) * 5000
+    Path("photos").mkdir()
+    Path("photos/1.png").write_bytes(deep_colour(levels))
+    for keys in ({}, {"colour": "rgb"}, {"bits": 12}):
+        line = wrong(refusal, source="folder", path="photos", **keys)
+        assert "photos/1.png: has 16 bits a channel in colour: if all 16 are in use, `bits: 16`" in line
+    np.testing.assert_array_equal(read(source="folder", path="photos", bits=16).pixels[0], levels // 256)
+    said = prepared(source="folder", path="photos", bits=16)
+    assert "1 image of 16 bits a channel, of which the upper 8 in use are kept" in said.out
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1), (1, 8, 3)])
+def test_images_one_pixel_wide_or_high_are_refused(shape, refusal):
+    save(np.zeros(shape, np.uint8), "photos/1.png")
+    line = wrong(refusal, source="folder", path="photos")
+    assert f"photos/1.png: is {shape[1]}x{shape[0]} with" in line
+    assert "an image must be at least 2 pixels wide and high" in line
+    np.savez("photos.npz", images=np.zeros((2, *shape), np.uint8))
+    assert "must be at least 2 pixels" in wrong(refusal, source="npz", path="photos.npz")
+    assert "must be at least 2 pixels" in wrong(refusal, source="folder", path="photos", size=1, crop="centre")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (2, 3), (3, 2), (2, 40), (40, 2), (3, 3), (4, 9)])
+def test_every_image_of_two_pixels_or_more_has_finite_statistics_and_a_hash(height, width, channels):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, channels, height, width), dtype=np.uint8)
+    described = describe_images(np.concatenate([pixels, np.zeros_like(pixels)]))
+    assert all(np.isfinite(values).all() for values in described.values())
+    assert perceptual_hash(pixels).shape == (5,)
 
 
 def test_grey_levels_of_no_known_range_are_refused_whatever_the_colour(refusal):
@@ -350,7 +478,8 @@ def test_prepare_writes_what_the_reader_read_and_what_the_entry_said(cifar10):
     write_params(params)
     prepare("cifar")
     written = Path("data/images/cifar.parquet")
-    assert read_metadata(written) == {"dataset": "cifar", **params["datasets"]["cifar"]}
+    notes = ["parts not taken: 1 (train)"]
+    assert read_metadata(written) == {"dataset": "cifar", **params["datasets"]["cifar"], "names": [], "notes": notes}
     table = read_table(written)
     assert table.column("label").to_pylist() == [7, 7]
     np.testing.assert_array_equal(decode_images(table)[0], gradient(32, 200).transpose(2, 0, 1))

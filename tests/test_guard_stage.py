@@ -42,6 +42,7 @@ def page() -> str:
         "inference": {"figures": {"suspects": 0}},
         "suspects": [],
         "taken": {"filled_in": {}, "not_taken": []},
+        "left_out": [],
     }
     return " ".join(render([TargetPage(TARGET, *said, **nothing)], "").split())
 

@@ -39,10 +39,12 @@ NO_SUSPECTS = Path("suspects/none")  # in git, and empty; DVC wants to watch som
 def read_suspects(entry: Entry) -> Images | None:
     """The images in question, as the entry converts its own; None where the entry says that there are none.
 
-    A folder's images have no labels: what its own folders are called says nothing of the dataset's classes.
+    Every file is in question: one that cannot be read is refused, but hidden ones.  An image of a folder has a label
+    only where the entry has `classes` and the folder that it lies in is one of them.
     Raises InputError, also where the folder is empty: images that are lost must not look like images never asked about.
     """
-    place, alike = Path(entry.suspects), entry.model_dump(include={"colour", "crop", "size"}) | {"path": entry.suspects}
+    place, alike = Path(entry.suspects), entry.model_dump(include={"bits", "colour", "crop", "size"})
+    alike |= {"path": entry.suspects}
     if place == NO_SUSPECTS:
         if any(file.name != ".gitkeep" for file in place.rglob("*")):
             raise InputError(
@@ -50,14 +52,22 @@ def read_suspects(entry: Entry) -> Images | None:
                 "put the images into another folder and name that"
             )
         return None
-    if place.is_dir() and folder.files(place):
-        images = folder.read(folder.FolderEntry.model_validate({"source": "folder", **alike}))
-        return replace(images, labels=[None] * len(images.ids))
-    if not place.is_dir() or any(place.rglob("*.parquet")):
+    if not place.is_dir():
         return parquet.read(parquet.ParquetEntry.model_validate({"source": "parquet", **alike}))
-    if others := [file for file in sorted(place.rglob("*")) if file.is_file() and not file.name.startswith(".")]:
-        raise InputError(f"{others[0]}: no image that can be read, and no Parquet file: convert it or take it away")
+    found = folder.walk(place)
+    parquets = [file for file in found.others if file.suffix == ".parquet"]
+    if strange := [file for file in found.others if file.suffix != ".parquet"]:
+        raise InputError(f"{strange[0]}: no image that can be read, and no Parquet file: convert it or take it away")
+    if found.images and parquets:
+        raise InputError(f"{parquets[0]}: a Parquet file among images, and only one kind is read: take it away")
+    if found.images:
+        images = folder.read(folder.FolderEntry.model_validate({"source": "folder", **alike}))
+        places = {name: number for number, name in enumerate(getattr(entry, "classes", None) or [])}
+        return replace(images, labels=[places.get(file.parent.name) for file in found.images])
+    if parquets:
+        return parquet.read(parquet.ParquetEntry.model_validate({"source": "parquet", **alike}))
     raise InputError(
-        f"{place}: no suspects there: put them in, or fetch them (`dvc pull`); where there are to be none, "
-        f"the dataset's entry in params.yaml says so by `suspects: {NO_SUSPECTS}`"
+        f"{place}: no suspects there{''.join(f' ({note})' for note in found.notes)}: put them in, or fetch them "
+        f"(`dvc pull`); where there are to be none, the dataset's entry in params.yaml says so by "
+        f"`suspects: {NO_SUSPECTS}`"
     )

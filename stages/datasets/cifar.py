@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.datasets.archive import Archive, official, opened
 from stages.datasets.frame import Entry
-from stages.datasets.images import Images, from_array, gather
+from stages.datasets.images import Images, from_array, gather, listed
 
 ARCHIVES = {
     "cifar10": Archive(
@@ -60,8 +60,10 @@ def read(entry: CifarEntry) -> Images:
     records = np.concatenate(list(rows.values()))  # (N, labels + 3072)
     planes = records[:, LABELS[entry.source] :].reshape(-1, *SHAPE)
     pictures = (from_array(image.transpose(1, 2, 0)) for image in planes)
-    pixels = gather(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
-    return Images(ids, pixels, records[:, LABELS[entry.source] - 1].tolist(), [None] * len(ids))
+    pixels, notes = gather(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
+    labels = records[:, LABELS[entry.source] - 1].tolist()
+    left_out = listed("parts", [part for part in FILES[entry.source] if part not in parts])
+    return Images(ids, pixels, labels, [None] * len(ids), notes=left_out + notes)
 
 
 def _records(tar: tarfile.TarFile, name: str, size: int) -> np.ndarray:

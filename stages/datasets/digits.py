@@ -20,5 +20,5 @@ def read(entry: DigitsEntry) -> Images:
     digits = load_digits()
     scans = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
     ids = [f"digits-{index:04d}" for index in range(len(scans))]
-    pixels = gather(map(from_array, scans), len(ids), entry, ids.__getitem__)
-    return Images(ids, pixels, [int(label) for label in digits.target], [None] * len(ids))
+    pixels, notes = gather(map(from_array, scans), len(ids), entry, ids.__getitem__)
+    return Images(ids, pixels, [int(label) for label in digits.target], [None] * len(ids), notes=notes)

@@ -1,23 +1,27 @@
 """What every reader returns, and how pictures become one array."""
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 from tqdm import tqdm
 
 from stages.command import InputError
-from stages.datasets.frame import Entry, frame
+from stages.datasets.frame import ODDITIES, Entry, frame
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a dataset, in the reader's order; every field has length N.
+    """The images of a dataset, in the reader's order; every list but the last two has length N.
 
     ids : unique names.  pixels : (N, H, W, C) uint8, C = 1 or 3.  labels, paths, captions : None where unknown.
+    classes : the names of labels 0, 1, ..., where they are known.
+    notes : sentences on what the reader did not take, and on what it took otherwise than the file has it.
     """
 
     ids: list[str]
@@ -25,6 +29,8 @@ class Images:
     labels: list[int | None]
     paths: list[str | None]
     captions: list[str | None] | None = None  # texts, of datasets that have them
+    classes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 SUFFIXES = {  # the raster formats of Pillow, without those that start other programs
@@ -32,6 +38,18 @@ SUFFIXES = {  # the raster formats of Pillow, without those that start other pro
     *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
 }
 FORMATS = sorted({name for suffix, name in Image.registered_extensions().items() if suffix in SUFFIXES})
+NO_MAGIC = "TGA"  # a format that is not told by its first bytes
+LEAST = 2  # pixels a side: the statistics of an image are of differences between neighbours
+ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
+SAID = {  # what may be odd about a picture -> how the notes go on after so many images
+    "orientation": "with an EXIF orientation other than upright, which is not followed",
+    "turned": "turned by Pillow as their TIFF orientation says",
+    "profile": "with a colour profile, which is not applied",
+    "frames": "with several frames, of which the first counts",
+    "alpha": "with transparency, which is dropped",
+    "warned": "that Pillow warns of as damaged, and reads all the same",
+    "deep": "of 16 bits a channel, of which the upper 8 in use are kept",
+}
 
 
 def decode(source: Path | BinaryIO, name: str) -> Image.Image:
@@ -40,11 +58,27 @@ def decode(source: Path | BinaryIO, name: str) -> Image.Image:
     Pillow goes by content: without the list a PostScript file under another name would run Ghostscript.
     """
     try:
-        with Image.open(source, formats=FORMATS) as picture:
-            picture.load()
+        with (
+            warnings.catch_warnings(record=True, action="always") as warned,
+            Image.open(source, formats=FORMATS) as picture,
+        ):
+            picture.info[ODDITIES] = _oddities(picture) + (["warned"] if warned else [])
             return picture
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{name}: does not decode as an image: {error}") from None
+    except FileNotFoundError:
+        raise InputError(f"{name}: was there when its folder was read and is gone: read it again") from None
+    except Exception as error:  # whatever is damaged: Pillow's formats raise nearly anything
+        raise InputError(f"{name}: does not decode as an image: {error or type(error).__name__}") from None
+
+
+def sniffed(file: Path) -> str | None:
+    """The format of a file that begins like an image, whatever its name; None of others.  Raises OSError."""
+    try:
+        with Image.open(file, formats=[name for name in FORMATS if name != NO_MAGIC]) as picture:
+            return picture.format
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception:  # no image, or a damaged one: Pillow's formats raise nearly anything
+        return None
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:
@@ -52,15 +86,20 @@ def from_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
-def gather(pictures: Iterable[Image.Image], count: int, entry: Entry, name: Callable[[int], str]) -> np.ndarray:
-    """`count` >= 1 pictures, framed as their entry asks, as (N, H, W, C) uint8; one is in memory at a time.
+def gather(
+    pictures: Iterable[Image.Image], count: int, entry: Entry, name: Callable[[int], str]
+) -> tuple[np.ndarray, list[str]]:
+    """`count` >= 1 pictures, framed as their entry asks, as (N, H, W, C) uint8, and notes on what was odd about them.
 
-    name : what to call an image by its number.  Raises InputError for one of another size or number of channels.
+    One is in memory at a time.  name : what to call an image by its number.  Raises InputError for one of another size
+    or number of channels, and for images that are one pixel wide or high.
     """
-    pixels = np.empty(0)
+    pixels, odd = np.empty(0), Counter[str]()
     for number, picture in enumerate(tqdm(pictures, total=count, desc="read images", unit="image", disable=None)):
+        odd.update(picture.info.get(ODDITIES, ["alpha"] if _has_alpha(picture) else []))
         image = frame(picture, entry, name(number))
         if number == 0:
+            _check_size(image, name(0))
             pixels = np.empty((count, *image.shape), np.uint8)
         if image.shape != pixels.shape[1:]:
             key = "size" if image.shape[:2] != pixels.shape[1:3] else "colour"
@@ -69,9 +108,60 @@ def gather(pictures: Iterable[Image.Image], count: int, entry: Entry, name: Call
                 f"one size and one number of channels; `{key}` in the dataset's entry of params.yaml would make it one"
             )
         pixels[number] = image
-    return pixels
+    return pixels, [f"{counted(odd[what])} {said}" for what, said in SAID.items() if odd[what]]
+
+
+def counted(count: int) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} image{'s' if count != 1 else ''}"
+
+
+def listed(what: str, names: list[str], shown: int = 3) -> list[str]:
+    """A note on names of what was not taken, or none.  what : `columns`, `files`, ..."""
+    if not names:
+        return []
+    return [f"{what} not taken: {len(names)} ({', '.join(names[:shown])}{', ...' if len(names) > shown else ''})"]
+
+
+def _check_size(image: np.ndarray, name: str) -> None:
+    if min(image.shape[:2]) < LEAST:
+        raise InputError(
+            f"{name}: is {_describe(image)}: an image must be at least {LEAST} pixels wide and high, for its "
+            "statistics are of differences between neighbouring pixels"
+        )
 
 
 def _describe(image: np.ndarray) -> str:
     height, width, channels = image.shape
     return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _oddities(picture: ImageFile.ImageFile) -> list[str]:
+    """Which of `SAID` hold of a picture just opened, which is then loaded."""
+    deep = picture.mode.startswith("I;16") or ";16" in str([tile[3] for tile in picture.tile])
+    frames = getattr(picture, "n_frames", 1)
+    before = _orientation(picture)
+    picture.load()  # some formats' orientation is followed here
+    after = _orientation(picture)
+    found = {
+        "orientation": after != 1,
+        "turned": before != 1 and after == 1,
+        "profile": bool(picture.info.get("icc_profile")),
+        "frames": frames > 1,
+        "alpha": _has_alpha(picture),
+        "deep": deep,
+    }
+    return [what for what, holds in found.items() if holds]
+
+
+def _orientation(picture: Image.Image) -> int:
+    """1 to 8; 1 where EXIF has none or cannot be read."""
+    try:
+        found = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # a damaged note: the picture may be sound
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info

@@ -1,18 +1,19 @@
 """A NumPy .npz file; nothing is unpickled.
 
-Arrays: `images`, (N, H, W) or (N, H, W, C) uint8 with C = 1, 3 or 4; optionally `labels`, (N,) integers.
+Arrays: `images`, (N, H, W) or (N, H, W, C) uint8 with C = 1, 3 or 4; optionally `labels`, (N,) integers.  Others are
+not taken, and listed.
 """
 
-import zlib
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 
 from stages.command import InputError
 from stages.datasets.frame import Entry
-from stages.datasets.images import Images, from_array, gather
+from stages.datasets.images import Images, from_array, gather, listed
+
+TAKEN = ("images", "labels")
 
 
 class NpzEntry(Entry):
@@ -24,24 +25,31 @@ class NpzEntry(Entry):
 def read(entry: NpzEntry) -> Images:
     """The images in the file's order; the id is the row's number.  Raises InputError naming the file and the array."""
     path = Path(entry.path)
-    arrays = _load(path)
+    arrays, others = _load(path)
     if "images" not in arrays:
-        raise InputError(f"{path}: no array 'images' (there is {', '.join(arrays) or 'nothing'})")
+        raise InputError(f"{path}: no array 'images' (there is {', '.join(sorted([*arrays, *others])) or 'nothing'})")
     images = arrays["images"]
     _check(path, images)
     ids = [str(row) for row in range(len(images))]
-    pixels = gather(map(from_array, images), len(ids), entry, lambda number: f"{path}: image {number}")
-    return Images(ids, pixels, _labels(path, arrays.get("labels"), len(ids)), [None] * len(ids))
+    pixels, notes = gather(map(from_array, images), len(ids), entry, lambda number: f"{path}: image {number}")
+    labels = _labels(path, arrays.get("labels"), len(ids))
+    return Images(ids, pixels, labels, [None] * len(ids), notes=listed("arrays", others) + notes)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays that are taken, and the names of the others."""
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("images", "labels") if name in arrays}
-    except (ValueError, OSError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not a readable .npz file: {error}") from None
+            if len(set(arrays.files)) < len(arrays.files):
+                raise ValueError("two arrays have one name")
+            taken = {name: arrays[name] for name in TAKEN if name in arrays.files}
+            if strange := [name for name, array in taken.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"'{strange[0]}' is no array")
+            return taken, sorted({*arrays.files} - {*TAKEN})
+    except Exception as error:  # whatever is damaged: numpy and zipfile raise nearly anything
+        raise InputError(f"{path}: not a readable .npz file: {error or type(error).__name__}") from None
 
 
 def _check(path: Path, images: np.ndarray) -> None:
@@ -61,4 +69,6 @@ def _labels(path: Path, labels: np.ndarray | None, count: int) -> list[int | Non
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         found = f"{path}: array 'labels' is {labels.dtype} of shape {labels.shape}"
         raise InputError(f"{found}: needs an integer for each of {count} images")
+    if labels.max(initial=0) > np.iinfo(np.int64).max:
+        raise InputError(f"{path}: array 'labels' has {labels.max()}, more than an int64 holds")
     return [int(label) for label in labels]

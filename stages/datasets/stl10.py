@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages.datasets.archive import Archive, official, opened
 from stages.datasets.frame import Entry
-from stages.datasets.images import Images, from_array, gather
+from stages.datasets.images import Images, from_array, gather, listed
 
 ARCHIVE = Archive(
     "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
@@ -45,8 +45,9 @@ def read(entry: STL10Entry) -> Images:
         ids = [f"{part}-{row:05d}" for part in parts for row in range(counts[part])]
         labels = [label for part in parts for label in _labels(tar, part, counts[part])]
         pictures = (picture for part in parts for picture in _pictures(tar, part))
-        pixels = gather(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
-    return Images(ids, pixels, labels, [None] * len(ids))
+        pixels, notes = gather(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
+    left_out = listed("parts", [part for part in PARTS if part not in parts])
+    return Images(ids, pixels, labels, [None] * len(ids), notes=left_out + notes)
 
 
 def _pictures(tar: tarfile.TarFile, part: str) -> Iterator[Image.Image]:

@@ -68,7 +68,10 @@ class ByClass:
             return torch.full((len(labels),), self.null)
         for label in labels:
             if label is None:
-                raise InputError("the target is conditional on classes, and images have no label; set it to none")
+                raise InputError(
+                    "the target is conditional on classes, and images have no label: name a folder's classes by "
+                    "`classes` in the dataset's entry, or set it to none"
+                )
             if not 0 <= label < self.count:
                 raise InputError(f"the target knows classes 0 to {self.count - 1}, an image has label {label}")
         return torch.tensor(labels)

@@ -28,6 +28,7 @@ class TargetPage:
     taken: dict[str, Any]  # files of the target that were not taken, and values that diffusers filled in
     inference: dict[str, Any]  # what `infer` found of the suspects as a set, and how it was asked
     suspects: list[dict[str, Any]]  # verdicts of the surest, each with its `png`
+    left_out: list[str]  # what the readers of the images and the suspects did not take, a sentence each
 
 
 def render(pages: list[TargetPage], params: str) -> str:
