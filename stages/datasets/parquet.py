@@ -21,7 +21,7 @@ from PIL import Image
 from pydantic import model_validator
 
 from stages.command import InputError
-from stages.datasets.folder import walk
+from stages.datasets.folder import Found, walk
 from stages.datasets.frame import Entry
 from stages.datasets.hub import Hub, fetch, verify
 from stages.datasets.images import Images, decode, gather, listed
@@ -94,7 +94,7 @@ def _files(entry: ParquetEntry) -> tuple[list[Path], list[str]]:
     place = fetch(entry.hub, entry.files) if entry.hub else Path(entry.path)
     if not entry.hub and not place.is_dir():
         return [place], []
-    found = walk(place)
+    found = walk(place) if place.is_dir() else Found()  # of a repository without such files nothing is fetched
     within = {file.relative_to(place).as_posix(): file for file in found.files}
     files = [file for name, file in within.items() if fnmatchcase(name, entry.files)]
     if not files:
