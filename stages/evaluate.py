@@ -31,6 +31,7 @@ from stages.statistics.curves import bag_size_curve, calibration_curve, roc_poin
 from stages.statistics.direction import higher_for_members
 from stages.statistics.evidence import Combine, Evidence, kept_rows, main_score, read_evidence
 from stages.statistics.fusion import fuse
+from stages.statistics.gains import gain
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Evaluate
 from stages.statistics.summary import Figures, level_name, summarise
@@ -75,7 +76,7 @@ def evaluate(target: str) -> None:
     wrong = _wrong_way_round(audit, judged)
     for sentence in wrong:
         warn(f"{target}: {sentence}")
-    figures = {name: one.figures for name, one in judged.items()}
+    figures = {name: one.figures | _gain(audit, judged, name) for name, one in judged.items()}
     facts = {
         "bags": {one.learner: one.bag for one in judged.values()},
         "judgements": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
@@ -83,6 +84,7 @@ def evaluate(target: str) -> None:
         "wrong_way_round": wrong,
         "options": audit.options.model_dump(),
         "levels": [(level_name(alpha), alpha) for alpha in audit.options.alphas],
+        "gain_level": level_name(audit.options.curve_fpr),
     }
     curves = _curves(audit, judged)
     write_pieces(Path(f"data/verdicts/{target}.parquet"), _verdicts(audit, judged), facts)
@@ -131,6 +133,18 @@ def _measure(audit: Audit, learner: str, evidence: Evidence, combine: Combine, f
         "bag_size": bag_size_curve(judgement, fpr, confidence),
     }
     return Judged(learner, evidence.bag, fusion, replace(judgement, z={}), figures, curves)
+
+
+def _gain(audit: Audit, judged: dict[str, Judged], name: str) -> Figures:
+    """What a fusion gains over its learner's main score, and a learner over one threshold for all: same images."""
+    one, alone = judged[name], {other: that for other, that in judged.items() if that.fusion is None}
+    if one.fusion is None:
+        baselines = [other for other, that in alone.items() if that.bag["options"]["kind"] == "marginal"]
+    else:
+        baselines = [other for other, that in alone.items() if that.learner == one.learner]
+    over = baselines[0] if baselines and baselines[0] != name else None
+    judgement = None if over is None else judged[over].judgement
+    return gain(one.judgement, judgement, over, audit.options.curve_fpr, audit.options.confidence)
 
 
 def _warn_of_strangers(target: str) -> None:

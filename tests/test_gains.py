@@ -1,0 +1,62 @@
+"""What one judgement gains over another: paired, flat, and None where it cannot be told."""
+
+import numpy as np
+import pytest
+
+from stages.evaluate import Audit, Judged, _gain
+from stages.statistics.gains import gain
+from stages.statistics.judgement import Judgement
+from stages.statistics.options import Evaluate
+
+OPTIONS = Evaluate(alphas=[0.1], curve_fpr=0.1, confidence=0.9, complexity="brightness", fusion="mean")
+
+
+def judgement(member: np.ndarray, holdout: np.ndarray) -> Judgement:
+    return Judgement({}, {"member": member, "holdout": holdout}, {}, holdout, "out of bag")
+
+
+@pytest.fixture
+def margins() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(200) + 1, rng.standard_normal(300)
+
+
+def test_a_judgement_gains_exactly_nothing_over_itself(margins):
+    found = gain(judgement(*margins), judgement(*margins), "other", 0.1, 0.9)
+    assert found.pop("compared_with") == "other"
+    assert set(found.values()) == {0.0}
+
+
+def test_a_gain_by_hand_is_the_difference_of_shares_and_its_interval_excludes_zero(margins):
+    member, holdout = margins
+    found = gain(judgement(member + 9, holdout), judgement(member, holdout), "other", 0.1, 0.9)
+    caught = (member > np.sort(holdout)[-31]).mean()  # thirty false positives are allowed
+    assert found["tpr_gain_at_fpr_1e-1"] == pytest.approx(1 - caught)
+    assert 0 < found["tpr_gain_at_fpr_1e-1_ci_low"] < 1 - caught < found["tpr_gain_at_fpr_1e-1_ci_high"]
+    assert 0 < found["auc_gain_ci_low"] < found["auc_gain"] < found["auc_gain_ci_high"]
+
+
+def test_nothing_is_told_without_a_baseline_or_members_or_false_positives_enough(margins):
+    member, holdout = margins
+    alone = gain(judgement(member, holdout), None, None, 0.1, 0.9)
+    unknown = gain(judgement(member[:0], holdout), judgement(member[:0], holdout), "other", 0.1, 0.9)
+    assert set(alone.values()) == {None}
+    assert {value for name, value in unknown.items() if name != "compared_with"} == {None}
+    few = gain(judgement(member + 9, holdout), judgement(member, holdout), "other", 0.001, 0.9)
+    assert few["tpr_gain_at_fpr_1e-3"] is None
+    assert few["auc_gain"] > 0
+
+
+def test_a_fusion_is_held_against_its_main_score_and_a_learner_against_one_threshold_for_all(margins):
+    def judged(learner: str, kind: str, fusion: dict | None = None) -> Judged:
+        return Judged(learner, {"options": {"kind": kind}}, fusion, judgement(*margins), {}, {})
+
+    fused = {"rule": "mean"}
+    audit = Audit("one", OPTIONS, {}, {}, {})
+    several = {
+        **{"small": judged("small", "mlp"), "small_fusion": judged("small", "mlp", fused)},
+        **{"base": judged("base", "marginal"), "base_fusion": judged("base", "marginal", fused)},
+    }
+    told = {name: _gain(audit, several, name)["compared_with"] for name in several}
+    assert told == {"small": "base", "small_fusion": "small", "base": None, "base_fusion": "base"}
+    assert _gain(audit, {"small": several["small"]}, "small")["compared_with"] is None
