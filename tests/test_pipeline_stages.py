@@ -161,6 +161,8 @@ def test_metrics_are_flat_and_say_what_they_count(audit):
         worst = "worst_decile_fpr_at_alpha_1e-1"
         assert figures[worst] == figures[f"{worst}_count"] / figures[f"{worst}_images"]
         assert figures[worst] >= figures["realised_fpr_at_alpha_1e-1"]
+    compared = {name: figures["compared_with"] for name, figures in metrics.items()}
+    assert set(compared.values()) - {None} <= set(metrics)
 
 
 def test_the_false_positives_of_alike_images_add_up_to_those_of_all(audit):

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import readme_table
 from conftest import REPOSITORY, quick_params, write_params, write_photos
 from PIL import Image
 from pipeline import TARGET, clone, environment, repro, run
+from readme_table import LEVELS, table
 from ruamel.yaml import YAML
 
 from benchmarks.cifar10_replay.table import as_markdown
@@ -44,13 +46,34 @@ def test_every_file_the_readme_points_to_is_in_the_repository():
         assert (REPOSITORY / link).is_file(), link
 
 
-def test_the_table_of_the_readme_is_the_committed_result():
-    metrics = json.loads((REPOSITORY / f"metrics/{TARGET}.json").read_text())
-    for learner, figures in metrics.items():
-        row = next(line for line in README.splitlines() if line.startswith(f"| `{learner}` |"))
-        assert f"{figures['auc']:.4f}" in row
-        assert f"{100 * figures['tpr_at_fpr_1e-2']:.1f} %" in row
-        assert f"{100 * figures['realised_fpr_at_alpha_1e-2']:.1f} %" in row
+def test_the_table_of_the_readme_and_what_it_tells_apart_are_the_committed_result():
+    assert table() in README, "run `python tests/readme_table.py --write`"
+
+
+def test_the_readme_tells_apart_only_what_a_paired_interval_does(tmp_path, monkeypatch):
+    def figures(compared_with: str | None, gain: float | None, reach: float) -> dict:
+        rates = {"auc": 0.9, "tpr_at_fpr_1e-2": 0.5, **{f"realised_fpr_at_alpha_{level}": 0.01 for level in LEVELS}}
+        rates |= {f"{name}{end}": 0.4 for name in list(rates) for end in ("_ci_low", "_ci_high")}
+        gains = {}
+        for name in ("tpr_gain_at_fpr_1e-2", "auc_gain"):
+            ends = (None, None) if gain is None else (gain - reach, gain + reach)
+            gains |= {name: gain, f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1]}
+        return rates | gains | {"compared_with": compared_with}
+
+    (tmp_path / "metrics").mkdir()
+    monkeypatch.setattr(readme_table, "REPOSITORY", tmp_path)
+    metrics = {"marginal": figures(None, None, 0), "gbm": figures("marginal", 0.1, 0.2)}
+    (tmp_path / f"metrics/{TARGET}.json").write_text(json.dumps(metrics))
+    assert "TPR at 1 % FPR no difference can be told; in AUC no difference can be told." in table().replace("\n", " ")
+    metrics["gbm_fusion"] = figures("gbm", -0.3, 0.2)
+    (tmp_path / f"metrics/{TARGET}.json").write_text(json.dumps(metrics))
+    assert table().replace("\n", " ").count("`gbm_fusion` less than `gbm`") == 2
+    assert "gbm` more" not in table()
+
+
+def test_the_readme_tells_of_no_learner_that_it_does_better_but_in_the_replay():
+    said = README.replace(table(), "").split("## Two commands")[1]
+    assert not re.search(r"catch(es)? more for|hard to beat|does as well as|\bbeats?\b|outperform", said)
 
 
 def test_the_caption_of_the_picture_is_the_committed_replay_with_intervals_over_its_seeds():

@@ -102,13 +102,13 @@ def _power(results: dict, learner: str) -> list[str]:
 def _cell(rows: list[dict], name: str, form: str, unit: float) -> str:
     """Mean, spread and interval over seeds; of fewer than three seeds the first one's figure, with its own interval.
 
-    A figure that an audit leaves out (None) is a dash; an interval without an upper end is a bound, "at least".
+    A figure that an audit leaves out (None) is a dash; an interval whose upper end is 1 is a bound, "at least".
     """
     if any(row[name] is None for row in rows):
         return "-"
     if len(rows) < FEWEST:
         value, low, high = (rows[0][end] for end in (name, f"{name}_ci_low", f"{name}_ci_high"))
-        ends = f"at least {form.format(unit * low)}" if high is None else _ends(low, high, form, unit)
+        ends = f"at least {form.format(unit * low)}" if high in (None, 1) else _ends(low, high, form, unit)
         return f"**{form.format(unit * value)}**, {ends}"
     values = np.array([row[name] for row in rows])
     mean, low, high = mean_over_seeds(values, CONFIDENCE)

@@ -165,8 +165,9 @@ Shares of draws carry exact 95 % intervals.
 
 {head}{"".join(lines)}
 Where none was used the set's p-value should be uniform: Kolmogorov and Smirnov's test of {len(unused)} draws gives
-p = {kstest(unused, "uniform").pvalue:.2f}.  The false-discovery rate asked for is {100 * RATE:.0f} %.  Draws share
-images, so that they vary a little less than independent audits would.
+p = {kstest(unused, "uniform").pvalue:.2f}.  The false-discovery rate asked for is {100 * RATE:.0f} %.  The exact
+intervals take draws as independent.  They share one target and its images: the intervals are about draws from these,
+and too narrow for other targets.
 """
 
 

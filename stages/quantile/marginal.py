@@ -1,4 +1,4 @@
-"""marginal: one threshold for every image, the baseline that per-image thresholds must beat."""
+"""marginal: one threshold for every image, the baseline that per-image thresholds are compared with."""
 
 from pathlib import Path
 from typing import Literal, Self

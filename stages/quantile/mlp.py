@@ -1,4 +1,4 @@
-"""mlp: a small fully connected network on image statistics.  Seconds to fit, and hard to beat."""
+"""mlp: a small fully connected network on image statistics.  Seconds to fit."""
 
 from typing import Literal
 
