@@ -8,11 +8,11 @@ from stages.statistics.gains import gain
 from stages.statistics.judgement import Judgement
 from stages.statistics.options import Evaluate
 
-OPTIONS = Evaluate(alphas=[0.1], curve_fpr=0.1, confidence=0.9, complexity="brightness", fusion="mean")
+OPTIONS = Evaluate.model_construct(curve_fpr=0.1, confidence=0.9)
 
 
 def judgement(member: np.ndarray, holdout: np.ndarray) -> Judgement:
-    return Judgement({}, {"member": member, "holdout": holdout}, {}, holdout, "out of bag")
+    return Judgement({}, {"member": member, "holdout": holdout}, {}, {}, holdout, "out of bag")
 
 
 @pytest.fixture
