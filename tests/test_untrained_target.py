@@ -75,7 +75,7 @@ def write_targets(layout: str, seed: int) -> None:
     params["score"]["attacks"]["t_error"]["last"] = 10
     params["tune"]["channels_last"] = False  # a test of its own
     listed = {"classes": CLASSES} if classes and "classes" in FolderEntry.model_fields else {}
-    params["datasets"] = {"photos": {"source": "folder", "path": "photos", "suspects": "suspects/photos", **listed}}
+    params["datasets"] = {"photos": {"source": "folder", "path": "photos", "suspects": "suspects/none", **listed}}
     entry = params["targets"].pop("digits_ddpm") | {"dataset": "photos", "source": "path"}
     entry["split"] = {"member": pattern, "auxiliary": 0.5, "holdout": "rest", "seed": seed}
     for name, options in {"conditional": {"num_class_embeds": 4}, "unconditional": {}}.items():
@@ -89,7 +89,6 @@ def write_targets(layout: str, seed: int) -> None:
 def read_photos() -> None:
     prepare("photos")
     describe("photos")
-    Path("suspects/photos").mkdir(parents=True, exist_ok=True)
     suspect("photos")
 
 
