@@ -97,13 +97,13 @@ def test_the_range_of_a_realised_fpr_is_the_beta_binomials():
 @pytest.mark.parametrize("calibrating", [250, 894])
 def test_the_range_holds_the_realised_fpr_of_an_exact_calibration_as_often_as_it_says(calibrating):
     rng, inside, counted = np.random.default_rng(7), [], []
-    for _ in range(2000):
+    low, high = fpr_range(calibrating, 597, 0.05, 0.95)
+    for _ in range(1000):
         p_values = conformal_p_values(rng.normal(size=597), rng.normal(size=calibrating))
-        low, high = fpr_range(calibrating, 597, 0.05, 0.95)
         rate = exact_rate(int((p_values <= 0.05).sum()), 597, 0.95)
         inside.append(low <= rate.value <= high)
         counted.append(rate.low <= 0.05 <= rate.high)
-    assert 0.945 < np.mean(inside) < 0.975
+    assert 0.94 < np.mean(inside) < 0.98
     assert np.mean(counted) < 0.93, "Clopper and Pearson's leaves out the draw of the images that calibrate"
 
 
