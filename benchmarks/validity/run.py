@@ -1,6 +1,6 @@
 """Validity: do error rates and intervals hold what they say?  By simulation, where the truth is known.
 
-    python -m benchmarks.validity.run [--parts vote tpr auc realised fraction]
+    python -m benchmarks.validity.run [--parts vote tpr auc realised fraction fusion]
 
 One module a part, each with a `TITLE`, an `ABOUT` and `simulate()`, which returns a table: what was simulated, what was
 asked for, and what came out, percentages throughout.  Seeds are fixed.  A run of some parts keeps the others' results.
@@ -18,7 +18,7 @@ import pandas as pd
 from stages.command import parser_of
 
 HERE = Path(__file__).parent
-PARTS = ("vote", "tpr", "auc", "realised", "fraction")
+PARTS = ("vote", "tpr", "auc", "realised", "fraction", "fusion")
 
 
 def main() -> None:
