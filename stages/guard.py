@@ -65,6 +65,8 @@ def guard(target: str) -> None:
     tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet")) for role in (*ROLES, "suspect")}
     tables = {role: table for role, table in tables.items() if table.num_rows}  # perhaps no member is known
     statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
+    for role in tables.keys() - {"suspect"}:  # neither name nor order decides on folds, or between equally near images
+        tables[role], statistics[role] = _by_pixels(tables[role], statistics[role])
     images = {role: hashed(decode_images(table)) for role, table in tables.items()}
     plan, asked_about = options.plan(tables), [role for role in ASKED_ABOUT if role in tables]
     typical = float(np.median(nearest(images["holdout"], images["auxiliary"]).pixel_rmse))
@@ -74,11 +76,10 @@ def guard(target: str) -> None:
         ids = tables["suspect"].column("image_id")
         picture = pictures(images["suspect"], options.hash_distance, options.pixel_rmse * typical)
         first = np.unique(picture)  # near-duplicates of a suspect are no further evidence
-        images["suspect"], statistics["suspect"] = images["suspect"][first], statistics["suspect"][first]
-        tables["suspect"] = tables["suspect"].take(pa.array(first))
-    for role, table in tables.items():  # by pixels, so that neither name nor order decides on folds
-        order = np.argsort(table.column("sha256").to_numpy())
-        tables[role], statistics[role] = table.take(pa.array(order)), statistics[role][order]
+        images["suspect"] = images["suspect"][first]
+        tables["suspect"], statistics["suspect"] = _by_pixels(
+            tables["suspect"].take(pa.array(first)), statistics["suspect"][first]
+        )
     findings = {
         **_near_duplicates(images, asked_about, options, typical, plan.level),
         **_blind_checks(statistics, options, plan),
@@ -113,6 +114,12 @@ def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
             f"{path}: describes other images than data/roles/{target}/{role}.parquet holds: run `dvc repro`"
         )
     return values
+
+
+def _by_pixels(images: pa.Table, statistics: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+    """The same rows, in the order of the hashes of their pixels."""
+    order = np.argsort(images.column("sha256").to_numpy())
+    return images.take(pa.array(order)), statistics[order]
 
 
 def _pairs(
