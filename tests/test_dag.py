@@ -128,6 +128,13 @@ def test_no_command_holds_what_a_user_may_choose(pipeline):
         assert re.fullmatch(rf"python -m (stages|studies)\.{name}", stage.get("do", stage)["cmd"])
 
 
+def test_what_a_stage_puts_into_git_is_a_metric_or_a_plot_lest_dvc_note_no_run_of_it():
+    for stage in STAGES:
+        for out in stage.outs:
+            if stage.name != "report":
+                assert out.use_cache or out.metric or out.plot, f"{stage.name}: {out}"
+
+
 @pytest.mark.parametrize("pipeline", ["dvc.yaml", "studies/dvc.yaml"])
 def test_what_is_filled_into_a_dependency_is_a_parameter_of_the_stage(pipeline):
     """Else it could change between DVC's reading of params.yaml and the stage's, and DVC would note the old."""
