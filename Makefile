@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 # A process a core, each with one thread: tests are many and small.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: repro studies test fast check faults verify audit-dependencies clean

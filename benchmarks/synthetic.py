@@ -50,6 +50,7 @@ def write_audit(folder: Path, images: int, learners: dict[str, Bag], seed: int =
     for name, bag in learners.items():
         scores = list(SCORES[: bag.scores])
         described = {"target_sha256": "synthetic", "bag_size": bag.size, "score": scores[0], "scores": scores}
+        described |= {"options": {"kind": name}}
         facts = {"target": TARGET, "learner": name, "levels": LEVELS, "bag": described}
         pieces = (piece for role, count in counts.items() for piece in _predictions(role, count, bag, seed))
         write_pieces(data / f"predictions/{TARGET}/{name}.parquet", pieces, facts)

@@ -63,6 +63,12 @@ TINY_LEARNERS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that at the end no core waits for one of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def tiny_params() -> dict:
     """The repository's params.yaml with the overrides above; a learner of each kind."""
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())

@@ -28,6 +28,7 @@ from diffusers import (
 from families import FAMILIES, open_family, put_target
 from PIL import Image
 
+from stages.check import check
 from stages.describe import describe
 from stages.diffusion.denoiser import Denoiser
 from stages.diffusion.prediction import prediction_of
@@ -398,13 +399,14 @@ def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family,
     for kind in ("data/scores", "data/predictions", "data/verdicts", "metrics"):
         shutil.rmtree(kind)
     train_target("digits_ddpm")
-    tune("digits_ddpm")
+    for stage in (guard, tune, check):
+        stage("digits_ddpm")
     for role in ("member", "auxiliary", "holdout", "suspect"):
         score("digits_ddpm", role)
     select("digits_ddpm")
     fit("digits_ddpm", "marginal")
     predict("digits_ddpm", "marginal")
-    for stage in (stack, evaluate, guard, infer, sweep):
+    for stage in (stack, evaluate, infer, sweep):
         stage("digits_ddpm")
     report()
     figures = json.loads(Path("metrics/digits_ddpm.json").read_text())["marginal"]

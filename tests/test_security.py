@@ -20,6 +20,7 @@ import torch
 from conftest import REPOSITORY, tiny_params, write_params, write_photos
 from PIL import Image
 
+from stages.check import check
 from stages.datasets import archive, cifar
 from stages.describe import describe
 from stages.evaluate import evaluate
@@ -297,13 +298,14 @@ def hostile_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for stage in (prepare, describe, suspect):
         stage("photos")
     split("theirs")
-    train_target("theirs")
+    for stage in (train_target, guard, check):
+        stage("theirs")
     for role in ("member", "auxiliary", "holdout", "suspect"):
         score("theirs", role)
     select("theirs")
     fit("theirs", "marginal")
     predict("theirs", "marginal")
-    for stage in (stack, evaluate, guard, infer, sweep):
+    for stage in (stack, evaluate, infer, sweep):
         stage("theirs")
     report()
 

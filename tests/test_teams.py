@@ -237,7 +237,7 @@ def branches(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         theirs = colleague(folder, "theirs")
         run(theirs, "dvc", "pull")
         git(theirs, "switch", "--quiet", "--create", "theirs")
-        assert results_of(theirs, "guard", seed=1) == [f"guard@{TARGET}", "report"]
+        assert results_of(theirs, "guard", seed=1) == [f"guard@{TARGET}", f"check@{TARGET}", "report"]
         run(theirs, "dvc", "push", "--run-cache")
         git(theirs, "push", "--quiet", "--set-upstream", "origin", "theirs")
         measured = [f"evaluate@{TARGET}", f"infer@{TARGET}", "report"]
@@ -258,7 +258,7 @@ def test_through_a_remote_the_run_cache_restores_no_stage_with_files_in_git(bran
     third = colleague(branches, "third")
     git(third, "checkout", "--quiet", "origin/theirs", "--", "params.yaml")
     run(third, "dvc", "pull", "--run-cache")
-    assert repro(third, "--pull") == [f"guard@{TARGET}", "report"], "it works by now: tell the page"
+    assert repro(third, "--pull") == [f"guard@{TARGET}", f"check@{TARGET}", "report"], "it works by now: tell the page"
 
 
 @slow

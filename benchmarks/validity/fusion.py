@@ -119,7 +119,7 @@ def _power(kind: str, seed: int, folder: Path) -> Iterator[dict]:
     sets = [draw.choice(len(columns), SIZE, replace=False) for _ in range(SETS)]
     sets += [np.array([columns.index(name) for name in SEVEN]), np.arange(len(columns))]
     for learner in LEARNERS:
-        with np.load(folder / f"{learner}.npz") as stored:
+        with np.load(folder / f"{learner}.npz", allow_pickle=False) as stored:
             z = {name: stored[name] if name == "unseen" else stored[name].astype(float) for name in stored}
         about = {"table": "power", "seed": seed, "target": kind, "learner": learner}
         yield from (about | row for row in compare(z, sets, seed))
