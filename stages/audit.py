@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, RoundTripRepresenter
 
 from stages.command import NAME, NAME_RULE, InputError, execute, parser_of, warn
 from stages.datasets import NO_SUSPECTS
@@ -148,11 +148,17 @@ def _model(model: str) -> tuple[dict[str, str], dict[str, Any]]:
     )
 
 
+class SpeltOut(RoundTripRepresenter):
+    """Writes what is not set as `null`, not as nothing; a class of its own, lest other writers do so too."""
+
+
+SpeltOut.add_representer(type(None), lambda writer, _: writer.represent_scalar(NULL, "null"))
+
+
 def _add(name: str, dataset: dict[str, Any], target: dict[str, Any]) -> None:
     """Add an entry to both registries; comments and everything else stay as they are."""
     yaml = YAML()
-    yaml.width, yaml.preserve_quotes = KEEP_LINES, True
-    yaml.representer.add_representer(type(None), lambda writer, _: writer.represent_scalar(NULL, "null"))  # not ""
+    yaml.width, yaml.preserve_quotes, yaml.Representer = KEEP_LINES, True, SpeltOut
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
     params["datasets"][name], params["targets"][name] = dataset, target
     stream = io.BytesIO()

@@ -59,6 +59,19 @@ def test_the_entry_is_valid_and_says_what_was_asked(ask):
     assert (split.member, split.auxiliary) == ("members/*", 0.6)
 
 
+def test_classes_are_taken_in_the_order_given(ask):
+    words = ("mine", "--model", "pipeline", "--images", "photos", "--classes", "dog,cat")
+    assert ask(*words) == (0, "")
+    assert entry("datasets", "mine", Dataset).root.classes == ["dog", "cat"]
+
+
+def test_the_command_leaves_other_writers_of_yaml_as_they_are(ask, tmp_path):
+    assert ask("mine", "--model", "pipeline", "--images", "photos") == (0, "")
+    with Path("other.yaml").open("w") as stream:
+        YAML().dump({"index": None}, stream)
+    assert Path("other.yaml").read_text() == "index:\n"
+
+
 def test_without_members_none_is_known_and_the_suspects_are_those_named(ask):
     Image.new("L", (8, 8)).save("asked/b.png")
     assert ask("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked") == (0, "")
