@@ -58,6 +58,7 @@ def main() -> None:
         "machine": {"processor": platform.machine(), "cores": psutil.cpu_count(), "python": platform.python_version()},
         "peaks": {stage: {str(n): asdict(peak) for n, peak in of_stage.items()} for stage, of_stage in peaks.items()},
     }
+    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (arguments.out / "results.md").write_text(page, encoding="utf-8")
     print(page)

@@ -69,6 +69,7 @@ def main() -> None:
     ]
     answers = pd.DataFrame(spread(_ask, jobs, "draws"))
     page = _page(answers, options)
+    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "suspects.md").write_text(page, encoding="utf-8")
     print(page)
 
