@@ -36,6 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     written = arguments.out / "results.json"
     results = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts:
         results[part] = PARTS[part]() | {"machine": machine()}
         written.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
