@@ -13,8 +13,7 @@ models/target/<target>/, data/roles/<target>/*.parquet, data/pictures/<target>.p
 metrics/checks/<target>.json
 """
 
-import hashlib
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,14 @@ from stages.diffusion.conditions import Told
 from stages.diffusion.shortcuts import PLAIN
 from stages.diffusion.untrained import untrained
 from stages.engines.scorer import Job, Scorer, Shard
-from stages.files import write_bytes
+from stages.files import write_json
 from stages.guards.conditions import caption_roles, label_roles
-from stages.guards.options import Guard, Plan, comparisons
+from stages.guards.null_check import null_check
+from stages.guards.options import Guard, Plan
 from stages.params import PARAMS, key_name, section, target_entry
 from stages.scores.columns import Attacks
 from stages.scores.options import Score
-from stages.statistics.roc import auc
+from stages.statistics.selection import drawn_by_name
 from stages.tables import ROLES, captions_of, decode_images, read_table
 
 NETWORKS = 3  # untrained copies: what one of them cannot tell, another may
@@ -57,10 +57,11 @@ def check(target: str) -> None:
         told = scorer.denoiser.condition.tells(scorer.job.options.condition)
         plan = options.plan(tables)
         _check_condition(target, told, tables, plan)
-        found = null_check(scorer, {role: _drawn(table, plan.seed) for role, table in tables.items()}, plan)
+        drawn = {role: _drawn(table, plan.seed) for role, table in tables.items()}
+        found = null_check(list(_untrained_margins(scorer, drawn, plan.seed)), plan)
     fires = sum(finding["fires"] for finding in (found or {}).values())
-    _write(Path(f"data/checks/{target}.json"), {"told": told})
-    _write(Path(f"metrics/checks/{target}.json"), {"told": told, "fires": fires, "null_check": found})
+    write_json(Path(f"data/checks/{target}.json"), {"told": told})
+    write_json(Path(f"metrics/checks/{target}.json"), {"told": told, "fires": fires, "null_check": found})
     for role, finding in (found or {}).items():
         if finding["fires"]:
             warn(
@@ -126,30 +127,18 @@ def _called(role: str) -> str:
 
 def _drawn(table: pa.Table, seed: int) -> pa.Table:
     """`IMAGES` of a role's images at most; seed and image_id alone decide which."""
-    digests = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in table.column("image_id").to_pylist()]
-    return table.take(pa.array(sorted(range(len(digests)), key=digests.__getitem__)[:IMAGES]))
+    drawn = drawn_by_name(table.column("image_id").to_pylist(), seed)
+    return table.take(pa.array(np.argsort(drawn, kind="stable")[:IMAGES]))
 
 
-def null_check(scorer: Scorer, tables: dict[str, pa.Table], plan: Plan) -> dict[str, Finding]:
-    """Role -> the AUC of telling it, under untrained networks, from the images that it must look like.
-
-    The AUC is that of the network under which it is farthest from 0.5.  Its interval allows for that: the intervals of
-    all networks hold together at the level of one test.  An interval without 0.5 fires.
-    """
+def _untrained_margins(scorer: Scorer, tables: dict[str, pa.Table], seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """Role -> (N,) margins of its images, under one untrained network after another."""
     shards = {role: _shard(scorer, role, table) for role, table in tables.items()}
     trained = scorer.denoiser
-    areas: dict[str, list[tuple[float, float, float]]] = {role: [] for role, _, _ in comparisons(tables)}
     for number in range(NETWORKS):
-        scorer.denoiser = untrained(trained, NETWORKS * plan.seed + number)
-        margins = {role: -scorer.score(shard)[:, -1] for role, shard in shards.items()}
-        for role, own, others in comparisons(margins):
-            areas[role].append(auc(own, np.array(others), 1 - plan.level / NETWORKS))
+        scorer.denoiser = untrained(trained, NETWORKS * seed + number)
+        yield {role: -scorer.score(shard)[:, -1] for role, shard in shards.items()}
     scorer.denoiser = trained
-    farthest = {role: max(found, key=lambda area: abs(area[0] - 0.5)) for role, found in areas.items()}
-    return {
-        role: {"auc": area, "auc_ci_low": low, "auc_ci_high": high, "fires": not low <= 0.5 <= high}
-        for role, (area, low, high) in farthest.items()
-    }
 
 
 def _shard(scorer: Scorer, role: str, table: pa.Table) -> Shard:
@@ -165,10 +154,6 @@ def _told(scorer: Scorer, role: str, table: pa.Table) -> Told:
     except InputError as error:
         key = key_name("score", "condition", scorer.job.target)
         raise InputError(f"{PARAMS}: {key}: {role} images: {error}") from None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
         parser.add_argument(argument, help=text)
     name, by_dvc = _name(stage).rpartition(".")[2], os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     by_hand = [word for word in sys.argv[1:] if not word.startswith("-")]
-    ours = by_dvc.partition("@")[0] == name and not by_hand  # else it is no run of dvc.yaml, whoever started it
+    ours = by_dvc.partition("@")[0] == name and not by_hand  # else it is no run of dvc.yaml
     words = by_dvc.partition("@")[2].split("-") if ours and arguments else []
     if not all(map(NAME.fullmatch, words)):
         _stop(f"{_name(stage)}: {PARAMS}: {'-'.join(words)!r} holds no entries' names: {NAME_RULE}", 1)

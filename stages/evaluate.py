@@ -11,7 +11,6 @@ metrics/plots/<target>/{roc,calibration,conditional_fpr,bag_size,timestep}.csv
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,12 +22,12 @@ import pandas as pd
 import pyarrow as pa
 
 from stages.command import InputError, run, warn
-from stages.files import write_bytes
+from stages.files import write_bytes, write_json
 from stages.params import PARAMS, key_name, names, section
 from stages.statistics.calibration import smallest_alpha
 from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
 from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
-from stages.statistics.direction import higher_for_members
+from stages.statistics.direction import higher_for_members, said, wrong_way_round
 from stages.statistics.evidence import Combine, Evidence, kept_rows, main_score, read_evidence
 from stages.statistics.fusion import fuse
 from stages.statistics.gains import gain
@@ -71,7 +70,7 @@ def evaluate(target: str) -> None:
     audit = _audit(target)
     files = _prediction_files(target)
     judged = {name: one for learner, path in files.items() for name, one in _judge(audit, learner, path)}
-    _warn_of_strangers(target)
+    _warn_of_stale_files(target)
     _warn_of_resolution(audit)
     wrong = _wrong_way_round(audit, judged)
     for sentence in wrong:
@@ -88,7 +87,7 @@ def evaluate(target: str) -> None:
     }
     curves = _curves(audit, judged)
     write_pieces(Path(f"data/verdicts/{target}.parquet"), _verdicts(audit, judged), facts)
-    write_bytes(Path(f"metrics/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
+    write_json(Path(f"metrics/{target}.json"), figures)
     for name, curve in curves.items():
         csv = curve.to_csv(index=False, float_format="%.6g").encode()
         write_bytes(Path(f"metrics/plots/{target}/{name}.csv"), csv)
@@ -147,7 +146,7 @@ def _gain(audit: Audit, judged: dict[str, Judged], name: str) -> Figures:
     return gain(one.judgement, judgement, over, audit.options.curve_fpr, audit.options.confidence)
 
 
-def _warn_of_strangers(target: str) -> None:
+def _warn_of_stale_files(target: str) -> None:
     for path in sorted(Path(f"data/predictions/{target}").glob("*.parquet")):
         if path not in _prediction_files(target).values():
             warn(f"{path}: its learner is no longer in params.yaml; the file is not used, remove it")
@@ -165,21 +164,14 @@ def _wrong_way_round(audit: Audit, judged: dict[str, Judged]) -> list[str]:
     """A sentence for each learnt score, and each judgement of another, that is higher for members than for holdout."""
     sentences = {}
     for score in dict.fromkeys(one.bag["score"] for one in judged.values()):
-        if found := higher_for_members(*(_score(audit, role, score).to_numpy() for role in MEASURED)):
-            sentences[score] = (
-                f"score {score} is higher for members than for others, AUC {_interval(found)}: lower must mean more "
-                "member-like; of a confidence c hand over exp(-c)"
-            )
+        if sentence := wrong_way_round(score, *(_score(audit, role, score).to_numpy() for role in MEASURED)):
+            sentences[score] = sentence
     for name, one in judged.items():
         found = higher_for_members(*(-one.judgement.margin[role] for role in MEASURED))
         if found and one.bag["score"] not in sentences:
-            sentences[name] = f"judgement {name} takes others for members rather than members, AUC {_interval(found)}"
+            sentences[name] = f"judgement {name} ranks members below others, AUC {said(found)}"
         one.figures["wrong_way_round"] = bool(found) or one.bag["score"] in sentences
     return list(sentences.values())
-
-
-def _interval(area: tuple[float, float, float]) -> str:
-    return "{:.3f} ({:.3f} to {:.3f})".format(*area)
 
 
 def _check_alphas(audit: Audit, images: int) -> None:

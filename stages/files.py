@@ -1,11 +1,12 @@
 """Files and folders: written whole or not at all, and told apart by their hash."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from stages.command import InputError
 
@@ -14,6 +15,11 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all; see `new_file`."""
     with new_file(path) as stream:
         stream.write(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write data as indented JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 @contextmanager

@@ -16,7 +16,6 @@ data/pictures/<target>.parquet (for each suspect, the first suspect of the same 
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, NonNegativeInt
 
 from stages.command import InputError, run, warn
-from stages.files import write_bytes
+from stages.files import write_json
 from stages.guards.blind import Blind, blind_check
 from stages.guards.conditions import caption_roles, label_roles
 from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, pictures
@@ -96,7 +95,7 @@ def guard(target: str) -> None:
         for alpha, (low, high) in ranges.items()
     }
     figures = {**counts, **findings, **precision}
-    write_bytes(Path(f"metrics/guards/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
+    write_json(Path(f"metrics/guards/{target}.json"), figures)
     for name, found in findings.items():
         if found["fires"]:
             warn(f"{target}: guard {name} fires: the report says what that means")

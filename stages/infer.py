@@ -12,7 +12,6 @@ data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.pa
 -> data/inferences/<target>.parquet, metrics/inferences/<target>.json
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.command import InputError, run
-from stages.files import write_bytes
+from stages.files import write_json
 from stages.params import PARAMS, Options, key_name, names, section
 from stages.quantile.bag import Bag, predict_all
 from stages.quantile.inputs import Inputs
@@ -75,7 +74,7 @@ def infer(target: str) -> None:
         table = pa.Table.from_pandas(verdicts, preserve_index=False)
         figures = _figures(target, facts["judgement"], judgement, verdicts, distinct, measured["confidence"])
     write_table(Path(f"data/inferences/{target}.parquet"), table, facts | {"figures": figures})
-    write_bytes(Path(f"metrics/inferences/{target}.json"), (json.dumps(figures, indent=2) + "\n").encode())
+    write_json(Path(f"metrics/inferences/{target}.json"), figures)
 
 
 def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:

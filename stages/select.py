@@ -9,7 +9,6 @@ told), data/selection/<target>.parquet (the images set apart), metrics/selection
 reached there)
 """
 
-import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +18,9 @@ import pyarrow as pa
 from pydantic import Discriminator, Field, NonNegativeInt, Tag
 
 from stages.command import InputError, run, warn
-from stages.files import write_bytes
+from stages.files import write_json
 from stages.params import PARAMS, Options, key_name, section
-from stages.statistics.direction import higher_for_members
+from stages.statistics.direction import wrong_way_round
 from stages.statistics.selection import rank_candidates, set_apart
 from stages.tables import check_computed_on, check_target, read_metadata, read_table, write_table
 
@@ -68,16 +67,12 @@ def select(target: str) -> None:
         ranked = rank_candidates(frames["member"], frames["holdout"], criterion, CONFIDENCE)
         figures = _figures(ranked, criterion, apart["member"].num_rows, apart["holdout"].num_rows)
         for name in columns:
-            found = higher_for_members(*(frames[role][name].to_numpy() for role in MEASURED))
-            figures["by_score"][name]["wrong_way_round"] = bool(found)
-            if found:
-                warn(
-                    f"{target}: score {name} is higher for members than for others, AUC {found[0]:.3f} "
-                    f"({found[1]:.3f} to {found[2]:.3f}): lower must mean more member-like; of a confidence c hand "
-                    "over exp(-c)"
-                )
-    _write_json(Path(f"data/selection/{target}.json"), {"score": figures["score"]})
-    _write_json(Path(f"metrics/selection/{target}.json"), figures)
+            sentence = wrong_way_round(name, *(frames[role][name].to_numpy() for role in MEASURED))
+            figures["by_score"][name]["wrong_way_round"] = bool(sentence)
+            if sentence:
+                warn(f"{target}: {sentence}")
+    write_json(Path(f"data/selection/{target}.json"), {"score": figures["score"]})
+    write_json(Path(f"metrics/selection/{target}.json"), figures)
     rows = [(name, role) for role in MEASURED for name in apart[role].column("image_id").to_pylist()]
     table = pa.table([[name for name, _ in rows], [role for _, role in rows]], schema=SET_APART)
     write_table(Path(f"data/selection/{target}.parquet"), table, {"target": target})
@@ -128,10 +123,6 @@ def _figures(ranked: pd.DataFrame, criterion: float | Literal["auc"], members: i
         **by_score[best],
         "by_score": by_score,
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

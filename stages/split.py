@@ -35,7 +35,7 @@ from stages.tables import ROLES, captions_of, read_table, write_table
 
 SIZE = ("width", "height", "channels")
 LEFT_OUT = {  # why an image of the dataset has no role although it could
-    "duplicates_dropped": "non-members have the very pixels of a member and were dropped",
+    "duplicates_dropped": "non-members are exact duplicates of a member and were dropped",
     "unscored": "images have no scores and were left out",
 }
 
@@ -128,7 +128,7 @@ def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str,
         if len(place):
             image = images.column("image_id")[rows[role][place[0].as_py()]].as_py()
             raise InputError(
-                f"{path}: {len(place)} suspects have the very pixels of {role} images, the first those of '{image}': "
+                f"{path}: {len(place)} suspects are exact duplicates of {role} images, the first of '{image}': "
                 "an image is either in question or certain not to be a member: take it out of one of the two"
             )
     copies = pc.is_in(asked_about, value_set=hashes.take(pa.array(rows["member"])).combine_chunks())
@@ -224,8 +224,8 @@ def _refuse_copies(path: str, ids: list[str], image: np.ndarray, rows: dict[str,
         if copies := [row for row in rows[role] if image[row] in places]:
             first, original = copies[0], places[image[copies[0]]]
             raise InputError(
-                f"{path}: {len(copies)} {role} images have the very pixels of {other} images, the first is image_id "
-                f"'{ids[first]}' with those of {other} '{ids[original]}': correct its role or leave its row out"
+                f"{path}: {len(copies)} {role} images are exact duplicates of {other} images, the first is image_id "
+                f"'{ids[first]}', of {other} '{ids[original]}': correct its role or leave its row out"
             )
 
 

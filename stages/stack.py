@@ -7,14 +7,13 @@ data/predictions/<target>/*.parquet, data/scores/<target>/auxiliary.parquet -> d
 metrics/stacks/<target>.json
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from stages.command import InputError, run
-from stages.files import write_bytes
+from stages.files import write_json
 from stages.params import PARAMS, Options, key_name, names, section
 from stages.statistics.stacking import Stack, fit_stack
 from stages.tables import (
@@ -107,7 +106,7 @@ def _describe(learners: list[str], fitted: Stack) -> dict[str, dict[str, float]]
 
 def _write(target: str, destination: Path, table: pa.Table, facts: dict, weights: dict) -> None:
     write_table(destination, table, facts)
-    write_bytes(Path(f"metrics/stacks/{target}.json"), (json.dumps(weights, indent=2) + "\n").encode())
+    write_json(Path(f"metrics/stacks/{target}.json"), weights)
 
 
 if __name__ == "__main__":

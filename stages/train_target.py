@@ -11,7 +11,6 @@ metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
 """
 
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from stages.diffusion.pipeline_folder import copy_pipeline
 from stages.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from stages.diffusion.samples import sample_sheet
 from stages.diffusion.training import TrainingOptions, train
-from stages.files import place_folder, write_bytes
+from stages.files import place_folder, write_bytes, write_json
 from stages.params import PARAMS, key_name, section, target_entry
 from stages.published.scores import read_scores
 from stages.resume import resumable
@@ -133,8 +132,7 @@ def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> No
         print(f"{target}: not taken: {', '.join(not_taken)}")
     if filled:
         print(f"{target}: filled in by diffusers: {', '.join(f'{name}: {value}' for name, value in filled.items())}")
-    listed = {"not_taken": not_taken, "filled_in": filled}
-    write_bytes(Path(f"metrics/training/{target}/taken.json"), (json.dumps(listed, indent=2) + "\n").encode())
+    write_json(Path(f"metrics/training/{target}/taken.json"), {"not_taken": not_taken, "filled_in": filled})
 
 
 def _describe(target: str, losses: Tensor, samples: Image.Image) -> None:

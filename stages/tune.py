@@ -9,7 +9,6 @@ models/target/<target>/, data/roles/<target>/auxiliary.parquet -> data/tuning/<t
 else: the scores are computed again when that changes), metrics/tuning/<target>.json (how far each moves a score)
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from stages.command import run, warn
 from stages.device import best_device
 from stages.diffusion.shortcuts import PLAIN, Shortcuts
 from stages.engines.scorer import Job, Scorer
-from stages.files import write_bytes
+from stages.files import write_json
 from stages.params import Options, section, target_entry
 from stages.scores.options import Score
 
@@ -52,13 +51,13 @@ def tune(target: str) -> None:
                 f"{target}: {name} moves a score by {moved[name]:.2g} of itself, more than tune.tolerance "
                 f"{options.tolerance:g}: dropped"
             )
-    _write(Path(f"data/tuning/{target}.json"), kept.model_dump())
+    write_json(Path(f"data/tuning/{target}.json"), kept.model_dump())
     figures = {
         name: {"kept": getattr(kept, name) == asked[name], "moves_scores_by": by if np.isfinite(by) else None}
         for name, by in moved.items()
     }
     device = {"device": best_device().type}  # another kind has other shortcuts, and moves scores otherwise
-    _write(Path(f"metrics/tuning/{target}.json"), {**device, "tolerance": options.tolerance, **figures})
+    write_json(Path(f"metrics/tuning/{target}.json"), {**device, "tolerance": options.tolerance, **figures})
 
 
 def _asked(options: Tune) -> dict[str, Any]:
@@ -89,10 +88,6 @@ def _scores(target: str, shortcuts: Shortcuts) -> np.ndarray:
     model, images = Path(f"models/target/{target}"), Path(f"data/roles/{target}/auxiliary.parquet")
     scorer = Scorer(Job(target, model, images, options, shortcuts), best_device())
     return scorer.score(scorer.read(0, TRIED_ON))
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def draw_roles(hashes: np.ndarray, shares: Shares, seed: int) -> dict[str, np.nd
     hashes : (N,).  A shadow's own auxiliary images are those of its pool that did not train it; it has no holdout.
     Raises InputError where there are too few images.
     """
-    everybody = np.sort(np.unique(hashes, return_index=True)[1])
+    distinct = np.sort(np.unique(hashes, return_index=True)[1])
     if shares.of_auxiliary is None:
-        order = np.random.default_rng(seed).permutation(everybody)
+        order = np.random.default_rng(seed).permutation(distinct)
     else:
         of_target = draw_roles(hashes, shares.model_copy(update={"of_auxiliary": None}), shares.of_auxiliary)
         order = np.random.default_rng([seed, 1]).permutation(of_target["auxiliary"])

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import os
 import shutil
 import sys
@@ -280,6 +281,29 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     describe("photos")
     suspect("photos")
     return audit
+
+
+def marginal_figures(target: str) -> dict:
+    """The metrics of learner `marginal` on a target of scores, from its split on; params.yaml has no other learner."""
+    from stages.evaluate import evaluate
+    from stages.fit import fit
+    from stages.predict import predict
+    from stages.score import score
+    from stages.select import select
+    from stages.split import split
+    from stages.stack import stack
+    from stages.train_target import train_target
+
+    split(target)
+    train_target(target)
+    for role in ("member", "auxiliary", "holdout", "suspect"):
+        score(target, role)
+    select(target)
+    fit(target, "marginal")
+    predict(target, "marginal")
+    stack(target)
+    evaluate(target)
+    return json.loads(Path(f"metrics/{target}.json").read_text())["marginal"]
 
 
 @pytest.fixture

@@ -168,29 +168,29 @@ def test_a_role_and_a_membership_that_contradict_are_named(elsewhere, refused):
     assert f"scores.csv: image_id '{elsewhere.ids[4]}' has role 'holdout', but is_member is True" in line
 
 
-@pytest.mark.parametrize("role", ["auxiliary", "holdout"])
-def test_a_non_member_with_a_members_pixels_is_refused_and_both_are_named(role, elsewhere, refused):
+def with_a_copy(elsewhere, original: int, copy: int) -> np.ndarray:
+    """Write photos of which one is again another; the (200,) roles to be told."""
     pixels = np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8)
-    pixels[100] = pixels[7]
+    pixels[copy] = pixels[original]
     write_photos(elsewhere.ids.tolist(), pixels)
     prepare("photos")
     describe("photos")
-    roles = np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
+    return np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
+
+
+@pytest.mark.parametrize("role", ["auxiliary", "holdout"])
+def test_a_non_member_with_a_members_pixels_is_refused_and_both_are_named(role, elsewhere, refused):
+    roles = with_a_copy(elsewhere, 7, 100)
     line = refused(changed(elsewhere.scores.assign(role=roles), 100, role=role))
-    assert f"1 {role} images have the very pixels of member images" in line
-    assert f"image_id '{elsewhere.ids[100]}' with those of member '{elsewhere.ids[7]}'" in line
+    assert f"1 {role} images are exact duplicates of member images" in line
+    assert f"image_id '{elsewhere.ids[100]}', of member '{elsewhere.ids[7]}'" in line
 
 
 def test_an_auxiliary_image_again_among_the_holdout_is_refused_and_both_are_named(elsewhere, refused):
-    pixels = np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8)
-    pixels[150] = pixels[60]
-    write_photos(elsewhere.ids.tolist(), pixels)
-    prepare("photos")
-    describe("photos")
-    roles = np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
+    roles = with_a_copy(elsewhere, 60, 150)
     line = refused(elsewhere.scores.assign(role=roles))
-    assert "1 holdout images have the very pixels of auxiliary images" in line
-    assert f"image_id '{elsewhere.ids[150]}' with those of auxiliary '{elsewhere.ids[60]}'" in line
+    assert "1 holdout images are exact duplicates of auxiliary images" in line
+    assert f"image_id '{elsewhere.ids[150]}', of auxiliary '{elsewhere.ids[60]}'" in line
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import Elsewhere, tiny_params, write_params
+from conftest import Elsewhere, marginal_figures, tiny_params, write_params
 from ruamel.yaml import YAML
 from test_guard_stage import TARGET, page
 
 from stages.evaluate import evaluate
-from stages.fit import fit
-from stages.predict import predict
-from stages.score import score
 from stages.select import select
-from stages.split import split
-from stages.stack import stack
 from stages.statistics.direction import higher_for_members
-from stages.tables import ROLES, read_metadata, read_table, write_table
-from stages.train_target import train_target
+from stages.tables import read_metadata, read_table, write_table
 
 
 def test_only_an_interval_below_one_half_counts():
@@ -88,15 +82,6 @@ def test_confidences_from_elsewhere_are_called_the_wrong_way_round_until_they_ar
     params["stack"]["of"] = []
     params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}
     write_params(params)
-    split("theirs")
-    train_target("theirs")
-    for role in ROLES:
-        score("theirs", role)
-    select("theirs")
-    fit("theirs", "marginal")
-    predict("theirs", "marginal")
-    stack("theirs")
-    evaluate("theirs")
-    figures = json.loads(Path("metrics/theirs.json").read_text())["marginal"]
+    figures = marginal_figures("theirs")
     assert figures["wrong_way_round"] == (handed_over == "confidence") == (figures["auc"] < 0.5)
     assert ("score loss is higher for members" in capsys.readouterr().err) == (handed_over == "confidence")

@@ -185,7 +185,7 @@ def test_a_suspect_that_is_certainly_no_member_is_refused(audit, refusal, role):
     ask(["mine"], np.array([0]), decode_images(known.slice(3, 1)))
     suspect("digits")
     line = refusal(split, target=TARGET)
-    assert f"1 suspects have the very pixels of {role} images" in line
+    assert f"1 suspects are exact duplicates of {role} images" in line
     assert known.column("image_id")[3].as_py() in line
 
 

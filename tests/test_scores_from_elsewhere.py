@@ -184,7 +184,7 @@ def test_pixels_told_to_be_both_are_dropped_from_the_non_members_and_counted(els
     copies = {str(number) for number in elsewhere.ids[60:64]}
     assert not copies & {image_id for role in ROLES for image_id in ids_of(role)}
     assert [len(ids_of(role)) for role in ROLES] == [50, 60, 86]
-    assert "theirs: 4 non-members have the very pixels of a member and were dropped" in capsys.readouterr().err
+    assert "theirs: 4 non-members are exact duplicates of a member and were dropped" in capsys.readouterr().err
 
 
 def test_statistics_go_with_the_roles(elsewhere):

@@ -60,8 +60,8 @@ class Workshop:
         taught : which auxiliary images, (n,) rows.  what : told beside the progress bar.  Raises InputError.
         """
         roles = self.roles | {"auxiliary": self.roles["auxiliary"][taught]}
-        everybody_teaches = np.zeros(len(taught), dtype=bool)
-        drawn = resamples(everybody_teaches, self.seed, size)
+        none_apart = np.zeros(len(taught), dtype=bool)
+        drawn = resamples(none_apart, self.seed, size)
         folder = self.folder / _key(learner, columns, taught)
         paths = [folder / f"attacker_{number:03d}.safetensors" for number in range(size)]
         jobs = [
@@ -73,7 +73,7 @@ class Workshop:
         said = [load_file(path) for path in paths]
         z = {role: [np.stack([of[role] for of in said], axis=1)] for role in roles}  # in one piece, (N, B, S)
         unseen = np.stack([resample.unseen for resample in drawn], axis=1)
-        evidence = Evidence({"score": columns[0], "scores": columns}, z, unseen, ~everybody_teaches)
+        evidence = Evidence({"score": columns[0], "scores": columns}, z, unseen, ~none_apart)
         return Fitted(evidence, float(np.mean([of["unseen_loss"][0] for of in said])))
 
 

@@ -9,13 +9,15 @@ import pandas as pd
 from stages.statistics.roc import auc, tpr_at_fpr
 
 
-def set_apart(ids: list[str], share: float, seed: int) -> np.ndarray:
-    """(N,) bool: about this share of the images.
-
-    Seed and image_id alone decide on an image, so that more images never move those there were.
-    """
+def drawn_by_name(ids: list[str], seed: int) -> np.ndarray:
+    """(N,) uint64, as if uniform: seed and image_id alone decide on an image, whatever other images there are."""
     digests = (hashlib.sha256(f"{seed} {name}".encode()).digest() for name in ids)
-    return np.array([int.from_bytes(digest[:8]) < share * 2**64 for digest in digests], dtype=bool)
+    return np.array([int.from_bytes(digest[:8]) for digest in digests], dtype=np.uint64)
+
+
+def set_apart(ids: list[str], share: float, seed: int) -> np.ndarray:
+    """(N,) bool: about this share of the images; more images never move those there were."""
+    return drawn_by_name(ids, seed) < share * 2**64
 
 
 def rank_candidates(
