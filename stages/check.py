@@ -24,7 +24,6 @@ import torch
 
 from stages.command import InputError, run, warn
 from stages.device import best_device
-from stages.diffusion.conditions import Told
 from stages.diffusion.shortcuts import PLAIN
 from stages.diffusion.untrained import untrained
 from stages.engines.scorer import Job, Scorer, Shard
@@ -51,7 +50,7 @@ def check(target: str) -> None:
         tables = {role: table for role, table in tables.items() if table.num_rows}
         scorer = _scorer(target)
         for role, table in tables.items():
-            _told(scorer, role, table)
+            scorer.told_of(table, f"{role} images")
         if "suspect" in tables:
             tables["suspect"] = _distinct(target, tables["suspect"])
         told = scorer.denoiser.condition.tells(scorer.job.options.condition)
@@ -143,17 +142,7 @@ def _untrained_margins(scorer: Scorer, tables: dict[str, pa.Table], seed: int) -
 
 def _shard(scorer: Scorer, role: str, table: pa.Table) -> Shard:
     ids, pixels = table.column("image_id").to_pylist(), torch.from_numpy(decode_images(table))
-    return Shard(ids, pixels, _told(scorer, role, table))
-
-
-def _told(scorer: Scorer, role: str, table: pa.Table) -> Told:
-    """What the target is told of each image.  Raises InputError."""
-    labels, captions, use = table.column("label").to_pylist(), captions_of(table), scorer.job.options.condition
-    try:
-        return scorer.denoiser.told_of(labels, captions, use)
-    except InputError as error:
-        key = key_name("score", "condition", scorer.job.target)
-        raise InputError(f"{PARAMS}: {key}: {role} images: {error}") from None
+    return Shard(ids, pixels, scorer.told_of(table, f"{role} images"))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ HEARTBEAT = 0.2  # seconds
 DVC_YAML, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # of a registry's entry; DVC joins two by '-'
 NAME_RULE = "a name is letters, digits and '_' and begins with a letter"
-NO_INPUT = ("__pycache__", ".tmp")  # ends of names that .dvcignore leaves out of DVC's hashes, too
+IGNORED = ("*.tmp", "__pycache__", "*.egg-info")  # as .dvcignore has them: DVC does not see them change
 
 
 class InputError(Exception):
@@ -191,15 +192,18 @@ def _signatures(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     places: Iterable[tuple[str, list[str], list[str]]]
     places = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
     for folder, folders, names in places:
-        folders[:] = [name for name in folders if not name.endswith(NO_INPUT)]
-        for name in names:
-            if not name.endswith(NO_INPUT):
-                file = Path(folder, name)
-                try:
-                    facts = file.stat()
-                except OSError:  # not there, or a link to nowhere: as good as any other state
-                    continue
-                yield str(file), (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        folders[:] = [name for name in folders if not ignored(name)]
+        for file in (Path(folder, name) for name in names if not ignored(name)):
+            try:
+                facts = file.stat()
+            except OSError:  # not there, or a link to nowhere: as good as any other state
+                continue
+            yield str(file), (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+def ignored(name: str) -> bool:
+    """Whether DVC ignores a file or folder of this name."""
+    return any(fnmatchcase(name, pattern) for pattern in IGNORED)
 
 
 def _check_unchanged(run_name: str, before: dict[str, Any]) -> None:

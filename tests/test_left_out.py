@@ -12,6 +12,7 @@ import pytest
 from conftest import REPOSITORY, encoded, tiny_params, write_params
 from PIL import Image
 
+from stages.command import IGNORED
 from stages.datasets import READERS, Dataset, folder
 from stages.datasets.images import Images
 from stages.prepare import prepare
@@ -72,7 +73,7 @@ def test_hidden_and_temporary_files_are_no_images_and_are_listed():
 def test_a_reader_ignores_what_dvc_ignores():
     patterns = [line for line in (REPOSITORY / ".dvcignore").read_text().splitlines() if not line.startswith("#")]
     assert patterns
-    assert {pattern.rstrip("/") for pattern in patterns if not pattern.startswith(".")} == set(folder.IGNORED)
+    assert {pattern.rstrip("/") for pattern in patterns if not pattern.startswith(".")} == set(IGNORED)
 
 
 def test_a_link_to_a_folder_is_refused_whose_changes_dvc_does_not_see(refusal):

@@ -4,17 +4,15 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, StringConstraints
 
-from stages.command import InputError
+from stages.command import InputError, ignored
 from stages.datasets.frame import Entry
 from stages.datasets.images import SUFFIXES, Images, decode, gather, listed, sniffed
 
-IGNORED = ("*.tmp", "__pycache__", "*.egg-info")  # as .dvcignore has them: DVC would not see them change
 JUNK = ("Thumbs.db", "desktop.ini")  # what a file manager leaves
 PLACEHOLDER = ".gitkeep"  # empty: it keeps a folder in git
 PHOTOS = {  # formats of photographs and drawings that Pillow cannot read, or not without other programs
@@ -51,7 +49,7 @@ class Found:
 
     files: list[Path] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # files and folders whose names begin with '.', or of `JUNK`
-    ignored: list[str] = field(default_factory=list)  # those of `IGNORED`
+    ignored: list[str] = field(default_factory=list)  # those that DVC ignores
 
     @property
     def images(self) -> list[Path]:
@@ -104,7 +102,7 @@ def walk(root: Path) -> Found:
                 continue
             if name.startswith(".") or name in JUNK:
                 found.hidden.append(place)
-            elif any(fnmatchcase(name, pattern) for pattern in IGNORED):
+            elif ignored(name):
                 found.ignored.append(place)
             elif _is_folder(path):
                 waiting.append(path)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -122,12 +123,18 @@ class Scorer:
         first = self.read(0, 1)
         return min(fitting_batch(self.denoiser.given(first.told), first.pixels, self.job.options.shard), most)
 
-    def _told(self) -> Told:
-        """What the network is told of every image of the role."""
-        known = {"label", "caption"} & set(pq.read_schema(self.job.images).names)
-        table = read_table(self.job.images, sorted(known))
+    def told_of(self, images: pa.Table, called: str = "") -> Told:
+        """What the network is told of each image of a table, by its labels and captions.
+
+        Raises InputError, which names the option, and the images if they are `called` something.
+        """
         try:
-            labels, captions = table.column("label").to_pylist(), captions_of(table)
+            labels, captions = images.column("label").to_pylist(), captions_of(images)
             return self.denoiser.told_of(labels, captions, self.job.options.condition)
         except InputError as error:
-            raise InputError(f"{PARAMS}: {key_name('score', 'condition', self.job.target)}: {error}") from None
+            key = key_name("score", "condition", self.job.target)
+            raise InputError(f"{PARAMS}: {key}: {called and f'{called}: '}{error}") from None
+
+    def _told(self) -> Told:
+        known = {"label", "caption"} & set(pq.read_schema(self.job.images).names)
+        return self.told_of(read_table(self.job.images, sorted(known)))

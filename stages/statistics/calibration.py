@@ -44,8 +44,7 @@ def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[flo
     Conformal Predictors", 2012), exact for images kept apart and margins without ties; out-of-bag calibration comes
     close.  Both bounds are zero where no p-value can reach alpha, that is where alpha < 1 / (n + 1).
     """
-    flagging = math.floor(alpha * (calibrating + 1) + 1e-9)  # k; 0.01 * 300 is 3, not 2.999...
-    if flagging < 1:
+    if not (flagging := _flagging(calibrating, alpha)):
         return 0.0, 0.0
     tail = (1 - confidence) / 2
     low, high = beta.ppf([tail, 1 - tail], flagging, calibrating + 1 - flagging)
@@ -60,8 +59,7 @@ def fpr_range(calibrating: int, measuring: int, alpha: float, confidence: float)
     of its central range at this confidence, as shares of N: a realised rate outside says that calibration is off.
     Both are zero where no p-value can reach alpha.
     """
-    flagging = math.floor(alpha * (calibrating + 1) + 1e-9)
-    if flagging < 1:
+    if not (flagging := _flagging(calibrating, alpha)):
         return 0.0, 0.0
     counts = betabinom(measuring, flagging, calibrating + 1 - flagging)
     reach = 12 * counts.std() + 12  # beyond it nothing counts; a quantile of scipy's would sum up all of N
@@ -69,3 +67,8 @@ def fpr_range(calibrating: int, measuring: int, alpha: float, confidence: float)
     below = np.cumsum(counts.pmf(near))
     low, high = near[np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(max=len(near) - 1)]
     return float(low / measuring), float(high / measuring)
+
+
+def _flagging(calibrating: int, alpha: float) -> int:
+    """k = floor(alpha (n + 1)); 0.01 * 300 is 3, not 2.999..."""
+    return math.floor(alpha * (calibrating + 1) + 1e-9)

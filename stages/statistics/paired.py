@@ -22,11 +22,6 @@ class Difference:
     low: float
     high: float
 
-    @property
-    def told(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 def paired_difference(
     member: Pair, holdout: Pair, fpr: float, confidence: float, seed: int = 0
