@@ -37,12 +37,12 @@ def check() -> None:
     try:
         with Repo() as repo, repo.lock:
             graph = repo.index.graph  # a stage's successors are the stages that it depends on
-            kept_by_nobody = unshared(repo)
+            not_kept = unshared(repo)
             stages = [stage.addressing for stage in graph if is_stale(stage, list(graph.successors(stage)))]
     except DvcException as error:
         sys.exit(" ".join(str(error).split()))
-    if kept_by_nobody:
-        sys.exit(f"neither Git nor DVC keeps {', '.join(kept_by_nobody)}: `dvc add` it and commit its .dvc file")
+    if not_kept:
+        sys.exit(f"neither Git nor DVC keeps {', '.join(not_kept)}: `dvc add` it and commit its .dvc file")
     if stages:
         sys.exit(f"dvc.lock is out of date: run `dvc repro` and commit its results.  Stale: {', '.join(stages)}")
 
@@ -116,13 +116,13 @@ class Commit:
         return {**figures.get(name, {}), "judge": name}
 
     def firing(self, target: str) -> list[str]:
-        """Guards and other checks of a target that fire."""
+        """Guards and other checks of a target that fire, and scores that are the wrong way round."""
         files = [name for name in self.names() if name.split("/")[-1] == target]
         found = {
             key.removesuffix(".fires")
             for name in files
             for key, value in flat(self.metrics(name)).items()
-            if key.endswith(".fires") and value is True
+            if key.endswith((".fires", ".wrong_way_round")) and value is True
         }
         return sorted(found)
 

@@ -209,6 +209,12 @@ def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
     ]
 
 
+def test_a_score_that_is_the_wrong_way_round_is_among_the_checks_that_fire(base, tmp_path):
+    turned = figures(0.07, 0.0) | {"wrong_way_round": True}
+    made_up(tmp_path, {"mine": {"mlp": turned, "mlp_fusion": figures(0.95, 0.6)}})
+    assert "| guards and checks that fire | none | **mlp.wrong_way_round** |" in pull_request.summary(base)
+
+
 def test_where_nothing_differs_the_summary_says_so(base):
     lines = pull_request.summary(base).splitlines()
     assert lines[-1] == "None of 8 rates differs."
