@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny_params, write_params
 
 from stages.score import score
@@ -62,6 +63,15 @@ def wait_for_head(address: str) -> None:
                 return
         time.sleep(0.1)
     raise TimeoutError("Ray's head does not answer")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As on a node: the number of threads may change a score's last digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def by_ray(**options: object) -> None:

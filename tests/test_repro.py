@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,13 @@ RESULTS = [
 
 
 @pytest.fixture
-def pipeline(finished_clone: Path) -> Path:
-    """The clone as it was committed."""
+def pipeline(finished_clone: Path) -> Iterator[Path]:
+    """The clone as it was committed, and so it is left: also without runs that DVC could restore in other tests."""
+    runs = finished_clone / ".dvc/cache/runs"
+    before = set(runs.rglob("*"))
     yield finished_clone
+    for path in sorted(set(runs.rglob("*")) - before, reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
     git(finished_clone, "checkout", "--quiet", ".")
     run(finished_clone, "dvc", "checkout", "--quiet", "--force")
 

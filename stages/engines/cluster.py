@@ -1,17 +1,15 @@
-"""The engine of a Ray cluster: one denoiser a GPU, or a CPU core where there is none; any of them may die.
+"""The engine of a Ray cluster: a shard at a time on each GPU, or CPU core where there is none; any node may die.
 
-The nodes see the working folder under the same path, and have this project installed.  Ray Data hands out the shards
-of the image table that are not done yet, gives those of a worker that died to another, and returns them in any order.
+The nodes see the working folder under the same path, and have this project installed.  Each shard of the image table
+that is not done yet is a task; Ray gives one that died with its node to another, and they return in any order.
 Which cluster: `RAY_ADDRESS`, or the one that runs on this machine, or else one that is started for the purpose.
 """
 
-import json
 import logging
 import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -23,22 +21,7 @@ from stages.engines.scorer import Job, Scorer
 from stages.engines.shards import npy
 
 ROOT = Path(__file__).parents[2]
-
-
-class Worker:
-    """A scorer on a node of the cluster."""
-
-    def __init__(self, job: Job) -> None:
-        device = best_device()
-        if device.type == "cpu":
-            torch.set_num_threads(1)  # its share; the number of threads changes no score
-        self.scorer = Scorer(job, device)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The scores of the shard at `start`."""
-        scores = self.scorer.score(self.scorer.read(int(row["start"])))
-        place = json.dumps(computed_on(self.scorer.denoiser.device))
-        return {"start": row["start"], "images": len(scores), "scores": npy(scores), "computed_on": place}
+_scorers: list[tuple[Job, Scorer]] = []  # of this process of a node: at most the last one
 
 
 def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> None:
@@ -50,29 +33,42 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> 
         raise InputError("score.engine: ray needs `pip install -e '.[ray]'`") from None
     try:
         _connect()
-        shards = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
-        workers = _resources(len(starts))
-        for row in shards.map(Worker, fn_constructor_args=(_at_full_length(job),), **workers).iter_rows():
-            save(row["start"], row["scores"], json.loads(row["computed_on"]))
-            bar.update(row["images"])
+        task = ray.remote(max_calls=0, **_resources())(_score)  # 0: the process stays, and with it the network
+        job = ray.put(_at_full_length(job))
+        running = [task.remote(job, start) for start in starts]
+        while running:
+            (done,), running = ray.wait(running)
+            start, images, scores, place = ray.get(done)
+            save(start, scores, place)
+            bar.update(images)
     except ray.exceptions.RayError as error:
         raise InputError(f"score.engine: ray: {error}") from error
     finally:
         ray.shutdown()
 
 
+def _score(job: Job, start: int) -> tuple[int, int, bytes, dict[str, str]]:
+    """On a node.  The start of a shard, how many images it has, their scores as a .npy file, and what computed them."""
+    if not _scorers or _scorers[0][0] != job:
+        device = best_device()
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # its share
+        _scorers[:] = [(job, Scorer(job, device))]
+    scorer = _scorers[0][1]
+    scores = scorer.score(scorer.read(start))
+    return start, len(scores), npy(scores), computed_on(scorer.denoiser.device)
+
+
 def _connect() -> None:
-    """To the cluster, without Ray's own progress bars.  Raises InputError where there is none."""
+    """To the cluster.  Raises InputError where there is none."""
     import ray
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     address = os.environ.get("RAY_ADDRESS", "")
     try:
         _knock(address)
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING)
     except OSError as error:
         raise InputError(f"score.engine: ray: no cluster at {address or 'this machine'}: {error}") from None
-    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _knock(address: str) -> None:
@@ -82,13 +78,11 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _resources(shards: int) -> dict[str, Any]:
-    """How many workers, and what each of them takes up."""
+def _resources() -> dict[str, int]:
+    """What a shard takes up while it is scored."""
     import ray
 
-    there = ray.cluster_resources()
-    kind, name = ("GPU", "num_gpus") if there.get("GPU") else ("CPU", "num_cpus")
-    return {"concurrency": min(max(int(there.get(kind, 0)), 1), shards), name: 1}
+    return {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
 
 
 def _at_full_length(job: Job) -> Job:
