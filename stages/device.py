@@ -17,8 +17,7 @@ def computed_on(device: torch.device) -> dict[str, str]:
     """What decides the last digits of a score beside the model and the image.
 
     The kind of device and its name (of a CPU the instructions that torch uses on it), and the versions of torch and
-    diffusers.  The number of threads is left out: it changes a score
-    by rounding alone (1e-4 of a small score at most).
+    diffusers.  The number of threads is left out: it changes a score by rounding alone, as the size of a batch does.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {"device": device.type, "name": name, "torch": version("torch"), "diffusers": version("diffusers")}

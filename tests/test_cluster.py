@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import tiny_params, write_params
 
+from stages.engines.shards import Shards
 from stages.score import score
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's way to say: this process stays on the loopback
@@ -46,8 +47,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[subproces
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", address)
         try:
-            wait_for_head(address)
-            nodes += [start_node(logs / str(n), f"--address={address}", "--num-cpus=1", *local) for n in range(2)]
+            wait_for_start(logs / "head")
+            for name in ("first", "second"):  # one after the other: of two that start at once, one may fail
+                nodes.append(start_node(logs / name, f"--address={address}", "--num-cpus=1", *local))
+                wait_for_start(logs / name)
             yield nodes[1:]
         finally:
             for node in reversed(nodes):
@@ -55,14 +58,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[subproces
                 node.wait()
 
 
-def wait_for_head(address: str) -> None:
-    host, port = address.split(":")
+def wait_for_start(log: Path) -> None:
     for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
-                return
+        if "Ray runtime started" in log.read_text():
+            return
         time.sleep(0.1)
-    raise TimeoutError("Ray's head does not answer")
+    raise TimeoutError(f"{log}: {log.read_text()}")
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,28 @@ def test_a_node_that_dies_half_way_changes_nothing(cluster, audit, monkeypatch):
     by_ray(shard=5)
     assert killed
     assert SCORES.read_bytes() == before
+
+
+def test_a_cluster_without_a_node_is_one_line_and_keeps_what_was_scored(cluster, audit, monkeypatch, refusal):
+    params = tiny_params()
+    params["score"] |= {"engine": "ray", "shard": 5}
+    write_params(params)
+    saved = []
+
+    def kill_at_the_first(folder: Shards, start: int, scores: bytes, place: dict[str, str]) -> None:
+        save(folder, start, scores, place)
+        for node in cluster if not saved else ():
+            os.killpg(node.pid, signal.SIGKILL)
+        saved.append(folder.folder)
+
+    save = Shards.save
+    SCORES.unlink()
+    monkeypatch.setattr(Shards, "save", kill_at_the_first)
+    assert "ray: no node is left that could score: start one and run again" in refusal(
+        score, target=TARGET, role="holdout"
+    )
+    assert list(saved[0].glob("*.npy"))
+    assert not SCORES.exists()
 
 
 def test_a_cluster_that_is_not_there_is_one_line(audit, monkeypatch, refusal):

@@ -37,10 +37,12 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> 
         job = ray.put(_at_full_length(job))
         running = [task.remote(job, start) for start in starts]
         while running:
-            (done,), running = ray.wait(running)
-            start, images, scores, place = ray.get(done)
-            save(start, scores, place)
-            bar.update(images)
+            done, running = ray.wait(running, timeout=5)
+            for start, images, scores, place in ray.get(done):
+                save(start, scores, place)
+                bar.update(images)
+            if not done and not any(ray.cluster_resources().get(kind) for kind in ("GPU", "CPU")):
+                raise InputError("score.engine: ray: no node is left that could score: start one and run again")
     except ray.exceptions.RayError as error:
         raise InputError(f"score.engine: ray: {error}") from error
     finally:
