@@ -14,8 +14,8 @@ import pyarrow as pa
 from ruamel.yaml import YAML
 from scipy.stats import norm
 
-from stages.quantile.predictions import LEVELS
-from stages.tables import ROLES, ROW_GROUP, list_column, write_pieces, write_table
+from leakgauge.quantile.base import LEVELS
+from leakgauge.tables import ROLES, ROW_GROUP, list_column, write_pieces, write_table
 
 REPOSITORY = Path(__file__).parent.parent
 TARGET = "synthetic"

@@ -18,11 +18,12 @@ from typing import Any
 
 from ruamel.yaml import YAML, RoundTripRepresenter
 
-from stages.command import NAME, NAME_RULE, InputError, execute, parser_of, warn
-from stages.datasets import NO_SUSPECTS
-from stages.datasets.folder import files
-from stages.files import write_bytes
-from stages.params import PARAMS, SECTIONS, names
+from leakgauge.cli import NAME, NAME_RULE, execute, parser_of
+from leakgauge.config import PARAMS, SECTIONS, names
+from leakgauge.datasets import NO_SUSPECTS
+from leakgauge.datasets.folder import files
+from leakgauge.errors import InputError, warn
+from leakgauge.files import write_bytes
 
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 AUXILIARY = 0.6  # share of the images that were not used; the rest are holdout
@@ -136,7 +137,7 @@ def _images(path: Path) -> dict[str, str]:
 def _model(model: str) -> tuple[dict[str, str], dict[str, Any]]:
     """`source` and `path` of a target, and its section `train_target`."""
     if found := re.fullmatch(HUB, model):
-        return {"source": "hub", "path": "stages/diffusion/hub.py"}, {"hub": found.groupdict()}
+        return {"source": "hub", "path": "leakgauge/diffusion/pipelines.py"}, {"hub": found.groupdict()}
     folder = Path(model)
     if (folder / "model_index.json").is_file():
         return {"source": "path", "path": model}, {}

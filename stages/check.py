@@ -22,20 +22,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from stages.command import InputError, run, warn
-from stages.device import best_device
-from stages.diffusion.shortcuts import PLAIN
-from stages.diffusion.untrained import untrained
-from stages.engines.scorer import Job, Scorer, Shard
-from stages.files import write_json
-from stages.guards.conditions import caption_roles, label_roles
-from stages.guards.null_check import null_check
-from stages.guards.options import Guard, Plan
-from stages.params import PARAMS, key_name, section, target_entry
-from stages.scores.columns import Attacks
-from stages.scores.options import Score
-from stages.statistics.selection import drawn_by_name
-from stages.tables import ROLES, captions_of, decode_images, read_table
+from leakgauge.attacks.registry import Attacks, Score
+from leakgauge.checks.conditions import caption_roles, label_roles
+from leakgauge.checks.null_check import null_check
+from leakgauge.checks.plan import Guard, Plan
+from leakgauge.cli import run
+from leakgauge.compute import best_device
+from leakgauge.config import PARAMS, key_name, section, target_entry
+from leakgauge.diffusion.denoiser import PLAIN, untrained
+from leakgauge.errors import InputError, warn
+from leakgauge.files import write_json
+from leakgauge.inference.metrics import drawn_by_name
+from leakgauge.scoring import Job, Scorer, Shard
+from leakgauge.tables import ROLES, captions_of, decode_images, read_table
 
 NETWORKS = 3  # untrained copies: what one of them cannot tell, another may
 IMAGES = 300  # of a role, at most

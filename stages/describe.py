@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stages.command import run
-from stages.descriptors import CHUNK, describe_images
-from stages.parallel import spread
-from stages.tables import decode_images, read_table, write_table
+from leakgauge.cli import run
+from leakgauge.compute import spread
+from leakgauge.features import CHUNK, describe_images
+from leakgauge.tables import decode_images, read_table, write_table
 
 
 def describe(dataset: str) -> None:

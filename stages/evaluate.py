@@ -21,21 +21,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from stages.command import InputError, run, warn
-from stages.files import write_bytes, write_json
-from stages.params import PARAMS, key_name, names, section
-from stages.statistics.calibration import smallest_alpha
-from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
-from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
-from stages.statistics.direction import higher_for_members, said, wrong_way_round
-from stages.statistics.evidence import Combine, Evidence, kept_rows, main_score, read_evidence
-from stages.statistics.fusion import fuse
-from stages.statistics.gains import gain
-from stages.statistics.judgement import Judgement
-from stages.statistics.options import Evaluate
-from stages.statistics.summary import Figures, level_name, summarise
-from stages.statistics.vote import votes
-from stages.tables import ROLES, column_names, read_ids, read_metadata, read_table, write_pieces
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, key_name, names, section
+from leakgauge.errors import InputError, warn
+from leakgauge.files import write_bytes, write_json
+from leakgauge.inference.comparisons import gain, higher_for_members, said, wrong_way_round
+from leakgauge.inference.conformal import Judgement, smallest_alpha, votes
+from leakgauge.inference.fusion import fuse
+from leakgauge.inference.metrics import (
+    Evaluate,
+    Figures,
+    bag_size_curve,
+    calibration_curve,
+    conditional_fpr,
+    deciles,
+    level_name,
+    roc_points,
+    summarise,
+    timestep_curve,
+    worst_decile,
+)
+from leakgauge.inference.z_scores import Combine, Evidence, kept_rows, main_score, read_evidence
+from leakgauge.tables import ROLES, column_names, read_ids, read_metadata, read_table, write_pieces
 
 MEASURED = ("member", "holdout")
 TEXT = pa.large_string()

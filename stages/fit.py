@@ -16,11 +16,12 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import NonNegativeInt, PositiveInt
 
-from stages.command import InputError, run
-from stages.files import file_hash, place_folder, write_bytes
-from stages.parallel import spread
-from stages.params import PARAMS, Options, entry, key_name, section
-from stages.quantile.bag import (
+from leakgauge.cli import run
+from leakgauge.compute import spread
+from leakgauge.config import PARAMS, Options, entry, key_name, section
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash, place_folder, resumable, write_bytes
+from leakgauge.quantile.bag import (
     ATTACKERS,
     FEWEST,
     Bag,
@@ -31,17 +32,9 @@ from stages.quantile.bag import (
     fit_attackers,
     fitted_at_once,
 )
-from stages.quantile.inputs import Inputs, read_inputs
-from stages.quantile.resamples import Resample, kept_apart, resamples
-from stages.resume import resumable
-from stages.tables import (
-    check_role,
-    list_column,
-    log_scores,
-    read_metadata,
-    read_table,
-    write_table,
-)
+from leakgauge.quantile.base import Resample, kept_apart, resamples
+from leakgauge.quantile.inputs import Inputs, read_inputs
+from leakgauge.tables import check_role, list_column, log_scores, read_metadata, read_table, write_table
 
 
 class Fit(Options):

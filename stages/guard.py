@@ -24,18 +24,18 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import ConfigDict, NonNegativeInt
 
-from stages.command import InputError, run, warn
-from stages.files import write_json
-from stages.guards.blind import Blind, blind_check
-from stages.guards.conditions import caption_roles, label_roles
-from stages.guards.near_duplicates import Images, excess_p_value, hashed, nearest, pictures
-from stages.guards.options import CONFIDENCE, Guard, Plan, comparisons
-from stages.params import Options, section
-from stages.statistics.calibration import fpr_interval
-from stages.statistics.intervals import exact_rate
-from stages.statistics.options import Evaluate
-from stages.statistics.summary import level_name, named_rate
-from stages.tables import ROLES, captions_of, decode_images, read_statistics, read_table, write_table
+from leakgauge.checks.blind import Blind, blind_check
+from leakgauge.checks.conditions import caption_roles, label_roles
+from leakgauge.checks.near_duplicates import Images, excess_p_value, hashed, nearest, pictures
+from leakgauge.checks.plan import CONFIDENCE, Guard, Plan, comparisons
+from leakgauge.cli import run
+from leakgauge.config import Options, section
+from leakgauge.errors import InputError, warn
+from leakgauge.files import write_json
+from leakgauge.inference.conformal import fpr_interval
+from leakgauge.inference.metrics import Evaluate, level_name, named_rate
+from leakgauge.inference.roc import exact_rate
+from leakgauge.tables import ROLES, captions_of, decode_images, read_statistics, read_table, write_table
 
 ASKED_ABOUT = ("member", "suspect")  # whose near-duplicates among non-members are listed
 CONTROLS = {"auxiliary": "holdout", "holdout": "auxiliary"}  # where members' near-duplicates are sought: who else's are

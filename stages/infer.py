@@ -20,17 +20,18 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from stages.command import InputError, run
-from stages.files import write_json
-from stages.params import PARAMS, Options, key_name, names, section
-from stages.quantile.bag import Bag, predict_all
-from stages.quantile.inputs import Inputs
-from stages.statistics.evidence import Evidence, main_score, normal_scores, read_evidence
-from stages.statistics.fusion import fuse
-from stages.statistics.judgement import Judgement
-from stages.statistics.summary import level_name
-from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
-from stages.tables import (
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options, key_name, names, section
+from leakgauge.errors import InputError
+from leakgauge.files import write_json
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.fusion import fuse
+from leakgauge.inference.metrics import level_name
+from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
+from leakgauge.inference.z_scores import Evidence, main_score, normal_scores, read_evidence
+from leakgauge.quantile.bag import Bag, predict_all
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.tables import (
     check_computed_on,
     check_target,
     decode_images,

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stages.command import InputError, run
-from stages.quantile.bag import ATTACKERS, Bag, predict_all
-from stages.quantile.inputs import read_inputs
-from stages.quantile.predictions import LEVELS
-from stages.resume import resumable
-from stages.tables import ROLES, list_column, list_values, read_table, write_table
+from leakgauge.cli import run
+from leakgauge.errors import InputError
+from leakgauge.files import resumable
+from leakgauge.quantile.bag import ATTACKERS, Bag, predict_all
+from leakgauge.quantile.base import LEVELS
+from leakgauge.quantile.inputs import read_inputs
+from leakgauge.tables import ROLES, list_column, list_values, read_table, write_table
 
 
 def predict(target: str, learner: str) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.command import run, warn
-from stages.datasets import READERS, Dataset
-from stages.datasets.images import counted
-from stages.params import entry
-from stages.tables import image_table, write_table
+from leakgauge.cli import run
+from leakgauge.config import entry
+from leakgauge.datasets import READERS, Dataset
+from leakgauge.datasets.images import counted
+from leakgauge.errors import warn
+from leakgauge.tables import image_table, write_table
 
 SHOWN = 20  # rows of the table of labels
 

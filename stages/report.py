@@ -12,15 +12,13 @@ from pathlib import Path
 import pandas as pd
 from pydantic import PositiveInt
 
-from stages.command import run
-from stages.files import file_hash, write_bytes
-from stages.params import PARAMS, Options, names, section, target_entry
-from stages.presentation.experiments import draw_experiments
-from stages.presentation.figures import draw_figures
-from stages.presentation.gallery import draw_gallery, exposed_pairs
-from stages.presentation.page import TargetPage, render
-from stages.presentation.suspects import draw_p_values, surest
-from stages.tables import ROLES, read_metadata, read_table
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options, names, section, target_entry
+from leakgauge.files import file_hash, write_bytes
+from leakgauge.report.ablations import draw_experiments
+from leakgauge.report.figures import draw_figures, draw_p_values, surest
+from leakgauge.report.page import TargetPage, draw_gallery, exposed_pairs, render
+from leakgauge.tables import ROLES, read_metadata, read_table
 
 
 class Report(Options):

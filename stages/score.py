@@ -15,18 +15,16 @@ import pyarrow.compute as pc
 import torch
 from tqdm import tqdm
 
-from stages.command import InputError, run
-from stages.device import best_device, computed_on
-from stages.diffusion.shortcuts import Shortcuts
-from stages.engines.cluster import score_on_cluster
-from stages.engines.local import score_here
-from stages.engines.scorer import Job, Scorer
-from stages.engines.shards import Shards
-from stages.files import file_hash
-from stages.params import PARAMS, section, target_entry
-from stages.resume import resumable
-from stages.scores.options import Score
-from stages.tables import read_table, write_table
+from leakgauge.attacks.registry import Score
+from leakgauge.cli import run
+from leakgauge.cluster import score_on_cluster
+from leakgauge.compute import best_device, computed_on
+from leakgauge.config import PARAMS, section, target_entry
+from leakgauge.diffusion.denoiser import Shortcuts
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash, resumable
+from leakgauge.scoring import Job, Scorer, Shards, score_here
+from leakgauge.tables import read_table, write_table
 
 Columns = dict[str, dict[str, str | int]]  # name -> definition and network calls an image
 

@@ -17,12 +17,13 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Discriminator, Field, NonNegativeInt, Tag
 
-from stages.command import InputError, run, warn
-from stages.files import write_json
-from stages.params import PARAMS, Options, key_name, section
-from stages.statistics.direction import wrong_way_round
-from stages.statistics.selection import rank_candidates, set_apart
-from stages.tables import check_computed_on, check_target, read_metadata, read_table, write_table
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options, key_name, section
+from leakgauge.errors import InputError, warn
+from leakgauge.files import write_json
+from leakgauge.inference.comparisons import wrong_way_round
+from leakgauge.inference.metrics import rank_candidates, set_apart
+from leakgauge.tables import check_computed_on, check_target, read_metadata, read_table, write_table
 
 MEASURED = ("member", "holdout")
 FEWEST = 20  # images of each role that a choice can rest on

@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stages.command import InputError, run, warn
-from stages.params import PARAMS, Options, key_name, section, target_entry
-from stages.published.index import read_index
-from stages.published.scores import read_roles
-from stages.tables import ROLES, captions_of, read_table, write_table
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options, key_name, section, target_entry
+from leakgauge.errors import InputError, warn
+from leakgauge.imports import read_index, read_roles
+from leakgauge.tables import ROLES, captions_of, read_table, write_table
 
 SIZE = ("width", "height", "channels")
 LEFT_OUT = {  # why an image of the dataset has no role although it could

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stages.command import InputError, run
-from stages.files import write_json
-from stages.params import PARAMS, Options, key_name, names, section
-from stages.statistics.stacking import Stack, fit_stack
-from stages.tables import (
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options, key_name, names, section
+from leakgauge.errors import InputError
+from leakgauge.files import write_json
+from leakgauge.inference.fusion import Stack, fit_stack
+from leakgauge.tables import (
     check_computed_on,
     list_column,
     list_values,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.command import run
-from stages.datasets import Dataset, read_suspects
-from stages.descriptors import describe_images
-from stages.params import entry
-from stages.tables import IMAGES, decode_images, image_table, write_table
+from leakgauge.cli import run
+from leakgauge.config import entry
+from leakgauge.datasets import Dataset, read_suspects
+from leakgauge.features import describe_images
+from leakgauge.tables import IMAGES, decode_images, image_table, write_table
 
 PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another image
 

@@ -13,18 +13,17 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stages.command import InputError, run
-from stages.experiments import alpha, auxiliary, bag_size, timestep, width
-from stages.experiments.scored import read_scored
-from stages.experiments.workshop import Named, Workshop
-from stages.files import write_bytes
-from stages.params import PARAMS, Options, entry, key_name, names, section
-from stages.quantile.bag import FEWEST, Learner
-from stages.quantile.resnet import ResNetOptions
-from stages.resume import resumable
-from stages.statistics.evidence import kept_rows, main_score, read_evidence
-from stages.statistics.options import Evaluate
-from stages.tables import ROLES, read_metadata, read_table
+from leakgauge.ablations import alpha, auxiliary, bag_size, timestep, width
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options, entry, key_name, names, section
+from leakgauge.errors import InputError
+from leakgauge.files import resumable, write_bytes
+from leakgauge.inference.metrics import Evaluate
+from leakgauge.inference.z_scores import kept_rows, main_score, read_evidence
+from leakgauge.quantile.bag import FEWEST, Learner
+from leakgauge.quantile.networks import ResNetOptions
+from leakgauge.runner import Named, Workshop, read_scored
+from leakgauge.tables import ROLES, read_metadata, read_table
 
 FITTING = {"bag_size": bag_size, "timestep": timestep, "auxiliary": auxiliary, "width": width}
 

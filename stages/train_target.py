@@ -24,20 +24,18 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from stages.command import InputError, run
-from stages.device import best_device
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.hub import HubPipeline, download
-from stages.diffusion.opening import filled_in
-from stages.diffusion.pipeline_folder import copy_pipeline
-from stages.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
-from stages.diffusion.samples import sample_sheet
-from stages.diffusion.training import TrainingOptions, train
-from stages.files import place_folder, write_bytes, write_json
-from stages.params import PARAMS, key_name, section, target_entry
-from stages.published.scores import read_scores
-from stages.resume import resumable
-from stages.tables import decode_images, read_table, write_table
+from leakgauge.cli import run
+from leakgauge.compute import best_device
+from leakgauge.config import PARAMS, key_name, section, target_entry
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.loading import filled_in
+from leakgauge.diffusion.pipelines import HubPipeline, copy_pipeline, download
+from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
+from leakgauge.diffusion.training import TrainingOptions, sample_sheet, train
+from leakgauge.errors import InputError
+from leakgauge.files import place_folder, resumable, write_bytes, write_json
+from leakgauge.imports import read_scores
+from leakgauge.tables import decode_images, read_table, write_table
 
 LOSS_ROWS = 200  # rows of the loss curve: each the mean over equally many steps
 

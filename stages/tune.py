@@ -15,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
-from stages.command import run, warn
-from stages.device import best_device
-from stages.diffusion.shortcuts import PLAIN, Shortcuts
-from stages.engines.scorer import Job, Scorer
-from stages.files import write_json
-from stages.params import Options, section, target_entry
-from stages.scores.options import Score
+from leakgauge.attacks.registry import Score
+from leakgauge.cli import run
+from leakgauge.compute import best_device
+from leakgauge.config import Options, section, target_entry
+from leakgauge.diffusion.denoiser import PLAIN, Shortcuts
+from leakgauge.errors import warn
+from leakgauge.files import write_json
+from leakgauge.scoring import Job, Scorer
 
 TRIED_ON = 32  # images
 

@@ -15,14 +15,13 @@ import pandas as pd
 import torch
 from pydantic import NonNegativeInt
 
-from stages.command import run
-from stages.experiments.scored import Scored
-from stages.files import write_bytes
-from stages.params import Options
-from stages.quantile.inputs import Inputs
-from stages.resume import resumable
-from stages.statistics.intervals import exact_rate
-from stages.statistics.judgement import Judgement
+from leakgauge.cli import run
+from leakgauge.config import Options
+from leakgauge.files import resumable, write_bytes
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.roc import exact_rate
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.runner import Scored
 from studies.charts.beyond import draw
 from studies.generative.vae import VAEOptions, train_vae, vae_scores
 from studies.measurement import (

@@ -13,11 +13,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import NonNegativeInt, PositiveInt
 
-from stages.command import run
-from stages.files import write_bytes
-from stages.params import Options
-from stages.resume import resumable
-from stages.tables import read_metadata
+from leakgauge.cli import run
+from leakgauge.config import Options
+from leakgauge.files import resumable, write_bytes
+from leakgauge.tables import read_metadata
 from studies.attacks.ladder import COLUMNS, Attack, labelled, quantile_bags, single_scores
 from studies.attacks.shadowed import shadowed
 from studies.charts.cost import draw

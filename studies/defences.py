@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.command import run
-from stages.files import write_bytes
-from stages.resume import resumable
+from leakgauge.cli import run
+from leakgauge.files import resumable, write_bytes
 from studies.charts.defences import draw, draw_private
 from studies.measurement import POWER, options, with_means, write_csv
 from studies.population import read_population

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.experiments.scored import Scored
+from leakgauge.runner import Scored
 
 
 def denoising_loss(images: Scored) -> float:

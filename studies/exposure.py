@@ -12,10 +12,9 @@ from pathlib import Path
 import pandas as pd
 from pydantic import NonNegativeInt, PositiveInt
 
-from stages.command import run
-from stages.files import write_bytes
-from stages.params import Options
-from stages.resume import resumable
+from leakgauge.cli import run
+from leakgauge.config import Options
+from leakgauge.files import resumable, write_bytes
 from studies.charts.exposure import draw, draw_extremes
 from studies.measurement import audits_of, fit_bag, options, write_csv
 from studies.members import by_group, correlations, describe_members

@@ -1,6 +1,6 @@
 """The families of scores, and the timestep of each that a pilot recommends."""
 
-from stages.statistics.roc import auc
+from leakgauge.inference.roc import auc
 from studies.measurement import Audit, Measure
 
 FAMILIES = {  # name -> what its columns start with

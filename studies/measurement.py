@@ -7,19 +7,17 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt, RootModel
 
-from stages.command import InputError
-from stages.experiments.scored import Scored
-from stages.experiments.workshop import Fitted, Named, Workshop
-from stages.files import write_bytes
-from stages.params import PARAMS, Options
-from stages.quantile.bag import Learner
-from stages.quantile.inputs import Inputs
-from stages.statistics.curves import power
-from stages.statistics.fusion import fuse
-from stages.statistics.judgement import Judgement
-from stages.statistics.options import Level
-from stages.statistics.seeds import mean_over_seeds
-from stages.tables import read_table
+from leakgauge.config import PARAMS, Options
+from leakgauge.errors import InputError
+from leakgauge.files import write_bytes
+from leakgauge.inference.comparisons import mean_over_seeds
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.fusion import fuse
+from leakgauge.inference.metrics import Level, power
+from leakgauge.quantile.bag import Learner
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.runner import Fitted, Named, Scored, Workshop
+from leakgauge.tables import read_table
 from studies.population import ROLES, Population
 from studies.settings import section
 

@@ -5,8 +5,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
-from stages.statistics.intervals import exact_rate
-from stages.statistics.judgement import Judgement
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.roc import exact_rate
 from studies.measurement import ONE_FOR_ALL, PER_IMAGE, Audit, Measure
 from studies.population import Population
 

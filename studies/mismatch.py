@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stages.command import InputError, run
-from stages.files import write_bytes
-from stages.params import PARAMS, Options
-from stages.resume import resumable
+from leakgauge.cli import run
+from leakgauge.config import PARAMS, Options
+from leakgauge.errors import InputError
+from leakgauge.files import resumable, write_bytes
 from studies.auxiliary.shifted import blind, judged, only_t_error, shift_auxiliary
 from studies.auxiliary.shifts import SHIFTS
 from studies.charts.mismatch import draw

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stages.statistics.roc import auc, true_positives_at_fpr
+from leakgauge.inference.roc import auc, true_positives_at_fpr
 
 DRAWS = 500
 Margins = tuple[np.ndarray, np.ndarray]  # of members and of holdout

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
-from stages.command import InputError
-from stages.params import PARAMS, Options
-from stages.tables import decode_images, read_statistics, read_table
+from leakgauge.config import PARAMS, Options
+from leakgauge.errors import InputError
+from leakgauge.tables import decode_images, read_statistics, read_table
 from studies.settings import section
 
 ROLES = ("member", "auxiliary", "holdout")

@@ -6,10 +6,10 @@
 from contextlib import chdir
 from pathlib import Path
 
-from stages.command import run
+from leakgauge.cli import run
+from leakgauge.tables import write_table
 from stages.describe import describe
 from stages.prepare import read_dataset
-from stages.tables import write_table
 from studies.population import Source
 from studies.settings import section
 

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from pydantic import NonNegativeInt
 
-from stages.command import run
-from stages.files import write_bytes
-from stages.params import Options
-from stages.resume import resumable
+from leakgauge.cli import run
+from leakgauge.config import Options
+from leakgauge.files import resumable, write_bytes
 from studies.charts.processes import draw
 from studies.measurement import (
     ONE_FOR_ALL,

@@ -5,8 +5,8 @@ README.md, metrics/ -> metrics/report.html
 
 from pathlib import Path
 
-from stages.command import run
-from stages.files import write_bytes
+from leakgauge.cli import run
+from leakgauge.files import write_bytes
 from studies.charts.page import render
 
 EXPOSED = Path("metrics/exposed/exposure.png")  # shows members, so it is in DVC's cache alone

@@ -12,11 +12,12 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from stages.command import InputError, run
-from stages.diffusion.samples import draw
-from stages.files import write_bytes
-from stages.params import PARAMS
-from stages.tables import write_table
+from leakgauge.cli import run
+from leakgauge.config import PARAMS
+from leakgauge.diffusion.training import draw
+from leakgauge.errors import InputError
+from leakgauge.files import write_bytes
+from leakgauge.tables import write_table
 from studies.population import ROLES, draw_roles, read_population
 from studies.settings import entry
 from studies.targets.folders import targets_of

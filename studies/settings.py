@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from stages.command import InputError
-from stages.params import PARAMS, check_names, read_params, validated
+from leakgauge.config import PARAMS, check_names, read_params, validated
+from leakgauge.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 STUDIES = ("mismatch", "processes", "memorisation", "defences", "cost", "uplift", "exposure", "beyond")

@@ -13,10 +13,9 @@ import pandas as pd
 import torch
 from diffusers.utils import logging
 
-from stages.command import run
-from stages.files import place_folder, write_bytes
-from stages.parallel import spread
-from stages.resume import resumable
+from leakgauge.cli import run
+from leakgauge.compute import spread
+from leakgauge.files import place_folder, resumable, write_bytes
 from studies.population import Population, draw_roles, read_population
 from studies.settings import entry
 from studies.targets.folders import save

@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 from pydantic import NonNegativeInt
 
-from stages.command import run
-from stages.files import write_bytes
-from stages.params import Options
-from stages.resume import resumable
+from leakgauge.cli import run
+from leakgauge.config import Options
+from leakgauge.files import resumable, write_bytes
 from studies.charts.uplift import draw
 from studies.families import FAMILIES, best_column
 from studies.measurement import (

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from stages.command import InputError
-from stages.device import best_device
-from stages.diffusion.denoiser import Denoiser
-from stages.params import Options
-from stages.scores.columns import Attacks, ReDiffuse, TErrorGrid, score_batch
+from leakgauge.attacks.registry import Attacks, ReDiffuse, TErrorGrid, score_batch
+from leakgauge.compute import best_device
+from leakgauge.config import Options
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.errors import InputError
 from studies.population import Population
 
 BATCH = 256

@@ -19,10 +19,9 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
-from stages import command
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.process import NoiseProcess
-from stages.diffusion.shortcuts import PLAIN
+from leakgauge import cli as command
+from leakgauge.diffusion.denoiser import PLAIN, Denoiser
+from leakgauge.diffusion.process import NoiseProcess
 
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # to start a process costs more than what is fitted here
 REPOSITORY = Path(__file__).parent.parent

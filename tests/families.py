@@ -29,8 +29,8 @@ from diffusers import (
     VQModel,
 )
 
-from stages.diffusion.denoiser import Denoiser
-from stages.tables import image_table, write_table
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
 FAMILIES = (

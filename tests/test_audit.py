@@ -12,10 +12,10 @@ from pipeline import environment, git
 from pipeline import run as do
 from ruamel.yaml import YAML
 
+from leakgauge.cli import execute
+from leakgauge.config import entry, target_entry
+from leakgauge.datasets import Dataset
 from stages.audit import _arguments, audit
-from stages.command import execute
-from stages.datasets import Dataset
-from stages.params import entry, target_entry
 from stages.split import Split, section
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -96,7 +96,7 @@ def test_everything_else_in_the_file_stays_as_it_is(ask):
     ("model", "source", "path"),
     [
         ("checkpoint", "pytorch_ddpm", "checkpoint"),
-        (f"owner/name@{COMMIT}", "hub", "stages/diffusion/hub.py"),
+        (f"owner/name@{COMMIT}", "hub", "leakgauge/diffusion/pipelines.py"),
     ],
 )
 def test_a_model_is_known_by_what_it_is(ask, model, source, path):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import tiny_params, write_params
 
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 STATISTICS = Path(f"data/statistics/{TARGET}/holdout.parquet")

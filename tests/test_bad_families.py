@@ -13,9 +13,9 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from families import WIDTH, put_target, unet
 from safetensors.torch import load_file, save_file
 
-from stages.command import InputError
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.opening import open_pipeline
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.loading import open_pipeline
+from leakgauge.errors import InputError
 from stages.score import score
 from stages.train_target import train_target
 

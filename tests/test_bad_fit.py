@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from conftest import tiny_params, write_params
 
-from stages.files import file_hash
+from leakgauge.files import file_hash
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.fit import fit
 from stages.predict import predict
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 CHOICE = Path(f"data/selection/{TARGET}.json")

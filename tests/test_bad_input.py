@@ -14,16 +14,16 @@ from conftest import TINY_LEARNERS, tiny_params, write_params
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stages import command
+from leakgauge import cli as command
+from leakgauge.files import file_hash
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
-from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
 from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
 from stages.stack import stack
-from stages.tables import read_metadata, read_table, write_table
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"

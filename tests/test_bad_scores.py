@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import encoded, write_photos
 
-from stages.command import InputError
+from leakgauge.errors import InputError
+from leakgauge.imports import read_scores
+from leakgauge.tables import read_table, write_table
 from stages.describe import describe
 from stages.prepare import prepare
-from stages.published.scores import read_scores
 from stages.score import score
 from stages.split import split
-from stages.tables import read_table, write_table
 from stages.train_target import train_target
 
 SHARING = {"auxiliary": 60, "holdout": "rest"}

@@ -12,8 +12,9 @@ import pytest
 from conftest import REPOSITORY, write_params
 from pipeline import environment, git, repro, run
 
-from stages import command
-from stages.command import InputError, inputs
+from leakgauge import cli as command
+from leakgauge.cli import inputs
+from leakgauge.errors import InputError
 
 PIPELINE = """
 stages:
@@ -184,7 +185,7 @@ def test_inputs_are_those_that_dvc_knows(pipeline, monkeypatch):
 
 
 def test_the_moment_a_process_began_is_known():
-    line = "import time; began = time.time(); from stages.command import _started; print(_started() - began)"
+    line = "import time; began = time.time(); from leakgauge.cli import _started; print(_started() - began)"
     done = subprocess.run([sys.executable, "-c", line], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert -5 < float(done.stdout) <= 0.02, "before its first line, by no more than an interpreter takes"
 
@@ -192,8 +193,8 @@ def test_the_moment_a_process_began_is_known():
 SLOWLY = """
 import time
 from pathlib import Path
-from stages.command import run
-from stages.params import read_params
+from leakgauge.cli import run
+from leakgauge.config import read_params
 
 def slowly(dataset):
     seed = read_params(("datasets", "split", "targets"), "here")["split"]["seed"]

@@ -12,14 +12,13 @@ from conftest import tiny_params, write_params
 from diffusers import UNet2DModel
 from families import FAMILIES, open_family, put_target, unet
 
+from leakgauge.attacks.t_error import t_errors
+from leakgauge.diffusion.denoiser import Denoiser, reinitialised, untrained
+from leakgauge.features import describe_images
+from leakgauge.tables import decode_images, image_table, read_metadata, read_table, write_table
 from stages.check import IMAGES, check
-from stages.descriptors import describe_images
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.untrained import reinitialised, untrained
 from stages.guard import guard
-from stages.scores.t_error import t_errors
 from stages.split import split
-from stages.tables import decode_images, image_table, read_metadata, read_table, write_table
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"

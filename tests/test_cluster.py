@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import tiny_params, write_params
 
-from stages.engines.shards import Shards
+from leakgauge.scoring import Shards
 from stages.score import score
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's way to say: this process stays on the loopback
@@ -98,7 +98,7 @@ def test_a_node_that_dies_half_way_changes_nothing(cluster, audit, monkeypatch):
     before = SCORES.read_bytes()
     killed = []
 
-    from stages.engines import shards as module
+    from leakgauge import scoring as module
 
     write_bytes = module.write_bytes
 

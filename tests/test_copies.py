@@ -11,16 +11,16 @@ import pytest
 import torch
 from conftest import Elsewhere, encoded, marginal_figures, tiny_params, write_params, write_photos
 
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
+from leakgauge.inference.suspects import adjusted_p_values
+from leakgauge.tables import ROLES, decode_images, read_metadata, read_table
 from stages import train_target as stage
-from stages.command import InputError
 from stages.describe import describe
-from stages.files import file_hash
 from stages.guard import guard
 from stages.prepare import prepare
 from stages.split import split
-from stages.statistics.suspicion import adjusted_p_values
 from stages.suspect import suspect
-from stages.tables import ROLES, decode_images, read_metadata, read_table
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"

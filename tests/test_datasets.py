@@ -15,16 +15,16 @@ import pytest
 from conftest import encoded, tiny_params, write_params
 from PIL import Image
 
-from stages.command import InputError
-from stages.datasets import READERS, Dataset, cifar, stl10
-from stages.datasets.archive import Archive
-from stages.datasets.images import Images
-from stages.descriptors import describe_images
-from stages.files import file_hash
-from stages.guards.near_duplicates import perceptual_hash
+from leakgauge.checks.near_duplicates import perceptual_hash
+from leakgauge.datasets import READERS, Dataset, cifar, stl10
+from leakgauge.datasets.archive import Archive
+from leakgauge.datasets.images import Images
+from leakgauge.errors import InputError
+from leakgauge.features import describe_images
+from leakgauge.files import file_hash
+from leakgauge.imports import read_index
+from leakgauge.tables import decode_images, read_metadata, read_table
 from stages.prepare import prepare
-from stages.published.index import read_index
-from stages.tables import decode_images, read_metadata, read_table
 
 
 @pytest.fixture(autouse=True)

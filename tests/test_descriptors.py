@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from scipy.fft import idctn
 
-from stages.descriptors import FAMILIES, colour, compression, describe_images, frequency, gradients, structure, texture
-from stages.descriptors.colour import luma_and_chroma
-from stages.descriptors.gradients import halved, log_energy
+from leakgauge.features import FAMILIES, colour, compression, describe_images, frequency, gradients, structure, texture
+from leakgauge.features.colour import luma_and_chroma
+from leakgauge.features.gradients import halved, log_energy
 
 FLOOR = np.log(0.01)  # log energy of nothing
 SIZES = [(2, 2), (2, 3), (3, 2), (5, 7), (8, 8), (31, 32), (33, 47), (64, 48)]

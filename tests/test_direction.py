@@ -10,10 +10,10 @@ from conftest import Elsewhere, marginal_figures, tiny_params, write_params
 from ruamel.yaml import YAML
 from test_guard_stage import TARGET, page
 
+from leakgauge.inference.comparisons import higher_for_members
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.select import select
-from stages.statistics.direction import higher_for_members
-from stages.tables import read_metadata, read_table, write_table
 
 
 def test_only_an_interval_below_one_half_counts():

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import encoded, tiny_params, write_params
 
-from stages.command import InputError
-from stages.datasets import parquet
-from stages.datasets.archive import DOWNLOADS, Archive, official
-from stages.files import file_hash
+from leakgauge.datasets import parquet
+from leakgauge.datasets.archive import DOWNLOADS, Archive, official
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
 from stages.prepare import prepare
 
-READER = Path("stages/datasets/cifar.py")
+READER = Path("leakgauge/datasets/cifar.py")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"an archive's bytes " * 1000
 
@@ -174,7 +174,12 @@ def the_hub(server, monkeypatch) -> Server:
 
 def entry(**values) -> parquet.ParquetEntry:
     pinned = {"repo": "me/digits", "revision": REVISION}
-    keys = {"source": "parquet", "path": "stages/datasets/hub.py", "files": "data/train-*.parquet", "hub": pinned}
+    keys = {
+        "source": "parquet",
+        "path": "pyproject.toml",
+        "files": "data/train-*.parquet",
+        "hub": pinned,
+    }
     return parquet.ParquetEntry.model_validate(keys | values)
 
 
@@ -218,7 +223,11 @@ def test_a_repository_or_a_file_that_the_hub_does_not_have_is_refused(the_hub):
 def test_a_revision_that_could_move_is_refused(revision, tmp_path, monkeypatch, refusal):
     monkeypatch.chdir(tmp_path)
     params = tiny_params()
-    photos = {"source": "parquet", "path": "stages/datasets/hub.py", "hub": {"repo": "me/digits", "revision": revision}}
+    photos = {
+        "source": "parquet",
+        "path": "pyproject.toml",
+        "hub": {"repo": "me/digits", "revision": revision},
+    }
     params["datasets"]["photos"] = photos
     write_params(params)
     assert (
@@ -233,4 +242,6 @@ def test_a_path_beside_a_hub_is_refused(tmp_path, monkeypatch, refusal):
     params["datasets"]["photos"] = entry().model_dump() | {"path": "photos.parquet"}
     write_params(params)
     line = refusal(prepare, dataset="photos")
-    assert "datasets.photos: Value error, path and hub name two places: keep photos.parquet, or path: stages/" in line
+    assert (
+        "datasets.photos: Value error, path and hub name two places: keep photos.parquet, or path: leakgauge/" in line
+    )

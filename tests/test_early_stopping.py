@@ -4,12 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.quantile.bag import ATTACKERS, Attacker, Learner, LearnerOptions, fit_attacker
-from stages.quantile.gbm import GBMAttacker
-from stages.quantile.inputs import Inputs
-from stages.quantile.lesson import Lesson
-from stages.quantile.predictions import mean_pinball_loss
-from stages.quantile.resamples import MOST_STOPPING, STOPPING, Resample, kept_apart, resamples
+from leakgauge.quantile.bag import ATTACKERS, Attacker, Learner, LearnerOptions, fit_attacker
+from leakgauge.quantile.base import MOST_STOPPING, STOPPING, Resample, kept_apart, mean_pinball_loss, resamples
+from leakgauge.quantile.gbm import GBMAttacker
+from leakgauge.quantile.inputs import Inputs, Lesson
 
 NETWORK = {
     "head": "location_scale",

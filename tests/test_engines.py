@@ -13,19 +13,16 @@ import torch
 from conftest import REPOSITORY, tiny_params, write_params
 from tqdm import tqdm
 
-from stages.command import InputError
-from stages.device import best_device, computed_on
-from stages.diffusion.shortcuts import PLAIN
-from stages.engines import batch as batch_module
-from stages.engines import scorer as scorer_module
-from stages.engines.batch import fitting_batch, out_of_memory
-from stages.engines.local import score_here
-from stages.engines.scorer import Job, Scorer
-from stages.engines.shards import Shards, npy
-from stages.params import section
+from leakgauge import scoring as batch_module
+from leakgauge import scoring as scorer_module
+from leakgauge.attacks.registry import Score
+from leakgauge.compute import best_device, computed_on
+from leakgauge.config import section
+from leakgauge.diffusion.denoiser import PLAIN
+from leakgauge.errors import InputError
+from leakgauge.scoring import Job, Scorer, Shards, fitting_batch, npy, out_of_memory, score_here
+from leakgauge.tables import RowReader, read_metadata, read_table, write_table
 from stages.score import score
-from stages.scores.options import Score
-from stages.tables import RowReader, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 
@@ -42,7 +39,7 @@ def scorer(role: str = "holdout", **options: object) -> Scorer:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 10), (3, 4), (3, 5), (4, 8), (2, 9), (9, 10)])
 def test_a_range_of_rows_is_read_whatever_row_groups_it_lies_in(start, stop, tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.tables.ROW_GROUP", 4)
+    monkeypatch.setattr("leakgauge.tables.ROW_GROUP", 4)
     table = pa.table({"a": range(10), "b": [str(i) for i in range(10)]})
     write_table(tmp_path / "table.parquet", table, {})
     reader = RowReader(tmp_path / "table.parquet", ["b"])
@@ -53,13 +50,13 @@ def test_a_range_of_rows_is_read_whatever_row_groups_it_lies_in(start, stop, tmp
 
 
 def test_row_groups_of_large_rows_are_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.tables.ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr("leakgauge.tables.ROW_GROUP_BYTES", 1000)
     write_table(tmp_path / "table.parquet", pa.table({"a": [b"x" * 300] * 10}), {})
     assert RowReader(tmp_path / "table.parquet", ["a"]).file.metadata.row_group(0).num_rows == 3
 
 
 def test_only_the_row_group_in_use_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.tables.ROW_GROUP", 100)
+    monkeypatch.setattr("leakgauge.tables.ROW_GROUP", 100)
     write_table(tmp_path / "table.parquet", pa.table({"a": np.random.default_rng(0).integers(0, 9, 10_000)}), {})
     reader = RowReader(tmp_path / "table.parquet", ["a"])
     for start in range(0, 10_000, 50):
@@ -142,7 +139,7 @@ def test_work_begun_on_another_kind_of_machine_is_not_gone_on_with(audit, monkey
     with pytest.raises(KeyboardInterrupt):
         score(TARGET, "member")
     other = computed_on(best_device()) | {"name": "another"}
-    for module in ("stages.score", "stages.engines.local"):
+    for module in ("stages.score", "leakgauge.scoring"):
         monkeypatch.setattr(f"{module}.computed_on", lambda device: other)
     score(TARGET, "member")
     assert done == [0, 0, 50]
@@ -199,11 +196,12 @@ def test_another_error_is_no_lack_of_memory(audit, monkeypatch):
 CRAMPED = """
 import resource, sys, torch
 from pathlib import Path
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.shortcuts import PLAIN
-from stages.engines.scorer import Job, Scorer
-from stages.params import section
-from stages.scores.options import Score
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.denoiser import PLAIN
+from leakgauge.scoring import Job
+from leakgauge.scoring import Scorer
+from leakgauge.config import section
+from leakgauge.attacks.registry import Score
 
 torch.set_num_threads(1)
 given = section("score", Score, "digits_ddpm").model_dump()

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY_LEARNERS
 
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 WRITTEN = (f"data/verdicts/{TARGET}.parquet", f"metrics/{TARGET}.json", f"metrics/plots/{TARGET}/bag_size.csv")

@@ -28,12 +28,13 @@ from diffusers import (
 from families import FAMILIES, open_family, put_target
 from PIL import Image
 
+from leakgauge.attacks.t_error import t_errors
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.process import NoiseProcess, prediction_of
+from leakgauge.diffusion.training import draw
+from leakgauge.tables import read_table
 from stages.check import check
 from stages.describe import describe
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.prediction import prediction_of
-from stages.diffusion.process import NoiseProcess
-from stages.diffusion.samples import draw
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.guard import guard
@@ -42,13 +43,11 @@ from stages.predict import predict
 from stages.prepare import prepare
 from stages.report import report
 from stages.score import score
-from stages.scores.t_error import t_errors
 from stages.select import select
 from stages.split import split
 from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
-from stages.tables import read_table
 from stages.train_target import train_target
 from stages.tune import tune
 
@@ -122,7 +121,7 @@ def test_t_errors_of_an_ideal_network_follow_the_closed_form(scheduler):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
 def test_an_ideal_network_draws_the_distribution_it_was_trained_on(scheduler, monkeypatch):
-    monkeypatch.setattr("stages.diffusion.samples.STEPS", 500)  # fewer make the spread too small
+    monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 500)  # fewer make the spread too small
     network = IdealNetwork(scheduler, mu=0.3, s=0.2)
     process = NoiseProcess.from_scheduler(scheduler)
     target = Denoiser(network, process, torch.device("cpu"), prediction_of(scheduler))
@@ -321,7 +320,7 @@ def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(family):
 
 
 def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch):
-    monkeypatch.setattr("stages.diffusion.samples.STEPS", 5)
+    monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
     rng = np.random.default_rng(0)
     names = list(range(200))
     write_photos(names, rng.integers(0, 256, (200, 8, 8), dtype=np.uint8))
@@ -350,7 +349,7 @@ def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_target_of_any_family_is_taken_and_scored(name, family, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stages.diffusion.samples.STEPS", 5)
+    monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
     put_target(family(name), batch_size=4, **({"condition": "none"} if name == "text" else {}))
     train_target("theirs")
     score("theirs", "member")
@@ -384,7 +383,7 @@ def test_each_image_is_scored_under_its_own_label_whatever_its_batch(name, famil
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
 def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family, audit, monkeypatch):
-    monkeypatch.setattr("stages.diffusion.samples.STEPS", 5)
+    monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
     params = tiny_params()
     target = params["targets"]["digits_ddpm"]
     target |= {

@@ -10,16 +10,16 @@ import pytest
 import torch
 from conftest import TINY_LEARNERS, tiny_params, write_params
 
+from leakgauge.files import file_hash
+from leakgauge.quantile import bag
+from leakgauge.quantile.bag import Learner, fit_attackers, fitted_at_once
+from leakgauge.tables import list_values, read_metadata, read_table, write_table
 from stages import fit as stage
 from stages.evaluate import evaluate
-from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
-from stages.quantile import bag
-from stages.quantile.bag import Learner, fit_attackers, fitted_at_once
 from stages.select import select
 from stages.stack import stack
-from stages.tables import list_values, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 CONDITIONAL = [name for name in TINY_LEARNERS if name != "marginal"]

@@ -9,11 +9,11 @@ import pytest
 from conftest import TINY_LEARNERS
 from scipy.stats import multivariate_normal, norm
 
+from leakgauge.inference.fusion import fuse
+from leakgauge.inference.z_scores import Evidence, normal_scores
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.report import report
-from stages.statistics.evidence import Evidence, normal_scores
-from stages.statistics.fusion import fuse
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 

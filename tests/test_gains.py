@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from leakgauge.inference.comparisons import gain
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.metrics import Evaluate
 from stages.evaluate import Audit, Judged, _gain
-from stages.statistics.gains import gain
-from stages.statistics.judgement import Judgement
-from stages.statistics.options import Evaluate
 
 OPTIONS = Evaluate.model_construct(curve_fpr=0.1, confidence=0.9)
 

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from conftest import tiny_params, write_params
 
-from stages.descriptors import describe_images
+from leakgauge.config import target_entry
+from leakgauge.features import describe_images
+from leakgauge.report.page import TargetPage, render
+from leakgauge.tables import ROLES, decode_images, image_table, read_metadata, read_table, write_table
 from stages.guard import guard
-from stages.params import target_entry
-from stages.presentation.page import TargetPage, render
 from stages.split import split
-from stages.tables import ROLES, decode_images, image_table, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 FIGURES = Path(f"metrics/guards/{TARGET}.json")

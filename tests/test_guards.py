@@ -8,11 +8,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 
-from stages.datasets import digits
-from stages.descriptors import describe_images
-from stages.guards.blind import blind_check
-from stages.guards.conditions import caption_features, caption_role, label_role
-from stages.guards.near_duplicates import (
+from leakgauge.checks.blind import blind_check
+from leakgauge.checks.conditions import caption_features, caption_role, label_role
+from leakgauge.checks.near_duplicates import (
     Images,
     excess_p_value,
     hashed,
@@ -21,8 +19,10 @@ from stages.guards.near_duplicates import (
     pictures,
     pixel_rmse,
 )
-from stages.statistics.calibration import fpr_interval
-from stages.statistics.suspicion import set_test
+from leakgauge.datasets import digits
+from leakgauge.features import describe_images
+from leakgauge.inference.conformal import fpr_interval
+from leakgauge.inference.suspects import set_test
 
 SIDE = 64  # of the photographs' tiles
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import tiny_params, unasked, write_params, write_photos
 from PIL import Image
 
+from leakgauge.tables import decode_images, read_table
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.guard import guard
@@ -22,7 +23,6 @@ from stages.split import split
 from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
-from stages.tables import decode_images, read_table
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"

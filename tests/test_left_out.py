@@ -12,13 +12,13 @@ import pytest
 from conftest import REPOSITORY, encoded, tiny_params, write_params
 from PIL import Image
 
-from stages.command import IGNORED
-from stages.datasets import READERS, Dataset, folder
-from stages.datasets.images import Images
+from leakgauge.cli import IGNORED
+from leakgauge.datasets import READERS, Dataset, folder
+from leakgauge.datasets.images import Images
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.prepare import prepare
 from stages.report import report
 from stages.suspect import suspect
-from stages.tables import read_metadata, read_table, write_table
 
 PNG = encoded(np.full((4, 4), 7, np.uint8))
 

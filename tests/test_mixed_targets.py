@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.infer import infer
@@ -15,7 +16,6 @@ from stages.split import split
 from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 

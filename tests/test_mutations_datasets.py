@@ -16,10 +16,10 @@ import pytest
 from conftest import encoded
 from PIL import Image
 
-from stages.command import InputError
-from stages.datasets import READERS, Dataset
-from stages.datasets.images import FORMATS
-from stages.tables import image_table
+from leakgauge.datasets import READERS, Dataset
+from leakgauge.datasets.images import FORMATS
+from leakgauge.errors import InputError
+from leakgauge.tables import image_table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
 FEW, SOME = 12, 60  # mutations of a small file's bytes, of a larger one's

@@ -23,16 +23,16 @@ import torch
 from conftest import tiny_params
 from test_pytorch_ddpm import FLAGS, checkpoint_of, hand_over, network
 
-from stages.command import InputError
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.opening import filled_in
-from stages.diffusion.pipeline_folder import copy_pipeline
-from stages.diffusion.pytorch_ddpm import FLAGFILE, pytorch_ddpm_pipeline
-from stages.diffusion.training import train
-from stages.params import validated
-from stages.published.scores import read_roles, read_scores
+from leakgauge.attacks.registry import Attacks, score_batch
+from leakgauge.config import validated
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.loading import filled_in
+from leakgauge.diffusion.pipelines import copy_pipeline
+from leakgauge.diffusion.pytorch_ddpm import FLAGFILE, pytorch_ddpm_pipeline
+from leakgauge.diffusion.training import train
+from leakgauge.errors import InputError
+from leakgauge.imports import read_roles, read_scores
 from stages.score import _table
-from stages.scores.columns import Attacks, score_batch
 from stages.train_target import TrainTarget
 
 CPU = torch.device("cpu")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stages.statistics import paired
-from stages.statistics.paired import paired_difference
-from stages.statistics.roc import auc, true_positives_at_fpr
+from leakgauge.inference import comparisons as paired
+from leakgauge.inference.comparisons import paired_difference
+from leakgauge.inference.roc import auc, true_positives_at_fpr
 
 
 def judged(rng: np.random.Generator, members: int, holdout: int, drops: tuple[float, float]) -> tuple:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages import parallel
-from stages.command import InputError
-from stages.parallel import spread
+from leakgauge import compute as parallel
+from leakgauge.compute import spread
+from leakgauge.errors import InputError
 
 PROCESSES = pytest.mark.parametrize("processes", ["1", "2"])
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, tiny_params, write_params
 
-from stages.command import InputError
+from leakgauge.attacks.registry import Score
+from leakgauge.config import SECTIONS, entry, section
+from leakgauge.errors import InputError
+from leakgauge.quantile.bag import Learner
 from stages.evaluate import Evaluate
 from stages.fit import Fit
 from stages.guard import Guard
 from stages.infer import Infer
-from stages.params import SECTIONS, entry, section
-from stages.quantile.bag import Learner
 from stages.report import Report
-from stages.scores.options import Score
 from stages.select import Select
 from stages.split import Split
 from stages.stack import StackOptions

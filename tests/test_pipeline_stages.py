@@ -13,16 +13,16 @@ import torch
 from conftest import REPOSITORY, TINY_LEARNERS, tiny_params, unasked, write_params
 from diffusers import DDPMPipeline
 
-from stages.datasets import digits
+from leakgauge.attacks.registry import score_batch
+from leakgauge.datasets import digits
+from leakgauge.tables import ROLES, decode_images, pixel_hash, read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.prepare import prepare
 from stages.report import report
 from stages.score import score
-from stages.scores.columns import score_batch
 from stages.split import split
 from stages.stack import stack
-from stages.tables import ROLES, decode_images, pixel_hash, read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 JUDGED = [*TINY_LEARNERS, "stack"]
@@ -98,7 +98,7 @@ def test_scoring_goes_on_after_the_last_finished_shard(audit, monkeypatch):
             raise KeyboardInterrupt
         return score_batch(denoiser, x0, ids, attacks)
 
-    monkeypatch.setattr("stages.engines.scorer.score_batch", count)
+    monkeypatch.setattr("leakgauge.scoring.score_batch", count)
     with pytest.raises(KeyboardInterrupt):
         score(TARGET, "holdout")
     score(TARGET, "holdout")

@@ -16,12 +16,11 @@ import torch
 from conftest import REFERENCE, tiny_params, write_params
 from safetensors.torch import load_file
 
-from stages.command import InputError
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.hub import HubPipeline, download
-from stages.diffusion.opening import open_pipeline
-from stages.diffusion.pipeline_folder import copy_pipeline
-from stages.files import file_hash
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.loading import open_pipeline
+from leakgauge.diffusion.pipelines import HubPipeline, copy_pipeline, download
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
 from stages.report import report
 from stages.train_target import train_target
 
@@ -382,13 +381,13 @@ def test_a_pipeline_on_the_hub_for_other_images_is_named_by_its_repository(serve
     config = served.files["unet/config.json"]
     served.files["unet/config.json"] = config.replace(b'"sample_size": 8', b'"sample_size": 16')
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
     assert "owner/name: takes 16x16 1-channel images, the dataset has 8x8" in refusal(train_target, target=TARGET)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_with_what_to_do(offline, audit, refusal):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
     before = file_hash(MODEL)
     line = refusal(train_target, target=TARGET)
     assert (
@@ -401,7 +400,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_what_to_do(offline, audit
 
 def test_a_pipeline_on_the_hub_becomes_the_target(served, audit):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
     train_target(TARGET)
     assert file_hash(MODEL) == file_hash(REFERENCE / "target")
 
@@ -417,7 +416,7 @@ def test_a_pipeline_on_the_hub_becomes_the_target(served, audit):
 )
 def test_a_hub_entry_that_pins_no_commit_is_refused(options, said, audit, refusal):
     params = tiny_params()
-    params["targets"][TARGET] |= {"source": "hub", "path": "stages/diffusion/hub.py"}
+    params["targets"][TARGET] |= {"source": "hub", "path": "leakgauge/diffusion/pipelines.py"}
     params["train_target"]["hub"] = options
     write_params(params)
     assert f"params.yaml: {said}" in refusal(train_target, target=TARGET)
@@ -425,8 +424,8 @@ def test_a_hub_entry_that_pins_no_commit_is_refused(options, said, audit, refusa
 
 def test_the_page_names_the_repository_not_the_recipe(audit):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="stages/diffusion/hub.py", train_target=options)
+    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
     report()
     page = Path("metrics/report.html").read_text()
     assert "<code>owner/name</code> on the Hugging Face Hub" in page
-    assert "<code>stages/diffusion/hub.py</code>" not in page
+    assert "<code>leakgauge/diffusion/pipelines.py</code>" not in page

@@ -12,8 +12,15 @@ from diffusers import (
     ScoreSdeVeScheduler,
 )
 
-from stages.diffusion.prediction import PREDICTIONS, edm, prediction_of
-from stages.diffusion.process import NoiseProcess, flow_matching, variance_exploding, variance_preserving
+from leakgauge.diffusion.process import (
+    PREDICTIONS,
+    NoiseProcess,
+    edm_prediction,
+    flow_matching,
+    prediction_of,
+    variance_exploding,
+    variance_preserving,
+)
 
 ONE = torch.ones((), dtype=torch.float64)
 
@@ -39,7 +46,7 @@ def test_epsilon_and_x0_follow_from_what_is_predicted(kind, x, said, alpha, sigm
 
 
 def test_an_edm_network_by_hand():
-    prediction = edm(sigma_data=0.5)
+    prediction = edm_prediction(sigma_data=0.5)
     sigma, x0, epsilon = 1.2, 2.0, -1.0  # sigma^2 + sigma_data^2 = 1.3^2
     x = x0 + sigma * epsilon
     c_skip, c_out = 0.25 / 1.69, 1.2 * 0.5 / 1.3

@@ -64,7 +64,7 @@ def test_parameters_that_nobody_ran_are_refused_by_the_stage(checkout):
 
 @pytest.mark.slow
 def test_code_that_nobody_ran_is_refused_by_the_stage(checkout):
-    with (checkout / "stages/presentation/gallery.py").open("a") as stream:
+    with (checkout / "leakgauge/report/page.py").open("a") as stream:
         stream.write("# another\n")
     assert complaint(checkout).endswith("Stale: report")
 

@@ -17,11 +17,11 @@ from conftest import tiny_params, write_params
 from diffusers import DDPMPipeline
 from torch import Tensor
 
-from stages.command import InputError
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.process import NoiseProcess
-from stages.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
-from stages.files import file_hash
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.process import NoiseProcess
+from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
 from stages.score import score
 from stages.train_target import train_target
 

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from stages.command import InputError
-from stages.parallel import spread
-from stages.quantile.bag import (
-    ATTACKERS,
-    Attacker,
-    Bag,
-    Learner,
-    LearnerOptions,
-    attacker_folder,
-    fit_attacker,
+from leakgauge.compute import spread
+from leakgauge.errors import InputError
+from leakgauge.quantile.bag import ATTACKERS, Attacker, Bag, Learner, LearnerOptions, attacker_folder, fit_attacker
+from leakgauge.quantile.base import (
+    LEVELS,
+    LocationScale,
+    Quantiles,
+    Resample,
+    bootstrap,
+    gaussian_loss,
+    kept_apart,
+    mean_pinball_loss,
+    pinball_loss,
+    resamples,
 )
-from stages.quantile.inputs import Inputs
-from stages.quantile.lesson import Lesson
-from stages.quantile.losses import gaussian_loss, pinball_loss
-from stages.quantile.predictions import LEVELS, LocationScale, Quantiles, mean_pinball_loss
-from stages.quantile.resamples import Resample, bootstrap, kept_apart, resamples
-from stages.quantile.resnet import ResNetAttacker
+from leakgauge.quantile.inputs import Inputs, Lesson
+from leakgauge.quantile.networks import ResNetAttacker
 
 NETWORK = {
     "epochs": 30,

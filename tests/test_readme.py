@@ -17,7 +17,7 @@ from readme_table import LEVELS, table
 from ruamel.yaml import YAML
 
 from benchmarks.cifar10_replay.table import as_markdown
-from stages.statistics.seeds import mean_over_seeds
+from leakgauge.inference.comparisons import mean_over_seeds
 
 README = (REPOSITORY / "README.md").read_text()
 

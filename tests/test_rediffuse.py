@@ -8,11 +8,11 @@ from conftest import tiny_params, write_params
 from test_bad_input import TARGET, change_attacks
 from test_scores import ATTACKS, batch, levels, move
 
+from leakgauge.attacks.naive_loss import image_noise
+from leakgauge.attacks.rediffuse import ddim_variation, rediffuse
+from leakgauge.attacks.registry import ReDiffuse, score_batch
+from leakgauge.tables import read_metadata, read_table
 from stages.score import score
-from stages.scores.columns import ReDiffuse, score_batch
-from stages.scores.naive_loss import image_noise
-from stages.scores.rediffuse import ddim_variation, rediffuse
-from stages.tables import read_metadata, read_table
 
 IDS = list("abcde")
 

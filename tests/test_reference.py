@@ -6,11 +6,11 @@ import torch
 from conftest import REFERENCE
 from safetensors.torch import load_file
 
-from stages.diffusion.denoiser import Denoiser
-from stages.scores.naive_loss import naive_loss
-from stages.scores.pia import pia, pian
-from stages.scores.sima import sima
-from stages.scores.t_error import t_errors
+from leakgauge.attacks.naive_loss import naive_loss
+from leakgauge.attacks.pia import pia, pian
+from leakgauge.attacks.sima import sima
+from leakgauge.attacks.t_error import t_errors
+from leakgauge.diffusion.denoiser import Denoiser
 
 EXPECTED = pd.read_csv(REFERENCE / "scores.csv", float_precision="round_trip")
 TOLERANCE = 2e-4  # relative

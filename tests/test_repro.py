@@ -15,7 +15,7 @@ from conftest import quick_params, write_params
 from PIL import Image
 from pipeline import TARGET, clone, environment, git, repro, run
 
-from stages.files import file_hash
+from leakgauge.files import file_hash
 
 pytestmark = pytest.mark.slow
 RESULTS = [

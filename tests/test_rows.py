@@ -7,15 +7,12 @@ import pytest
 from conftest import tiny_params
 from numpy.lib import format as npy
 
-from stages.command import InputError
-from stages.quantile import inputs as inputs_module
-from stages.quantile.bag import ATTACKERS, Learner
-from stages.quantile.features import Features, distinct
-from stages.quantile.inputs import Inputs, read_inputs
-from stages.quantile.lesson import Lesson
-from stages.quantile.resamples import Resample
-from stages.quantile.rows import PART, RowFile, write_rows
-from stages.tables import decode_images, image_table, read_statistics, read_table, write_table
+from leakgauge.errors import InputError
+from leakgauge.quantile import inputs as inputs_module
+from leakgauge.quantile.bag import ATTACKERS, Learner
+from leakgauge.quantile.base import Resample
+from leakgauge.quantile.inputs import PART, Features, Inputs, Lesson, RowFile, distinct, read_inputs, write_rows
+from leakgauge.tables import decode_images, image_table, read_statistics, read_table, write_table
 
 TARGET = "digits_ddpm"
 ROLE, STATISTICS = (Path(f"data/{folder}/{TARGET}/auxiliary.parquet") for folder in ("roles", "statistics"))

@@ -6,11 +6,11 @@ import torch
 from conftest import REFERENCE, GaussianTarget
 from safetensors.torch import load_file
 
-from stages.scores.columns import Attacks, ReDiffuse, TErrorGrid, score_batch
-from stages.scores.naive_loss import image_noise, naive_loss
-from stages.scores.pia import pia, pian
-from stages.scores.sima import sima
-from stages.scores.t_error import t_errors
+from leakgauge.attacks.naive_loss import image_noise, naive_loss
+from leakgauge.attacks.pia import pia, pian
+from leakgauge.attacks.registry import Attacks, ReDiffuse, TErrorGrid, score_batch
+from leakgauge.attacks.sima import sima
+from leakgauge.attacks.t_error import t_errors
 
 ATTACKS = Attacks(
     t_error=TErrorGrid(interval=10, last=40),
@@ -102,7 +102,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(reference_target):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_scores_do_not_depend_on_the_device(reference_target):
-    from stages.diffusion.denoiser import Denoiser
+    from leakgauge.diffusion.denoiser import Denoiser
 
     on_gpu = Denoiser.from_pipeline(REFERENCE / "target", torch.device("cuda"))
     x0 = load_file(REFERENCE / "inputs.safetensors")["images"]

@@ -11,15 +11,15 @@ import pytest
 from conftest import Elsewhere, encoded, write_photos
 from PIL import Image
 
+from leakgauge.files import file_hash
+from leakgauge.imports import read_scores
+from leakgauge.tables import ROLES, decode_images, read_metadata, read_table, write_table
 from stages.describe import describe
-from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
 from stages.prepare import prepare
-from stages.published.scores import read_scores
 from stages.score import score
 from stages.split import split
-from stages.tables import ROLES, decode_images, read_metadata, read_table, write_table
 from stages.train_target import train_target
 
 SHARING = {"auxiliary": 60, "holdout": "rest"}

@@ -20,11 +20,11 @@ import torch
 from conftest import REPOSITORY, tiny_params, write_params, write_photos
 from PIL import Image
 
+from leakgauge.datasets import archive, cifar
+from leakgauge.files import file_hash
 from stages.check import check
-from stages.datasets import archive, cifar
 from stages.describe import describe
 from stages.evaluate import evaluate
-from stages.files import file_hash
 from stages.fit import fit
 from stages.guard import guard
 from stages.infer import infer
@@ -40,7 +40,7 @@ from stages.sweep import sweep
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"
-PROGRAM = sorted(file for room in ("stages", "benchmarks") for file in (REPOSITORY / room).rglob("*.py"))
+PROGRAM = sorted(file for room in ("leakgauge", "stages", "benchmarks") for file in (REPOSITORY / room).rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "yaml"}  # ruamel's is another
 NEVER = {"eval", "exec", "extract", "extractall", "unpack_archive", "system", "popen", "Markup"}
 ONLY_WITH = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}
@@ -110,7 +110,7 @@ def test_such_code_would_be_found(source):
 
 
 def test_no_template_switches_escaping_off():
-    for template in (REPOSITORY / "stages").rglob("*.jinja"):
+    for template in (REPOSITORY / "leakgauge").rglob("*.jinja"):
         text = template.read_text()
         assert not any(word in text for word in ("|safe", "| safe", "autoescape", "<script")), template
 

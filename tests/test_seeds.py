@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.statistics.seeds import mean_over_seeds
+from leakgauge.inference.comparisons import mean_over_seeds
 
 
 def test_the_interval_over_five_seeds_is_students_by_hand():

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from conftest import tiny_params, write_params
 
+from leakgauge.inference.metrics import rank_candidates, set_apart
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.report import report
 from stages.select import select
-from stages.statistics.selection import rank_candidates, set_apart
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 CHOICE = Path(f"data/selection/{TARGET}.json")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from leakgauge.inference.fusion import fit_stack
 from stages.stack import stack
-from stages.statistics.stacking import fit_stack
 
 RNG = np.random.default_rng(0)
 TRUTH, NOISE = RNG.standard_normal(20_000), RNG.standard_normal(20_000)

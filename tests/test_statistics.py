@@ -6,20 +6,30 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from stages.statistics.calibration import conformal_p_values, fpr_range, smallest_alpha
-from stages.statistics.conditional import conditional_fpr, deciles, worst_decile
-from stages.statistics.curves import bag_size_curve, calibration_curve, roc_points, timestep_curve
-from stages.statistics.intervals import exact_rate
-from stages.statistics.judgement import Judgement, judge
-from stages.statistics.roc import asr, auc, roc, tpr_at_fpr, true_positives_at_fpr
-from stages.statistics.summary import level_name, summarise
-from stages.statistics.vote import (
+from leakgauge.inference.conformal import (
+    Judgement,
     bag_margin,
+    conformal_p_values,
     drawn_voters,
+    fpr_range,
+    judge,
     normal_scores_of_gaussians,
     normal_scores_of_quantiles,
+    smallest_alpha,
     votes,
 )
+from leakgauge.inference.metrics import (
+    bag_size_curve,
+    calibration_curve,
+    conditional_fpr,
+    deciles,
+    level_name,
+    roc_points,
+    summarise,
+    timestep_curve,
+    worst_decile,
+)
+from leakgauge.inference.roc import asr, auc, exact_rate, roc, tpr_at_fpr, true_positives_at_fpr
 
 MEMBER = np.array([9.0, 8, 7, 5, 5, 2])
 HOLDOUT = np.array([8.0, 6, 5, 4, 3, 3, 2, 1, 1, 0])

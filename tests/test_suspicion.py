@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from stages.statistics import suspicion
-from stages.statistics.calibration import conformal_p_values
-from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
+from leakgauge.inference import suspects as suspicion
+from leakgauge.inference.conformal import conformal_p_values
+from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
 
 CONFIDENCE = 0.95
 SHIFT = 3.0  # of members' margins: an attack that tells much but not all

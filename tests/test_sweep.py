@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from conftest import TINY, TINY_LEARNERS, tiny_params, write_params
 
+from leakgauge import runner as workshop
+from leakgauge.ablations.timestep import ONE_FOR_ALL
+from leakgauge.files import file_hash
+from leakgauge.report.ablations import draw_experiments
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
-from stages.experiments import workshop
-from stages.experiments.timestep import ONE_FOR_ALL
-from stages.files import file_hash
 from stages.fit import fit
 from stages.predict import predict
-from stages.presentation.experiments import draw_experiments
 from stages.report import report
 from stages.select import select
 from stages.sweep import FITTING, sweep
-from stages.tables import read_metadata, read_table, write_table
 
 TARGET = "digits_ddpm"
 LEARNER = TINY["sweep"]["learner"]

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.command import InputError
-from stages.tables import ROW_GROUP, list_column, read_rows, read_table, write_pieces, write_table
+from leakgauge.errors import InputError
+from leakgauge.tables import ROW_GROUP, list_column, read_rows, read_table, write_pieces, write_table
 
 ROWS = 2 * ROW_GROUP + 100
 

@@ -17,8 +17,8 @@ from PIL import Image
 from pipeline import TARGET, commit, environment, git, repro, run
 from servers import ACCESS_KEY, SECRET_KEY, SSHServer, s3_server, ssh_server
 
-from stages.files import file_hash
-from stages.tables import decode_images, read_table
+from leakgauge.files import file_hash
+from leakgauge.tables import decode_images, read_table
 
 PAGE = (REPOSITORY / "TEAMS.md").read_text()
 REMOTES = ("A folder", "SSH", "S3")

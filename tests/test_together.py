@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.quantile.bag import Learner, LearnerOptions, fit_attacker, fit_attackers
-from stages.quantile.inputs import Inputs
-from stages.quantile.resamples import Resample, resamples
-from stages.quantile.training import Alone, Together
+from leakgauge.quantile.bag import Learner, LearnerOptions, fit_attacker, fit_attackers
+from leakgauge.quantile.base import Resample, resamples
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.quantile.training import Alone, Together
 
 SEEDS = [5, 6, 7]
 # In units of the scores' spread.  Float32 sums in another order differ by some 1e-7, and so did the predictions after

@@ -7,16 +7,15 @@ import torch
 from conftest import tiny_params, write_params
 from diffusers import DDPMScheduler
 
-from stages.diffusion import training
-from stages.diffusion.denoiser import Denoiser, to_unit_range
-from stages.diffusion.process import NoiseProcess
-from stages.diffusion.training import TrainingOptions, make_unet, train
-from stages.files import file_hash
-from stages.params import section
-from stages.resume import resumable
-from stages.scores.t_error import t_errors
-from stages.statistics.roc import auc
-from stages.tables import decode_images, read_table
+from leakgauge.attacks.t_error import t_errors
+from leakgauge.config import section
+from leakgauge.diffusion import training
+from leakgauge.diffusion.denoiser import Denoiser, to_unit_range
+from leakgauge.diffusion.process import NoiseProcess
+from leakgauge.diffusion.training import TrainingOptions, make_unet, train
+from leakgauge.files import file_hash, resumable
+from leakgauge.inference.roc import auc
+from leakgauge.tables import decode_images, read_table
 from stages.train_target import TrainTarget, train_target
 
 TARGET = "digits_ddpm"

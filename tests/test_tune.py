@@ -8,10 +8,9 @@ import pytest
 import torch
 from conftest import tiny_params, write_params
 
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.shortcuts import PLAIN
+from leakgauge.diffusion.denoiser import PLAIN, Denoiser
+from leakgauge.tables import read_table
 from stages.score import score
-from stages.tables import read_table
 from stages.tune import tune
 
 TARGET = "digits_ddpm"

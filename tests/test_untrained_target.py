@@ -18,18 +18,18 @@ from families import unet
 from PIL import Image
 from ruamel.yaml import YAML
 
+from leakgauge.datasets.folder import FolderEntry
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
+from leakgauge.inference.roc import auc
+from leakgauge.tables import read_metadata, read_table, write_table
 from stages.check import check
-from stages.command import InputError
-from stages.datasets.folder import FolderEntry
 from stages.describe import describe
-from stages.files import file_hash
 from stages.guard import guard
 from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
-from stages.statistics.roc import auc
 from stages.suspect import suspect
-from stages.tables import read_metadata, read_table, write_table
 from stages.train_target import train_target
 from stages.tune import tune
 

@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from benchmarks.cifar10_replay.table import as_markdown
-from stages.command import parser_of
+from leakgauge.cli import parser_of
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from scipy.stats import betabinom
 
-from stages.statistics.seeds import FEWEST, mean_over_seeds
+from leakgauge.inference.comparisons import FEWEST, mean_over_seeds
 
 CONFIDENCE = 0.95
 LEVELS = ("1e-1", "5e-2", "1e-2", "1e-3")

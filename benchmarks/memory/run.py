@@ -21,7 +21,7 @@ import psutil
 from benchmarks.memory.peak import Peak, peak_of
 from benchmarks.memory.subjects import FITTED, IMAGES, LEARNERS, SCORED, write_subjects
 from benchmarks.synthetic import TARGET, Bag, write_audit
-from stages.command import parser_of
+from leakgauge.cli import parser_of
 
 HERE = Path(__file__).parent
 BAGS = {

@@ -16,8 +16,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.synthetic import REPOSITORY
-from stages.diffusion.shortcuts import PLAIN
-from stages.tables import ROW_GROUP, image_table, write_pieces
+from leakgauge.diffusion.denoiser import PLAIN
+from leakgauge.tables import ROW_GROUP, image_table, write_pieces
 
 IMAGES = ("cifar10-train.parquet", "cifar10-test.parquet")
 SCORED, FITTED = "scored", "fitted"  # targets: of a small network, and of no more than scores
@@ -84,7 +84,7 @@ def _write_network(folder: Path) -> None:
 
 
 def _images(data: Path, count: int) -> Iterator[pa.Table]:
-    """The first `count` images of both files, as the `IMAGES` contract of stages.tables has them."""
+    """The first `count` images of both files, as the `IMAGES` contract of leakgauge.tables has them."""
     start = 0
     for name in IMAGES:
         for batch in pq.ParquetFile(data / name).iter_batches(ROW_GROUP // 4, columns=["image", "label"]):

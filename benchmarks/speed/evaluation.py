@@ -23,10 +23,10 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from benchmarks.memory.peak import peak_of
 from benchmarks.synthetic import REPOSITORY, TARGET, Bag, write_audit
-from stages.command import parser_of
-from stages.statistics.curves import roc_points
-from stages.statistics.judgement import Judgement
-from stages.statistics.roc import asr, auc, true_positives_at_fpr
+from leakgauge.cli import parser_of
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.metrics import roc_points
+from leakgauge.inference.roc import asr, auc, true_positives_at_fpr
 
 ALPHAS, CONFIDENCE = (0.01, 0.001), 0.95
 THRESHOLDS, RESAMPLES = 1000, 10

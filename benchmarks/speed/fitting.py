@@ -16,11 +16,11 @@ import torch
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from stages.command import parser_of
-from stages.parallel import spread
-from stages.quantile.bag import Learner, LearnerOptions, attacker_seed, fit_attackers
-from stages.quantile.inputs import Inputs
-from stages.quantile.resamples import Resample, resamples
+from leakgauge.cli import parser_of
+from leakgauge.compute import spread
+from leakgauge.quantile.bag import Learner, LearnerOptions, attacker_seed, fit_attackers
+from leakgauge.quantile.base import Resample, resamples
+from leakgauge.quantile.inputs import Inputs
 
 BAG, SCORES, STATISTICS = 10, 7, 135
 EPOCHS = {"mlp": 4, "resnet": 2}

@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from benchmarks.speed import evaluation, fitting, scoring, shortcuts
-from stages.command import parser_of
+from leakgauge.cli import parser_of
 
 HERE = Path(__file__).parent
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {

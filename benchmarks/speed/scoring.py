@@ -21,16 +21,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from stages.command import parser_of
-from stages.device import best_device
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.shortcuts import PLAIN, Shortcuts
-from stages.engines.local import score_here
-from stages.engines.scorer import Job, Scorer
-from stages.engines.shards import Shards
-from stages.scores.columns import Attacks
-from stages.scores.options import Score
-from stages.tables import image_table, write_table
+from leakgauge.attacks.registry import Attacks, Score
+from leakgauge.cli import parser_of
+from leakgauge.compute import best_device
+from leakgauge.diffusion.denoiser import PLAIN, Denoiser, Shortcuts
+from leakgauge.scoring import Job, Scorer, Shards, score_here
+from leakgauge.tables import image_table, write_table
 
 INTERVAL, TIMESTEPS = 10, 10  # t-errors at 0, 10, ..., 90
 LAST = INTERVAL * (TIMESTEPS - 1)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from benchmarks.speed.scoring import CHANNELS_LAST, LAST, TIMESTEPS, matrix_rate, network_flops, timed, write_job
-from stages.command import parser_of, warn
-from stages.device import best_device
-from stages.diffusion.shortcuts import PLAIN, Shortcuts
-from stages.engines.scorer import Scorer
+from leakgauge.cli import parser_of
+from leakgauge.compute import best_device
+from leakgauge.diffusion.denoiser import PLAIN, Shortcuts
+from leakgauge.errors import warn
+from leakgauge.scoring import Scorer
 
 COMBINATIONS = {
     "plain float32": PLAIN,

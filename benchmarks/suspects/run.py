@@ -16,15 +16,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, kstest
 
-from stages.command import parser_of
-from stages.parallel import spread
-from stages.quantile.bag import Learner, attacker_seed, fit_attacker
-from stages.quantile.inputs import Inputs
-from stages.quantile.resamples import resamples
-from stages.statistics.judgement import Judgement, judge
-from stages.statistics.suspicion import adjusted_p_values, set_test, used_fraction
-from stages.statistics.vote import normal_scores_of_gaussians
-from stages.tables import ROLES, log_scores, read_statistics
+from leakgauge.cli import parser_of
+from leakgauge.compute import spread
+from leakgauge.inference.conformal import Judgement, judge, normal_scores_of_gaussians
+from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
+from leakgauge.quantile.bag import Learner, attacker_seed, fit_attacker
+from leakgauge.quantile.base import resamples
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.tables import ROLES, log_scores, read_statistics
 
 HERE = Path(__file__).parent
 SHARES = (0.0, 0.1, 0.5, 1.0)  # of the suspects that were used

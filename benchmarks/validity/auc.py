@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from stages.parallel import spread
-from stages.statistics.roc import auc
+from leakgauge.compute import spread
+from leakgauge.inference.roc import auc
 
 TITLE = "AUC, and the effect of suspects: coverage of the 95 % interval"
 ABOUT = (

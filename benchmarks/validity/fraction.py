@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from stages.parallel import spread
-from stages.statistics.calibration import conformal_p_values
-from stages.statistics.intervals import exact_rate
-from stages.statistics.suspicion import used_fraction
+from leakgauge.compute import spread
+from leakgauge.inference.conformal import conformal_p_values
+from leakgauge.inference.roc import exact_rate
+from leakgauge.inference.suspects import used_fraction
 
 TITLE = "Share of the suspects that were used: coverage of the 95 % interval"
 ABOUT = (

@@ -25,18 +25,16 @@ from scipy.optimize import nnls
 from scipy.special import log_ndtr, ndtr
 from sklearn.covariance import ledoit_wolf
 
-from stages.datasets.digits import DigitsEntry, read
-from stages.descriptors import describe_images
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.training import TrainingOptions, train
-from stages.experiments.scored import Scored
-from stages.experiments.workshop import Named, Workshop
-from stages.quantile.bag import Learner
-from stages.quantile.inputs import Inputs
-from stages.scores.columns import Attacks, score_batch
-from stages.statistics.calibration import conformal_p_values
-from stages.statistics.fusion import fuse
-from stages.statistics.vote import bag_margin
+from leakgauge.attacks.registry import Attacks, score_batch
+from leakgauge.datasets.digits import DigitsEntry, read
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.training import TrainingOptions, train
+from leakgauge.features import describe_images
+from leakgauge.inference.conformal import bag_margin, conformal_p_values
+from leakgauge.inference.fusion import fuse
+from leakgauge.quantile.bag import Learner
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.runner import Named, Scored, Workshop
 
 HERE = Path(__file__).parent
 PARAMS = YAML(typ="safe").load((HERE.parent.parent / "params.yaml").read_text(encoding="utf-8"))
@@ -161,7 +159,7 @@ def compare(z: dict[str, np.ndarray], sets: list[np.ndarray], seed: int) -> Iter
 
 
 def tpr(margin: dict[str, np.ndarray]) -> np.ndarray:
-    """TPR at `FPR` of each of S columns of margins, (N, S) a role, as `stages.statistics.roc` has it.  Returns (S,)."""
+    """TPR at `FPR` of each of S columns of margins, (N, S) a role, as `inference.roc` has it.  Returns (S,)."""
     holdout = np.sort(margin["holdout"], axis=0)[::-1]
     return (margin["member"] > holdout[int(np.floor(FPR * len(holdout) + 1e-9))]).mean(axis=0)
 
@@ -255,7 +253,7 @@ def make_pilot(kind: str, seed: int, folder: Path) -> None:
     """Train a target, score all digits, fit the bags, and write what `compare` reads: <learner>.npz."""
     members, auxiliary, changes = PILOTS[kind]
     folder.mkdir(parents=True, exist_ok=True)
-    entry = DigitsEntry(source="digits", path="stages/datasets/digits.py", suspects="none")
+    entry = DigitsEntry(source="digits", path="leakgauge/datasets/digits.py", suspects="none")
     images = read(entry)
     pixels = np.moveaxis(np.asarray(images.pixels), 3, 1)  # (N, 1, 8, 8)
     order = np.random.default_rng([seed, 7]).permutation(len(pixels))

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from stages.statistics.calibration import conformal_p_values, fpr_range
-from stages.statistics.intervals import exact_rate
+from leakgauge.inference.conformal import conformal_p_values, fpr_range
+from leakgauge.inference.roc import exact_rate
 
 TITLE = "Realised FPR under exact calibration"
 ABOUT = (

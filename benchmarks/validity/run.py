@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.command import parser_of
+from leakgauge.cli import parser_of
 
 HERE = Path(__file__).parent
 PARTS = ("vote", "tpr", "auc", "realised", "fraction", "fusion")

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from stages.parallel import spread
-from stages.statistics.intervals import exact_rate
-from stages.statistics.roc import tpr_at_fpr
+from leakgauge.compute import spread
+from leakgauge.inference.roc import exact_rate, tpr_at_fpr
 
 TITLE = "TPR at an FPR: coverage of the 95 % interval"
 ABOUT = (

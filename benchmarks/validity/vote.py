@@ -5,13 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.parallel import spread
-from stages.quantile.bag import Learner, attacker_seed, fit_attacker
-from stages.quantile.inputs import Inputs
-from stages.quantile.resamples import resamples
-from stages.statistics.calibration import conformal_p_values
-from stages.statistics.judgement import Judgement, judge
-from stages.statistics.vote import normal_scores_of_gaussians
+from leakgauge.compute import spread
+from leakgauge.inference.conformal import Judgement, conformal_p_values, judge, normal_scores_of_gaussians
+from leakgauge.quantile.bag import Learner, attacker_seed, fit_attacker
+from leakgauge.quantile.base import resamples
+from leakgauge.quantile.inputs import Inputs
 
 TITLE = "Out-of-bag calibration: the realised FPR"
 ABOUT = (

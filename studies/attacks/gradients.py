@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from stages.diffusion.denoiser import Denoiser
-from stages.scores.naive_loss import image_noise
+from leakgauge.attacks.naive_loss import image_noise
+from leakgauge.diffusion.denoiser import Denoiser
 
 CHUNK = 8  # images whose gradients are in memory at once
 

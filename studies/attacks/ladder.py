@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stages.device import best_device
-from stages.diffusion.denoiser import Denoiser
+from leakgauge.compute import best_device
+from leakgauge.diffusion.denoiser import Denoiser
 from studies.attacks.secmi_nns import FOLDS, secmi_nns, step_differences
 from studies.measurement import Audit, BagOptions, fit_bag, fused
 

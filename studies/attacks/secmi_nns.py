@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.denoiser import Denoiser
 
 FOLDS = 5  # networks, each taught by one fifth; every image is judged by the four that have not seen it
 WIDTH, EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 40, 32, 2e-3, 1e-2

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.diffusion.denoiser import Denoiser
-from stages.files import write_bytes
-from stages.parallel import spread
+from leakgauge.compute import spread
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.files import write_bytes
 from studies.attacks.gradients import gradient_norms
 from studies.attacks.gsa import gsa
 from studies.attacks.ladder import Attack

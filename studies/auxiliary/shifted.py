@@ -4,16 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.descriptors import describe_images
-from stages.diffusion.denoiser import Denoiser
-from stages.experiments.scored import Scored
-from stages.experiments.workshop import Fitted
-from stages.guards.blind import Blind, blind_check
-from stages.quantile.inputs import Inputs
-from stages.scores.columns import TErrorGrid
-from stages.statistics.intervals import exact_rate
-from stages.statistics.weighted import effective_size, weighted_p_values
-from stages.tables import pixel_hash
+from leakgauge.attacks.registry import TErrorGrid
+from leakgauge.checks.blind import Blind, blind_check
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.features import describe_images
+from leakgauge.inference.conformal import effective_size, weighted_p_values
+from leakgauge.inference.roc import exact_rate
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.runner import Fitted, Scored
+from leakgauge.tables import pixel_hash
 from studies.auxiliary.density_ratio import density_ratio
 from studies.auxiliary.shifts import SHIFTS
 from studies.measurement import Measure

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.presentation.look import COLOURS, GREY, tidy, to_png
+from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.measurement import ALL_SEEDS, PER_IMAGE
 
 NAMES = {"reconstruction": "VAE:\nreconstruction", "negative_elbo": "VAE:\nnegative ELBO"}

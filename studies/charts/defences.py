@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.presentation.look import COLOURS, GREY, new_axes, tidy, to_png
+from leakgauge.report.figures import COLOURS, GREY, new_axes, tidy, to_png
 from studies.charts.spread import means
 
 UTILITY = {

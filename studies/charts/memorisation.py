@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from stages.presentation.look import COLOURS, GREY, tidy, to_png
+from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.charts.spread import means
 from studies.measurement import ALL_SEEDS, ONE_FOR_ALL, PER_IMAGE
 

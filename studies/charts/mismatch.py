@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.presentation.look import COLOURS, GREY, tidy, to_png
+from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 
 UNITS = {
     "blurred": "blurred: deviation (pixels)",

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from stages.command import InputError
+from leakgauge.errors import InputError
 
 
 def render(text: str, folder: Path, also: list[Path]) -> str:

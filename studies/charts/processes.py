@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.presentation.look import COLOURS, GREY, tidy, to_png
+from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.charts.spread import means
 from studies.measurement import ONE_FOR_ALL, PER_IMAGE
 

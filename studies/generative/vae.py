@@ -10,8 +10,8 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from stages.params import Options
-from stages.scores.naive_loss import image_noise
+from leakgauge.attacks.naive_loss import image_noise
+from leakgauge.config import Options
 
 
 class VAEOptions(Options):

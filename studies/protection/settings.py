@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import NonNegativeInt
 
-from stages.params import Options
+from leakgauge.config import Options
 from studies.measurement import Audit, audits_of
 from studies.population import Population
 from studies.settings import entry

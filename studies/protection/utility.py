@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.command import InputError
+from leakgauge.errors import InputError
 from studies.denoising import denoising_loss
 from studies.measurement import read_audits
 from studies.population import Population, draw_roles

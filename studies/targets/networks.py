@@ -4,8 +4,8 @@ import math
 
 from diffusers import AutoencoderKL, DiTTransformer2DModel, ModelMixin, UNet2DModel
 
-from stages.command import InputError
-from stages.params import PARAMS
+from leakgauge.config import PARAMS
+from leakgauge.errors import InputError
 from studies.targets.recipe import Recipe
 
 HEADS, LAYERS, PATCH = 4, 4, 2  # of the DiT

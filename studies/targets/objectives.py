@@ -19,7 +19,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from stages.diffusion.process import NoiseProcess
+from leakgauge.diffusion.process import NoiseProcess
 
 SIGMA_MIN, SIGMA_MAX = 0.01, 10.0  # of score_sde: the latter is the distance between the farthest images, about
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from stages.params import Options
+from leakgauge.config import Options
 from studies.population import Shares
 
 

@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from stages.diffusion.denoiser import to_unit_range
-from stages.diffusion.latent import Autoencoder
+from leakgauge.diffusion.denoiser import to_unit_range
+from leakgauge.diffusion.loading import Autoencoder
 from studies.targets.autoencoder import train_autoencoder
 from studies.targets.networks import make_network
 from studies.targets.objectives import Objective

@@ -14,12 +14,12 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 
-from stages.files import place_folder
+from leakgauge.files import place_folder
 
 MODULES = {
     "stage": """
 import sys
-from stages.command import run
+from leakgauge.cli import run
 
 def stage(target):
     print("in", flush=True)
@@ -34,8 +34,8 @@ time.sleep(60)
 """,
     "killed": """
 import os, signal
-from stages.command import run
-from stages.parallel import spread
+from leakgauge.cli import run
+from leakgauge.compute import spread
 
 def work(number):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -48,7 +48,7 @@ run(stage, target="a name")
     "many": """
 import os, time
 from pathlib import Path
-from stages.parallel import spread
+from leakgauge.compute import spread
 
 def work(number):
     Path(f"{os.getpid()}.worker").touch()

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.command import InputError
-from stages.tables import read_table, write_table
+from leakgauge.errors import InputError
+from leakgauge.tables import read_table, write_table
 
 
 @pytest.mark.parametrize("flipped", [0x01, 0xFF], ids=["a bit", "a byte"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import quick_params
 from test_repro import clone, environment, git
 
-from stages.files import file_hash
+from leakgauge.files import file_hash
 
 RESULTS = ("data", "models", "metrics", "dvc.lock")
 

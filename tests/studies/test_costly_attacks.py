@@ -7,11 +7,11 @@ import pytest
 import torch
 from test_targets import recipe
 
-from stages.diffusion.denoiser import Denoiser
-from stages.diffusion.process import NoiseProcess
-from stages.scores.naive_loss import image_noise
-from stages.scores.t_error import t_errors
-from stages.statistics.roc import auc
+from leakgauge.attacks.naive_loss import image_noise
+from leakgauge.attacks.t_error import t_errors
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.process import NoiseProcess
+from leakgauge.inference.roc import auc
 from studies.attacks.gradients import gradient_norms
 from studies.attacks.gsa import features, gsa
 from studies.attacks.secmi_nns import _folds, secmi_nns, step_differences

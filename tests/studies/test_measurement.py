@@ -5,10 +5,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from stages.command import InputError
-from stages.experiments.scored import Scored
-from stages.quantile.inputs import Inputs
-from stages.tables import write_table
+from leakgauge.errors import InputError
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.runner import Scored
+from leakgauge.tables import write_table
 from studies.charts.spread import means
 from studies.denoising import denoising_loss
 from studies.measurement import (

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from stages.descriptors import describe_images
-from stages.experiments.scored import Scored
-from stages.quantile.inputs import Inputs
+from leakgauge.features import describe_images
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.runner import Scored
 from studies.auxiliary.shifted import blind, judged
 from studies.auxiliary.shifts import SHIFTS, patches
 from studies.measurement import BagOptions, Measure, fit_bag

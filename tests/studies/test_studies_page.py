@@ -4,7 +4,7 @@ import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
-from stages.command import InputError
+from leakgauge.errors import InputError
 from studies.charts.page import render
 
 

@@ -8,7 +8,7 @@ from conftest import REPOSITORY, TINY_LEARNERS, quick_params, write_params
 from pipeline import clone, repro, run
 from ruamel.yaml import YAML
 
-from stages.files import file_hash
+from leakgauge.files import file_hash
 
 pytestmark = pytest.mark.slow
 STUDIES = ["beyond", "cost", "exposure", "mismatch", "uplift"]  # those that need no more than two models

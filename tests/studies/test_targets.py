@@ -9,9 +9,9 @@ import torch
 from conftest import REPOSITORY
 from torch import nn
 
-from stages.command import InputError
-from stages.diffusion.denoiser import Denoiser
-from stages.files import file_hash
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
 from studies.population import draw_roles
 from studies.settings import entry
 from studies.targets.folders import save, targets_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.scores.columns import ReDiffuse, TErrorGrid
+from leakgauge.attacks.registry import ReDiffuse, TErrorGrid
 from studies.views import NoisyDenoiser, View, open_view, round_weights
 
 PLAIN = {

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stages.statistics.calibration import conformal_p_values
-from stages.statistics.intervals import exact_rate
-from stages.statistics.weighted import effective_size, weighted_p_values
+from leakgauge.inference.conformal import conformal_p_values, effective_size, weighted_p_values
+from leakgauge.inference.roc import exact_rate
 from studies.auxiliary.density_ratio import LARGEST, density_ratio
 
 

@@ -1,0 +1,256 @@
+"""Images as the project keeps them: what is read of a file, decoded to uint8, and what was odd about it."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import numpy as np
+from PIL import Image, ImageFile
+from pydantic import Field, PositiveInt
+from tqdm import tqdm
+
+from leakgauge.config import Options
+from leakgauge.errors import InputError
+
+MODES = {"rgb": "RGB", "grey": "L"}  # Pillow's names
+DEEP = ("I", "F")  # Pillow would clip these at 255
+ODDITIES = "leakgauge"  # the key of a picture's `info` that holds what `images.decode` noticed
+BITS = 8  # of a channel that is kept
+
+
+class Entry(Options):
+    """What every entry of the `datasets` registry has; a reader's own adds to it.
+
+    path : what the images are read from, for DVC to watch: it must exist.  Where nothing of the user's own is read, it
+        is the file that knows where they come from, like leakgauge/datasets/digits.py.
+    suspects : images in question, a folder or a Parquet file, which DVC watches too; `suspects/none`: there are none.
+    bits : of 16-bit images, how many bits are in use: 12 if levels run from 0 to 4095.  The upper 8 of these are kept;
+        a level that needs more bits ends the stage.  In colour it can only be 16, for Pillow keeps the upper 8 alone.
+    colour : rgb, or grey (ITU-R 601 luma); transparency is dropped.
+    crop : centre, the largest square in the middle; where it cannot be exact, half a pixel up or to the left of it.
+    size : width and height in pixels, up or down by Pillow's antialiased LANCZOS.
+    """
+
+    source: str
+    path: str
+    suspects: str = "suspects"
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    colour: Literal["rgb", "grey"] | None = None
+    crop: Literal["centre"] | None = None
+    size: PositiveInt | None = None
+
+
+def frame(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
+    """An image as its entry asks for it, (H, W, C) uint8, C = 1 or 3.  Raises InputError, which calls it `name`."""
+    picture = _coloured(_shallow(picture, entry, name), entry, name)
+    width, height = picture.size
+    if entry.crop:
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+    if entry.size:
+        if picture.width != picture.height:
+            raise InputError(
+                f"{name}: is {width}x{height}, no square that `size` could resize: `crop: centre` in the dataset's "
+                "entry of params.yaml would cut its middle out"
+            )
+        picture = picture.resize((entry.size, entry.size), Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _shallow(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
+    """A picture of 8 bits a channel of one of 16, by the range that its entry names; others as they are."""
+    if picture.mode.startswith("I;16"):
+        levels = np.asarray(picture)
+        highest = int(levels.max())
+        if entry.bits is None:
+            raise InputError(
+                f"{name}: has 16 bits a pixel and levels up to {highest}: say how many bits are in use by `bits` in "
+                f"the dataset's entry of params.yaml, like `bits: 12` for levels 0 to 4095; this image needs at least "
+                f"`bits: {max(BITS, highest.bit_length())}`"
+            )
+        if highest >= 2**entry.bits:
+            raise InputError(
+                f"{name}: has level {highest}, above {2**entry.bits - 1}, the highest of `bits: {entry.bits}` in the "
+                "dataset's entry of params.yaml: raise `bits`, for all images are scaled alike"
+            )
+        return Image.fromarray((levels >> (entry.bits - BITS)).astype(np.uint8))
+    if "deep" in picture.info.get(ODDITIES, []) and entry.bits != 16:
+        raise InputError(
+            f"{name}: has 16 bits a channel in colour: if all 16 are in use, `bits: 16` in the dataset's entry of "
+            "params.yaml keeps the upper 8; if fewer are, convert it to 8 bits a channel yourself"
+        )
+    return picture
+
+
+def _coloured(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
+    """In mode L or RGB."""
+    if entry.colour is None:
+        if picture.mode in MODES.values():
+            return picture
+        raise InputError(
+            f"{name}: has mode {picture.mode}, neither 8-bit grey (L) nor RGB: `colour: rgb` (or grey) in the "
+            "dataset's entry of params.yaml would convert it"
+        )
+    try:
+        if picture.mode in DEEP:
+            raise ValueError("its grey levels have no known range")
+        return picture.convert(MODES[entry.colour])
+    except ValueError as error:
+        raise InputError(f"{name}: has mode {picture.mode}, convert it to 8 bits a channel yourself: {error}") from None
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a dataset, in the reader's order; every list but the last two has length N.
+
+    ids : unique names.  pixels : (N, H, W, C) uint8, C = 1 or 3.  labels, paths, captions : None where unknown.
+    classes : the names of labels 0, 1, ..., where they are known.
+    notes : sentences on what the reader did not take, and on what it took otherwise than the file has it.
+    """
+
+    ids: list[str]
+    pixels: np.ndarray
+    labels: list[int | None]
+    paths: list[str | None]
+    captions: list[str | None] | None = None  # texts, of datasets that have them
+    classes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+SUFFIXES = {  # the raster formats of Pillow, without those that start other programs
+    *(".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
+}
+FORMATS = sorted({name for suffix, name in Image.registered_extensions().items() if suffix in SUFFIXES})
+NO_MAGIC = "TGA"  # a format that is not told by its first bytes
+LEAST = 2  # pixels a side: the statistics of an image are of differences between neighbours
+ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
+SAID = {  # what may be odd about a picture -> how the notes go on after so many images
+    "orientation": "with an EXIF orientation other than upright, which is not followed",
+    "turned": "turned by Pillow as their TIFF orientation says",
+    "profile": "with a colour profile, which is not applied",
+    "frames": "with several frames, of which the first counts",
+    "alpha": "with transparency, which is dropped",
+    "warned": "that Pillow warns of as damaged, and reads all the same",
+    "deep": "of 16 bits a channel, of which the upper 8 in use are kept",
+}
+
+
+def decode(source: Path | BinaryIO, name: str) -> Image.Image:
+    """One image of a format that `SUFFIXES` stand for, whatever its name.  Raises InputError, which calls it `name`.
+
+    Pillow goes by content: without the list a PostScript file under another name would run Ghostscript.
+    """
+    try:
+        with (
+            warnings.catch_warnings(record=True, action="always") as warned,
+            Image.open(source, formats=FORMATS) as picture,
+        ):
+            picture.info[ODDITIES] = _oddities(picture) + (["warned"] if warned else [])
+            return picture
+    except FileNotFoundError:
+        raise InputError(f"{name}: was there when its folder was read and is gone: read it again") from None
+    except Exception as error:  # whatever is damaged: Pillow's formats raise nearly anything
+        raise InputError(f"{name}: does not decode as an image: {error or type(error).__name__}") from None
+
+
+def sniffed(file: Path) -> str | None:
+    """The format of a file that begins like an image, whatever its name; None of others.  Raises OSError."""
+    try:
+        with Image.open(file, formats=[name for name in FORMATS if name != NO_MAGIC]) as picture:
+            return picture.format
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception:  # no image, or a damaged one: Pillow's formats raise nearly anything
+        return None
+
+
+def from_array(pixels: np.ndarray) -> Image.Image:
+    """A picture of (H, W) or (H, W, C) uint8, C = 1, 3 or 4."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+def gather(
+    pictures: Iterable[Image.Image], count: int, entry: Entry, name: Callable[[int], str]
+) -> tuple[np.ndarray, list[str]]:
+    """`count` >= 1 pictures, framed as their entry asks, as (N, H, W, C) uint8, and notes on what was odd about them.
+
+    One is in memory at a time.  name : what to call an image by its number.  Raises InputError for one of another size
+    or number of channels, and for images that are one pixel wide or high.
+    """
+    pixels, odd = np.empty(0), Counter[str]()
+    for number, picture in enumerate(tqdm(pictures, total=count, desc="read images", unit="image", disable=None)):
+        odd.update(picture.info.get(ODDITIES, ["alpha"] if _has_alpha(picture) else []))
+        image = frame(picture, entry, name(number))
+        if number == 0:
+            _check_size(image, name(0))
+            pixels = np.empty((count, *image.shape), np.uint8)
+        if image.shape != pixels.shape[1:]:
+            key = "size" if image.shape[:2] != pixels.shape[1:3] else "colour"
+            raise InputError(
+                f"{name(number)}: is {_describe(image)}, but {name(0)} is {_describe(pixels[0])}: all images must have "
+                f"one size and one number of channels; `{key}` in the dataset's entry of params.yaml would make it one"
+            )
+        pixels[number] = image
+    return pixels, [f"{counted(odd[what])} {said}" for what, said in SAID.items() if odd[what]]
+
+
+def counted(count: int) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} image{'s' if count != 1 else ''}"
+
+
+def listed(what: str, names: list[str], shown: int = 3) -> list[str]:
+    """A note on names of what was not taken, or none.  what : `columns`, `files`, ..."""
+    if not names:
+        return []
+    return [f"{what} not taken: {len(names)} ({', '.join(names[:shown])}{', ...' if len(names) > shown else ''})"]
+
+
+def _check_size(image: np.ndarray, name: str) -> None:
+    if min(image.shape[:2]) < LEAST:
+        raise InputError(
+            f"{name}: is {_describe(image)}: an image must be at least {LEAST} pixels wide and high, for its "
+            "statistics are of differences between neighbouring pixels"
+        )
+
+
+def _describe(image: np.ndarray) -> str:
+    height, width, channels = image.shape
+    return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _oddities(picture: ImageFile.ImageFile) -> list[str]:
+    """Which of `SAID` hold of a picture just opened, which is then loaded."""
+    deep = picture.mode.startswith("I;16") or ";16" in str([tile[3] for tile in picture.tile])
+    frames = getattr(picture, "n_frames", 1)
+    before = _orientation(picture)
+    picture.load()  # some formats' orientation is followed here
+    after = _orientation(picture)
+    found = {
+        "orientation": after != 1,
+        "turned": before != 1 and after == 1,
+        "profile": bool(picture.info.get("icc_profile")),
+        "frames": frames > 1,
+        "alpha": _has_alpha(picture),
+        "deep": deep,
+    }
+    return [what for what, holds in found.items() if holds]
+
+
+def _orientation(picture: Image.Image) -> int:
+    """1 to 8; 1 where EXIF has none or cannot be read."""
+    try:
+        found = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # a damaged note: the picture may be sound
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info

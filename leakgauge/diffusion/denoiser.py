@@ -1,0 +1,223 @@
+"""A denoiser answers epsilon(x_t, t), whatever the network predicts."""
+
+import copy
+import math
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor, nn
+
+from leakgauge.config import Options
+from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Labels, Told, Use
+from leakgauge.diffusion.loading import Autoencoder, open_pipeline
+from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
+from leakgauge.errors import InputError
+
+
+class Shortcuts(Options):
+    """How a network is run."""
+
+    channels_last: bool  # images as (B, H, W, C) in memory
+    precision: Literal["float32", "tf32", "bfloat16"]  # of products; tf32 does nothing on a CPU
+    compile: bool  # by torch.compile, which needs a C++ compiler
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def arrange(self, x: Tensor) -> Tensor:
+        """The same values, laid out in memory as the network has them.  x : (B, C, H, W)."""
+        return x.contiguous(memory_format=self.memory_format)
+
+    def prepare(self, network: ModelMixin) -> ModelMixin:
+        """The network, laid out in memory; whether products take tf32 is set for the whole process."""
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        return network.to(memory_format=self.memory_format)
+
+    def compiled(self, network: ModelMixin) -> ModelMixin:
+        """What to call in the network's stead."""
+        # Every shape is compiled for itself: what came before must not decide the last digits.
+        return torch.compile(network, dynamic=False) if self.compile else network
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """The context that a call runs in."""
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+
+
+PLAIN = Shortcuts(channels_last=False, precision="float32", compile=False)
+
+
+class Denoiser:
+    """A frozen network that tells the noise in x_t, in float32, whatever it was trained to predict.
+
+    x_t stands in the space of the diffusion: pixels in [-1, 1], or the latents of an autoencoder (`encode`).  What the
+    network is told beside x_t and t is bound beforehand (`given`), so that epsilon(x_t, t) has two arguments.
+    """
+
+    def __init__(
+        self,
+        network: ModelMixin,
+        process: NoiseProcess,
+        device: torch.device,
+        prediction: Prediction = PREDICTIONS["epsilon"],
+        condition: Condition = UNCONDITIONAL,
+        autoencoder: Autoencoder | None = None,
+        shortcuts: Shortcuts = PLAIN,
+    ) -> None:
+        self.network = shortcuts.prepare(network.to(device).eval().requires_grad_(False))
+        self.call = shortcuts.compiled(self.network)
+        self.process = process
+        self.device = device
+        self.prediction = prediction
+        self.condition = condition
+        self.autoencoder = autoencoder
+        self.shortcuts = shortcuts
+        self.inputs: dict[str, Tensor] = {}
+        if autoencoder:
+            autoencoder.model.to(device)
+
+    @classmethod
+    def from_pipeline(cls, folder: Path, device: torch.device, shortcuts: Shortcuts = PLAIN) -> "Denoiser":
+        """Open a diffusers pipeline folder; see `opening`.
+
+        Raises InputError for a folder that is none, a model this project cannot score, or damaged weights.
+        """
+        network, process, prediction, condition, autoencoder = open_pipeline(folder)
+        return cls(network, process, device, prediction, condition, autoencoder, shortcuts)
+
+    def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
+        """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
+        factor = self.autoencoder.factor if self.autoencoder else 1
+        if height % factor or width % factor:
+            raise InputError(
+                f"{folder}: its autoencoder takes images whose sides divide by {factor}, "
+                f"the dataset has {_shape(channels, height, width)}"
+            )
+        _, rows, columns = self.x0_shape(height, width)
+        colours = self.autoencoder.channels if self.autoencoder else self.network.config.in_channels
+        expected = (colours, rows * factor, columns * factor)
+        if (channels, height, width) != expected:
+            raise InputError(
+                f"{folder}: takes {_shape(*expected)} images, the dataset has {_shape(channels, height, width)}"
+            )
+
+    @torch.inference_mode()
+    def check_runs(self, folder: Path, height: int, width: int) -> None:
+        """Raise InputError, naming the target's folder, unless the network says finite numbers of an image.
+
+        height, width : of images, for a network that was made for no one size; 0 where nothing tells it: unchecked.
+        """
+        factor = self.autoencoder.factor if self.autoencoder else 1
+        channels, rows, columns = self.x0_shape(height, width)
+        if not rows * columns:
+            return
+        shape = 1, self.autoencoder.channels if self.autoencoder else channels, rows * factor, columns * factor
+        pixels = torch.arange(math.prod(shape)).remainder(256).to(torch.uint8).reshape(shape)
+        bound = self.given(self.condition.in_turn(1))
+        try:
+            x0 = bound.encode(pixels)
+            noise = [bound.epsilon(x0, t) for t in (0, self.process.num_train_timesteps - 1)]
+            bound.decode(x0)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a configuration that makes no sense raises nearly anything
+            raise InputError(
+                f"{folder}: the network does not run as it is configured: {type(error).__name__}: {error}"
+            ) from None
+        if not all(one.shape == x0.shape and torch.isfinite(one).all() for one in noise):
+            raise InputError(f"{folder}: what the network says is not finite, or not of the shape of an image")
+
+    def x0_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size."""
+        factor, config = self.autoencoder.factor if self.autoencoder else 1, self.network.config
+        size = config.sample_size or (height // factor, width // factor)
+        return (config.in_channels, *((size, size) if isinstance(size, int) else size))
+
+    def told_of(self, labels: Labels, captions: Captions, use: Use) -> Told:
+        """What the network is told of each of N images, or of any slice of them.  Raises InputError."""
+        return self.condition.told(labels, captions, use)
+
+    def given(self, told: Told) -> "Denoiser":
+        """The same denoiser, bound to what the network is told of a batch."""
+        bound = copy.copy(self)
+        bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(told).items()}
+        return bound
+
+    def eager(self) -> "Denoiser":
+        """The same denoiser, not compiled."""
+        twin = copy.copy(self)
+        twin.call = self.network
+        return twin
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """x_0 from images.  pixels : (B, C, H, W) uint8.  Returns (B, C', H', W') float32."""
+        x = to_unit_range(pixels.to(self.device))
+        return self.shortcuts.arrange(self.autoencoder.encode(x) if self.autoencoder else x)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Images in [-1, 1] from x_0, (B, C, H, W) float32."""
+        return (self.autoencoder.decode(x0) if self.autoencoder else x0).clamp(-1, 1)
+
+    def epsilon(self, x: Tensor, t: int) -> Tensor:
+        """The predicted noise.  x : (B, C, H, W) float32; returns the same shape."""
+        return self.prediction.epsilon(x, self._output(x, t), *self._levels(t))
+
+    def x0(self, x: Tensor, epsilon: Tensor, t: int) -> Tensor:
+        """The predicted x_0.  x, epsilon : (B, C, H, W) float32, `epsilon` = epsilon(x, t).
+
+        Where no signal is left, epsilon does not tell it: the network is asked once more.
+        """
+        alpha, sigma = self._levels(t)
+        if alpha == 0 and self.prediction.x0:
+            return self.prediction.x0(x, self._output(x, t), alpha, sigma)
+        return self.process.x0(x, epsilon, t)
+
+    def ddim(self, x: Tensor, epsilon: Tensor, start: int, end: int) -> Tensor:
+        """A deterministic move from timestep `start` to `end`; see NoiseProcess.ddim."""
+        return self.process.add_noise(self.x0(x, epsilon, start), epsilon, end)
+
+    def _levels(self, t: int) -> tuple[float, float]:
+        return self.process.alpha[t].item(), self.process.sigma[t].item()
+
+    def _output(self, x: Tensor, t: int) -> Tensor:
+        """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
+        time = torch.full((len(x),), self.process.time(t), device=self.device)
+        scaled = self.prediction.scale(self.process.sigma[t].item()) * x
+        with self.shortcuts.autocast(self.device):
+            return self.call(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]].float()
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float32 in [-1, 1], as diffusion models are trained."""
+    return pixels.float() / 127.5 - 1.0
+
+
+def _shape(channels: int, height: int, width: int) -> str:
+    return f"{width}x{height} {channels}-channel"
+
+
+def untrained(target: Denoiser, seed: int) -> Denoiser:
+    """The target's process, prediction, condition and autoencoder, with a network that has learnt nothing.
+
+    It runs in plain float32.
+    """
+    network = reinitialised(target.network, seed)
+    return Denoiser(network, target.process, target.device, target.prediction, target.condition, target.autoencoder)
+
+
+def reinitialised(network: ModelMixin, seed: int) -> ModelMixin:
+    """A network of the same configuration on the CPU, its weights drawn by the seed as its layers draw them.
+
+    A weight that its layer sets to zero, as the last one of many networks, is drawn like that of any other layer: the
+    network would return a constant else.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = type(network).from_config(network.config)
+        for weight in fresh.parameters():
+            if weight.ndim > 1 and not weight.any():
+                nn.init.kaiming_uniform_(weight, a=5**0.5)  # as nn.Linear and nn.Conv2d do
+    return fresh

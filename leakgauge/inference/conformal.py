@@ -1,0 +1,195 @@
+"""From z-scores to p-values: the majority vote as one number, calibrated out of bag or on a calibration split."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta, betabinom, norm
+
+
+def normal_scores_of_gaussians(log_scores: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """z of each image under each attacker.  log_scores : (N,); location, scale : (N, B).  Returns (N, B)."""
+    return (log_scores[:, None] - location) / scale
+
+
+def normal_scores_of_quantiles(log_scores: np.ndarray, levels: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """z of each image under each attacker, from quantiles at K increasing levels.
+
+    log_scores : (N,); levels : (K,); quantiles : (N, B, K).  Returns (N, B).
+
+    Between two quantiles z is linear.  Beyond the outermost it goes on as a Gaussian tail would, with the slope
+    between that quantile and the middle one: the two last quantiles alone are too noisy a lever.
+    """
+    z, last = norm.ppf(levels), len(levels) - 1  # z : (K,)
+    middle = int(np.argmin(np.abs(z)))
+    quantiles = quantiles + 1e-9 * np.arange(len(levels))  # equal quantiles would have no slope
+    y = np.broadcast_to(log_scores[:, None], quantiles.shape[:2])  # (N, B)
+    upper = np.clip((quantiles <= y[..., None]).sum(-1), 1, last)  # (N, B)
+    lower = upper - 1
+    upper = np.where(y < quantiles[..., 0], max(middle, 1), upper)
+    lower = np.where(y > quantiles[..., -1], min(middle, last - 1), lower)
+    left, right = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (lower, upper))  # (N, B)
+    return z[lower] + (y - left) * (z[upper] - z[lower]) / (right - left)
+
+
+def bag_margin(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
+    """The margin of a bag, minus the median z of its voters: they say "member" at alpha when it is >= -Phi^-1(alpha).
+
+    z : (N, B) normal scores, or (N, B, K) of K columns.  voters : (N, B) bool, which attackers vote on each image; by
+    default all.  Returns (N,) or (N, K); -inf where none votes.
+    """
+    if voters is None:
+        return -np.median(z, axis=1)
+    votes_on = voters if z.ndim == 2 else voters[..., None]
+    ordered = np.sort(np.where(votes_on, z, np.inf), axis=1)  # attackers that do not vote stand last
+    rows, count = np.arange(len(z)), voters.sum(axis=1)
+    return -(ordered[rows, (count - 1) // 2] + ordered[rows, count // 2]) / 2
+
+
+def drawn_voters(z: np.ndarray, voters: np.ndarray) -> np.ndarray:
+    """The attackers that vote on each new image: those of a calibrating image drawn at random.  (N, B) bool.
+
+    z : (N, B) normal scores of the new images.  voters : (n, B) bool, which attackers vote on each calibrating image.
+
+    The draw is a hash (splitmix64) of the image's own normal scores, to three decimals: whatever its name, and the
+    order or batch that it comes in, the same image gets the same voters.
+    """
+    if not len(voters) or voters.all():
+        return np.ones(z.shape, dtype=bool)
+    key = np.zeros(len(z), dtype=np.uint64)
+    for column in (np.round(z, 3) + 0.0).T:  # 0.0 makes -0.0 and 0.0 one
+        key = _splitmix64(key ^ np.ascontiguousarray(column).view(np.uint64))
+    return voters[key % np.uint64(len(voters))]
+
+
+def _splitmix64(key: np.ndarray) -> np.ndarray:
+    """(N,) uint64, well mixed (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014)."""
+    key = key + np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))
+
+
+def votes(margin: np.ndarray, alpha: float) -> np.ndarray:
+    """The vote at nominal level alpha, as the learner's own quantiles have it.  (N,) bool."""
+    return margin >= -norm.ppf(alpha)
+
+
+def conformal_p_values(margin: np.ndarray, non_members: np.ndarray) -> np.ndarray:
+    """p-value of each image for "not a member": (1 + #{non-members at least as member-like}) / (n + 1).
+
+    margin : (N,) of the images asked about.  non_members : (n,) honest margins of non-members.  Returns (N,).
+    """
+    below = np.searchsorted(np.sort(non_members), margin, side="left")
+    return (1 + len(non_members) - below) / (len(non_members) + 1)
+
+
+def smallest_alpha(non_members: int) -> float:
+    """The lowest level at which a p-value from so many non-members can flag anything, rounded up to three digits."""
+    exact = 1 / (non_members + 1)
+    digit = 10.0 ** (math.floor(math.log10(exact)) - 2)
+    return float(f"{math.ceil(exact / digit - 1e-9) * digit:.3g}")
+
+
+def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[float, float]:
+    """Bounds of the false-positive rate at `alpha` of one draw of the images that calibrate, at this confidence.
+
+    calibrating : n, how many images calibrate.  Averaged over draws the rate of a conformal verdict is at most alpha.
+    Given one draw it follows Beta(k, n + 1 - k) with k = floor(alpha (n + 1)) (Vovk, "Conditional Validity of Inductive
+    Conformal Predictors", 2012), exact for images kept apart and margins without ties; out-of-bag calibration comes
+    close.  Both bounds are zero where no p-value can reach alpha, that is where alpha < 1 / (n + 1).
+    """
+    if not (flagging := _flagging(calibrating, alpha)):
+        return 0.0, 0.0
+    tail = (1 - confidence) / 2
+    low, high = beta.ppf([tail, 1 - tail], flagging, calibrating + 1 - flagging)
+    return float(low), float(high)
+
+
+def fpr_range(calibrating: int, measuring: int, alpha: float, confidence: float) -> tuple[float, float]:
+    """Between which realised rates chance leaves calibrated verdicts at `alpha`, where calibration is exact.
+
+    calibrating : n and measuring : N, images that calibrate, and non-members that the rate is measured on.  Both are
+    drawn: the count of false positives is beta-binomial(N, k, n + 1 - k), k = floor(alpha (n + 1)).  Returns the ends
+    of its central range at this confidence, as shares of N: a realised rate outside says that calibration is off.
+    Both are zero where no p-value can reach alpha.
+    """
+    if not (flagging := _flagging(calibrating, alpha)):
+        return 0.0, 0.0
+    counts = betabinom(measuring, flagging, calibrating + 1 - flagging)
+    reach = 12 * counts.std() + 12  # beyond it nothing counts; a quantile of scipy's would sum up all of N
+    near = np.arange(max(0, int(counts.mean() - reach)), min(measuring, int(counts.mean() + reach)) + 1)
+    below = np.cumsum(counts.pmf(near))
+    low, high = near[np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(max=len(near) - 1)]
+    return float(low / measuring), float(high / measuring)
+
+
+def _flagging(calibrating: int, alpha: float) -> int:
+    """k = floor(alpha (n + 1)); 0.01 * 300 is 3, not 2.999..."""
+    return math.floor(alpha * (calibrating + 1) + 1e-9)
+
+
+def weighted_p_values(
+    margin: np.ndarray, weight: np.ndarray, non_members: np.ndarray, their_weight: np.ndarray
+) -> np.ndarray:
+    """p-value of each image for "not a member".  Returns (N,).
+
+    margin, weight : (N,) of the images asked about.  non_members, their_weight : (n,) of honest non-members.
+    """
+    order = np.argsort(non_members)
+    below = np.searchsorted(non_members[order], margin, side="left")
+    from_here = np.append(np.cumsum(their_weight[order][::-1])[::-1], 0.0)  # (n + 1,): sum of w_i at least this high
+    return (from_here[below] + weight) / (their_weight.sum() + weight)
+
+
+def effective_size(weight: np.ndarray) -> float:
+    """How many equally weighted images would vary as little: (sum w)^2 / sum w^2 (Kish 1965)."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One bag on one target.  Dictionaries go by role, `member`, `holdout` or `suspect`."""
+
+    z: dict[str, np.ndarray]  # (N, B) normal scores
+    margin: dict[str, np.ndarray]  # (N,) of all attackers; higher is more member-like
+    matched: dict[str, np.ndarray]  # (N,) of as many attackers as vote on a calibrating image: behind the p-values
+    p_value: dict[str, np.ndarray]  # (N,) of "not a member"
+    non_members: np.ndarray  # (n,) margins of the auxiliary images behind the p-values
+    calibration_by: str  # "kept apart": nothing was learnt from these images; "out of bag": see `calibration`
+
+    @property
+    def calibration_size(self) -> int:
+        """n: no p-value is below 1 / (n + 1)."""
+        return len(self.non_members)
+
+
+def judge(
+    z: dict[str, np.ndarray], auxiliary: Iterable[np.ndarray], unseen: np.ndarray, calibrates: np.ndarray
+) -> Judgement:
+    """Margins and p-values of the images of each role, as `calibration` says.
+
+    z : role -> (N, B) normal scores.  auxiliary : pieces of (n, B) normal scores.  unseen : (n, B) out-of-bag mask.
+    calibrates : (n,) bool, the auxiliary images whose margins the p-values come from; of these an image that every
+    attacker saw says nothing and is left out.
+    """
+    margin = {role: bag_margin(scores) for role, scores in z.items()}
+    honest = calibrates & unseen.any(axis=1)
+    non_members = honest_margins(auxiliary, unseen, honest)
+    matched = {role: bag_margin(scores, drawn_voters(scores, unseen[honest])) for role, scores in z.items()}
+    p_value = {role: conformal_p_values(values, non_members) for role, values in matched.items()}
+    apart = not calibrates.all() and unseen[calibrates].all()
+    return Judgement(z, margin, matched, p_value, non_members, "kept apart" if apart else "out of bag")
+
+
+def honest_margins(pieces: Iterable[np.ndarray], unseen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The margins of auxiliary images by those attackers that never saw them, (n',) or (n', K).
+
+    pieces : of (n, B) normal scores, or (n, B, K).  unseen : (n, B) bool.  wanted : (n,) bool, n' of the images.
+    """
+    margins, end = [], 0
+    for z in pieces:
+        here = slice(end, end := end + len(z))
+        margins.append(bag_margin(z[wanted[here]], unseen[here][wanted[here]]))
+    return np.concatenate(margins)

@@ -1,0 +1,223 @@
+"""The figures of an audit: by judge, by decile of complexity, by curve; and the choice of a score."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from scipy.stats import rankdata
+
+from leakgauge.config import Options
+from leakgauge.inference.conformal import Judgement, bag_margin, fpr_range, votes
+from leakgauge.inference.roc import Rate, asr, auc, exact_rate, roc, tpr_at_fpr
+
+Level = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Evaluate(Options):
+    """Section `evaluate`."""
+
+    alphas: list[Level] = Field(min_length=1)  # false-positive rates asked for
+    confidence: Level  # of every interval
+    curve_fpr: Level  # at which curves show their TPR, and groups of images their FPR
+    complexity: str  # the image statistic whose deciles must not differ in FPR
+
+
+Figures = dict[str, float | int | str | None]
+
+
+def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> Figures:
+    """AUC, ASR, TPR at each FPR, and at each nominal alpha what the calibrated and the raw verdicts realise.
+
+    A TPR at an FPR that the holdout cannot resolve is None, never a number; so is all that no member is known for.
+    """
+    member, holdout = judgement.margin["member"], judgement.margin["holdout"]
+    area = auc(member, holdout, confidence) if len(member) else (None, None, None)
+    figures: Figures = dict(zip(("auc", "auc_ci_low", "auc_ci_high"), area, strict=True))
+    figures["asr"] = asr(member, holdout) if len(member) else None
+    for alpha in alphas:
+        rate = tpr_at_fpr(member, holdout, alpha, confidence) if len(member) else None
+        figures |= named_rate(f"tpr_at_fpr_{level_name(alpha)}", rate)
+    for alpha in alphas:
+        verdicts = {
+            "realised_fpr": judgement.p_value["holdout"] <= alpha,
+            "raw_realised_fpr": votes(holdout, alpha),
+            "tpr": judgement.p_value["member"] <= alpha,
+        }
+        for name, flagged in verdicts.items():
+            rate = exact_rate(int(flagged.sum()), len(flagged), confidence) if len(flagged) else None
+            figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", rate)
+        low, high = fpr_range(judgement.calibration_size, len(holdout), alpha, confidence)
+        name = f"realised_fpr_at_alpha_{level_name(alpha)}_expected"
+        figures |= {f"{name}_low": low, f"{name}_high": high}
+    return figures | {
+        "members": len(member),
+        "holdout": len(holdout),
+        "calibration": judgement.calibration_size,
+        "calibration_by": judgement.calibration_by,
+        "fpr_resolution": 1 / len(holdout),
+        "p_value_resolution": 1 / (judgement.calibration_size + 1),
+    }
+
+
+def level_name(alpha: float) -> str:
+    """0.01 -> '1e-2', 0.025 -> '2.5e-2'."""
+    mantissa, exponent = f"{alpha:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def named_rate(name: str, rate: Rate | None) -> Figures:
+    """A rate with its interval and count, by name; all None where there is no rate."""
+    if rate is None:
+        return dict.fromkeys((name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_count"))
+    return {name: rate.value, f"{name}_ci_low": rate.low, f"{name}_ci_high": rate.high, f"{name}_count": rate.count}
+
+
+DECILES = 10
+
+
+def deciles(values: np.ndarray) -> np.ndarray:
+    """The decile 1..10 of each value, (N,) int64.  Equal values share one, so deciles may differ in size."""
+    share = (rankdata(values) - 0.5) / len(values)  # in (0, 1)
+    return (share * DECILES).astype(np.int64) + 1
+
+
+def conditional_fpr(
+    judgement: Judgement, groups: dict[str, pd.Series], alphas: list[float], confidence: float
+) -> pd.DataFrame:
+    """What calibrated verdicts realise on each group of the holdout.
+
+    groups : what the holdout is grouped by -> the group of each image; images of no group (NA) count in none.
+    Columns: group_by, group, nominal, realised, ci_low, ci_high, false_positives, images, expected_low, expected_high
+    (what chance leaves of an exact calibration that treats groups alike, by `fpr_range`).
+    """
+    rows = []
+    for by, group in groups.items():
+        for alpha in alphas:
+            flagged = pd.Series(judgement.p_value["holdout"] <= alpha)
+            for name, of_group in flagged.groupby(group.reset_index(drop=True)):
+                rate = exact_rate(int(of_group.sum()), len(of_group), confidence)
+                expected = fpr_range(judgement.calibration_size, rate.total, alpha, confidence)
+                rows.append((by, name, alpha, rate.value, rate.low, rate.high, rate.count, rate.total, *expected))
+    columns = ["group_by", "group", "nominal", "realised", "ci_low", "ci_high", "false_positives", "images"]
+    return pd.DataFrame(rows, columns=[*columns, "expected_low", "expected_high"])
+
+
+def worst_decile(judgement: Judgement, decile: np.ndarray, alphas: list[float], confidence: float) -> Figures:
+    """The largest FPR that calibrated verdicts realise on any decile, with its counts, at each nominal alpha.
+
+    The largest of ten is above nominal by chance alone.  Its interval, and `_expected_high`, the largest rate that
+    chance leaves in a group of its size where calibration is exact and treats groups alike, allow for that: they are
+    taken at the confidence at which all ten hold together (Bonferroni).
+    """
+    together = 1 - (1 - confidence) / DECILES
+    figures: Figures = {}
+    for alpha in alphas:
+        flagged = judgement.p_value["holdout"] <= alpha
+        groups = [flagged[decile == number] for number in np.unique(decile)]
+        worst = max((exact_rate(int(group.sum()), len(group), together) for group in groups), key=lambda r: r.value)
+        name = f"worst_decile_fpr_at_alpha_{level_name(alpha)}"
+        _, most = fpr_range(judgement.calibration_size, worst.total, alpha, together)
+        figures |= named_rate(name, worst) | {f"{name}_images": worst.total, f"{name}_expected_high": most}
+    return figures
+
+
+POINTS = 400  # of an ROC curve, at most
+POWER = ("auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high")
+
+
+def roc_points(judgement: Judgement) -> pd.DataFrame:
+    """The ROC curve from 1 / holdout up, thinned evenly on a log axis; read as steps.  Columns: fpr, tpr.
+
+    Like every curve with a TPR it has no rows where no member is known.
+    """
+    if not len(judgement.margin["member"]):
+        return pd.DataFrame(columns=["fpr", "tpr"])
+    fpr, tpr = roc(judgement.margin["member"], judgement.margin["holdout"])
+    grid = np.geomspace(1 / len(judgement.margin["holdout"]), 1, POINTS)
+    steps = np.unique(np.searchsorted(fpr, grid * (1 + 1e-9), side="right") - 1)  # the best TPR with FPR <= grid
+    return pd.DataFrame({"fpr": fpr[steps], "tpr": tpr[steps]}).query("fpr > 0")
+
+
+def calibration_curve(judgement: Judgement, alphas: list[float], confidence: float) -> pd.DataFrame:
+    """Nominal alpha against the FPR that raw and calibrated verdicts realise on the holdout.
+
+    Columns: verdict, nominal, realised, ci_low, ci_high, false_positives, expected_low, expected_high (of calibrated
+    verdicts: what chance leaves of an exact calibration, by `fpr_range`).
+    """
+    rows = []
+    total = len(judgement.p_value["holdout"])
+    for alpha in sorted({*alphas, *np.geomspace(1e-3, 0.5, 19).round(6).tolist()}):
+        expected = fpr_range(judgement.calibration_size, total, alpha, confidence)
+        calibrated, raw = judgement.p_value["holdout"] <= alpha, votes(judgement.margin["holdout"], alpha)
+        for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (np.nan, np.nan))):
+            rate = exact_rate(int(flagged.sum()), total, confidence)
+            rows.append((verdict, alpha, rate.value, rate.low, rate.high, rate.count, *ends))
+    columns = ["verdict", "nominal", "realised", "ci_low", "ci_high", "false_positives"]
+    return pd.DataFrame(rows, columns=[*columns, "expected_low", "expected_high"])
+
+
+def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.DataFrame:
+    """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `power`."""
+    sizes = range(1, judgement.z["holdout"].shape[1] + 1) if len(judgement.margin["member"]) else ()
+    rows = []
+    for size in sizes:
+        member, holdout = (bag_margin(judgement.z[role][:, :size]) for role in ("member", "holdout"))
+        rows.append({"attackers": size, **power(member, holdout, fpr, confidence)})
+    return pd.DataFrame(rows, columns=["attackers", *POWER])
+
+
+def timestep_curve(scores: Iterable[tuple[int, np.ndarray, np.ndarray]], fpr: float, confidence: float) -> pd.DataFrame:
+    """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `power`.
+
+    scores : timestep, and the scores of members and of holdout, lower is more member-like; without any there are
+    columns but no rows.
+    """
+    rows = [
+        {"timestep": t, **power(-member, -holdout, fpr, confidence)} for t, member, holdout in scores if len(member)
+    ]
+    return pd.DataFrame(rows, columns=["timestep", *POWER])
+
+
+def power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
+    """auc and tpr at `fpr`, each with its interval; tpr is None where the holdout cannot resolve `fpr`."""
+    area, area_low, area_high = auc(member, holdout, confidence)
+    rate = tpr_at_fpr(member, holdout, fpr, confidence)
+    tpr = (rate.value, rate.low, rate.high) if rate else (None, None, None)
+    return dict(zip(POWER, (area, area_low, area_high, *tpr), strict=True))
+
+
+def drawn_by_name(ids: list[str], seed: int) -> np.ndarray:
+    """(N,) uint64, as if uniform: seed and image_id alone decide on an image, whatever other images there are."""
+    digests = (hashlib.sha256(f"{seed} {name}".encode()).digest() for name in ids)
+    return np.array([int.from_bytes(digest[:8]) for digest in digests], dtype=np.uint64)
+
+
+def set_apart(ids: list[str], share: float, seed: int) -> np.ndarray:
+    """(N,) bool: about this share of the images; more images never move those there were."""
+    return drawn_by_name(ids, seed) < share * 2**64
+
+
+def rank_candidates(
+    member: pd.DataFrame, holdout: pd.DataFrame, criterion: float | Literal["auc"], confidence: float
+) -> pd.DataFrame:
+    """The candidates from best to worst.  Columns: score, value, ci_low, ci_high.
+
+    member, holdout : a column a candidate, lower is more member-like.  criterion : "auc", or the FPR, which the
+    holdout must resolve, at which the TPR counts (of equal TPRs the larger AUC comes first).
+    """
+    rows = []
+    for name in member.columns:
+        margins = -member[name].to_numpy(), -holdout[name].to_numpy()
+        area, low, high = auc(*margins, confidence)
+        value = area
+        if criterion != "auc":
+            rate = tpr_at_fpr(*margins, criterion, confidence)
+            assert rate is not None  # the caller's promise
+            value, low, high = rate.value, rate.low, rate.high
+        rows.append((name, value, low, high, area))
+    table = pd.DataFrame(rows, columns=["score", "value", "ci_low", "ci_high", "auc"])
+    ranked = table.sort_values(["value", "auc"], ascending=False, kind="stable", ignore_index=True)
+    return ranked.drop(columns="auc")

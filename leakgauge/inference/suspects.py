@@ -1,0 +1,158 @@
+"""What a set of suspects says as a whole: which of them to name, whether any was used, and how many.
+
+Naming.  Conformal p-values that share their calibration images are positively dependent, under which Benjamini &
+Hochberg's rule still holds the false-discovery rate (Bates, Candes, Lei, Romano & Sesia, "Testing for Outliers with
+Conformal p-values", Annals of Statistics 2023, Theorem 2; for images kept apart to calibrate: out of bag it is close).
+
+The set.  If no suspect was used, and suspects come from where the holdout comes from, their margins rank among the
+holdout's as if drawn with them, for the same bag judges both and has seen neither: Mann & Whitney's test, one-sided
+(Annals of Mathematical Statistics 1947).  Its effect is an area under a curve, P(a suspect's margin is above a holdout
+image's): 1/2 if none was used.  Margins of auxiliary images would not do: few attackers vote on each, out of bag.
+
+How many.  K of the N suspects were used; every K that the suspects do not contradict is in the interval.  Let w(margin)
+in (0, 1) rise with how much more likely a margin is of a member than of a holdout image.  The suspects' mean of w is
+expected at
+
+    mu_K = (1 - K / N) mean w(holdout) + K / N mean w(members),
+
+and what it strays by, sigma_K, is the chance of the suspects and of both means.  K is kept where its misfit,
+(mean w(suspects) - mu_K)^2 / sigma_K^2 + 2 log sigma_K, is not larger above that of the best K than in all but 5 % of
+simulated sets: K members and N - K holdout images, drawn anew.  Ordering by a likelihood ratio (Feldman & Cousins,
+Physical Review D 1998, 57:3873) leaves no interval empty, and none longer than need be where all or none were used.
+
+Where no member is known, let q be the share of suspects with a p-value among the holdout of at most a, and f(a) its
+false-positive rate.  If every member is caught, q = (1 - pi) f + pi; if fewer are, more were used: (q - f) / (1 - f) is
+a lower bound of the share pi, with each of q and f at the end of its interval.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import false_discovery_control, mannwhitneyu, norm
+from sklearn.linear_model import LogisticRegression
+
+from leakgauge.inference.conformal import conformal_p_values, fpr_interval
+from leakgauge.inference.roc import auc, exact_rate
+
+LEVEL = 0.2  # a above: most members of a target that leaks are below it, and most others are not
+DRAWS = 1000  # simulated sets of suspects
+MIXES = 101  # values of K, at most, that are tried
+EACH_DRAWN = 500  # suspects, of more of which the mean is drawn, not each
+
+
+@dataclass(frozen=True)
+class SetTest:
+    """Whether any suspect was used.  effect : P(margin of a suspect > of a holdout image), with its interval."""
+
+    p_value: float
+    effect: float
+    effect_low: float
+    effect_high: float
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """The share of the suspects that were used.  value : None where nothing tells it, for want of members say."""
+
+    value: float | None
+    low: float
+    high: float
+
+
+def adjusted_p_values(p_values: np.ndarray) -> np.ndarray:
+    """(N,): Benjamini & Hochberg's rule names an image at each false-discovery rate from here up."""
+    return np.asarray(false_discovery_control(p_values, method="bh")) if len(p_values) else np.zeros(0)
+
+
+def set_test(suspects: np.ndarray, holdout: np.ndarray, confidence: float) -> SetTest:
+    """Do suspects' margins lie above the holdout's?  suspects : (N,), holdout : (n,), margins by one bag."""
+    p_value = float(mannwhitneyu(suspects, holdout, alternative="greater").pvalue)
+    effect, low, high = auc(suspects, holdout, confidence)
+    return SetTest(p_value, effect, low, high)
+
+
+def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray | None, confidence: float) -> Fraction:
+    """The share of the suspects that were used, from margins by one bag.
+
+    suspects : (N,), holdout : (n,), members : (M,), or None where none is known.
+    """
+    if members is None or not len(members):
+        flagged = conformal_p_values(suspects, holdout) <= LEVEL
+        q = exact_rate(int(flagged.sum()), len(suspects), confidence)
+        _, f = fpr_interval(len(holdout), LEVEL, confidence)  # each errs on one side: together as often as asked for
+        return Fraction(None, float(np.clip((q.low - f) / (1 - f), 0, 1)), 1.0)
+    suspects, holdout, members = _likeness(suspects, holdout, members)
+    apart = members.mean() - holdout.mean()
+    if apart <= 0:
+        return Fraction(None, 0.0, 1.0)
+    value = float(np.clip((suspects.mean() - holdout.mean()) / apart, 0, 1))
+    mixes = _Mixes(len(suspects), holdout, members, value)
+    kept = mixes.used[mixes.fit(suspects.mean()) <= mixes.allowed(confidence) + 1e-9] / len(suspects)
+    return Fraction(value, float(min(value, kept.min(initial=1))), float(max(value, kept.max(initial=0))))
+
+
+def _likeness(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, ...]:
+    """w of each margin: the probability of a member, were there as many as others, by logistic regression.
+
+    Margins are normal scores of their rank among the holdout's.  All 1/2 where members' are no higher.
+    """
+    ordered = np.sort(holdout)
+    ranks = [
+        (np.searchsorted(ordered, margin, "left") + np.searchsorted(ordered, margin, "right") + 1) / 2
+        for margin in (suspects, holdout, members)
+    ]
+    scores = [norm.ppf(rank / (len(holdout) + 1))[:, None] for rank in ranks]
+    if scores[2].mean() <= scores[1].mean():
+        return tuple(np.full(len(score), 0.5) for score in scores)
+    model = LogisticRegression(class_weight="balanced")
+    model.fit(np.concatenate(scores[1:]), np.repeat([0, 1], [len(holdout), len(members)]))
+    return tuple(model.predict_proba(score)[:, 1] for score in scores)
+
+
+class _Mixes:
+    """The K that are tried, and what the mean w of N suspects is expected at, of whom K were used.
+
+    count : N.  holdout, members : w.  value : the estimate of K / N; no K beyond six standard errors of it is tried.
+    """
+
+    def __init__(self, count: int, holdout: np.ndarray, members: np.ndarray, value: float) -> None:
+        self.count, self.pools = count, (holdout, members)
+        self.means = np.array([holdout.mean(), members.mean()])
+        self.variances = np.array([np.append(pool, (0, 1)).var(ddof=1) for pool in self.pools])  # never 0
+        self.of_means = self.variances / [len(holdout), len(members)]
+        error = np.sqrt(self.variances.max() / count + self.of_means.max())
+        reach = 1 / count + 6 * error / (self.means[1] - self.means[0])
+        ends = max(0.0, value - reach), min(1.0, value + reach)
+        self.used = np.unique((count * np.linspace(*ends, MIXES)).round())
+        share = np.stack([1 - self.used / count, self.used / count])  # (2, G) of either sort
+        self.share, self.own = share, self.variances @ share / count
+        self.sigma = np.sqrt(self.own + self.of_means @ share**2)  # (G,)
+
+    def fit(self, mean: np.ndarray, means: np.ndarray | None = None) -> np.ndarray:
+        """The misfit of each K above that of the best.  mean : (...) of suspects; means : (..., 2).  (..., G)."""
+        expected = (self.means if means is None else means) @ self.share
+        misfit = ((mean[..., None] - expected) / self.sigma) ** 2 + 2 * np.log(self.sigma)
+        return misfit - misfit.min(axis=-1, keepdims=True)
+
+    def allowed(self, confidence: float) -> np.ndarray:
+        """(G,): the misfit of each K where it is the truth, that no more than 1 - confidence of draws exceed."""
+        rng = np.random.default_rng(0)
+        means = self.means + rng.standard_normal((DRAWS, 2)) * np.sqrt(self.of_means)
+        found = self._suspects(rng)  # (DRAWS, G)
+        return np.array(
+            [
+                np.quantile(self.fit(found[:, place], means)[:, place], confidence, method="higher")
+                for place in range(len(self.used))
+            ]
+        )
+
+    def _suspects(self, rng: np.random.Generator) -> np.ndarray:
+        """(DRAWS, G): mean w of N suspects of whom each K were used; of very many by the central limit theorem."""
+        if self.count > EACH_DRAWN:
+            return self.means @ self.share + rng.standard_normal((DRAWS, 1)) * np.sqrt(self.own)
+        first = np.zeros((DRAWS, 1))
+        others, used = (
+            np.hstack([first, np.cumsum(rng.choice(pool, (DRAWS, self.count)), axis=1)]) for pool in self.pools
+        )
+        taken = self.used.astype(int)
+        return (used[:, taken] + others[:, self.count - taken]) / self.count

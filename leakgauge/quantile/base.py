@@ -1,0 +1,128 @@
+"""What a learner answers (quantiles, or a normal distribution's), its losses, and the bootstrap resamples of a bag."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+
+def pinball_loss(quantiles: Tensor, target: Tensor, alphas: Tensor) -> Tensor:
+    """Mean pinball loss, minimal where each quantile has its share alpha of targets below it.
+
+    quantiles : (B, K).  target : (B,).  alphas : (K,) in (0, 1).  Koenker & Bassett, Econometrica 1978.
+    """
+    error = target[:, None] - quantiles  # (B, K)
+    return torch.maximum(alphas * error, (alphas - 1) * error).mean()
+
+
+def gaussian_loss(location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Mean negative log likelihood of N(location, exp(log_scale)^2), up to a constant.  All arguments : (B,)."""
+    return (log_scale + 0.5 * ((target - location) * torch.exp(-log_scale)).square()).mean()
+
+
+# The levels at which attackers estimate quantiles: dense where false-positive rates are asked for.
+LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class LocationScale:
+    """Gaussians.  location, scale : (N, S) float64, scale > 0."""
+
+    location: np.ndarray
+    scale: np.ndarray
+
+    def columns(self, score: int) -> dict[str, np.ndarray]:
+        """What is stored of one score, by column name, each (N, L)."""
+        return {"location": self.location[:, [score]], "scale": self.scale[:, [score]]}
+
+    def quantiles(self) -> np.ndarray:
+        """Quantiles at the K `LEVELS`, (N, S, K)."""
+        return self.location[..., None] + self.scale[..., None] * norm.ppf(LEVELS)
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Quantiles at the K `LEVELS`.  values : (N, S, K) float64, not decreasing along K."""
+
+    values: np.ndarray
+
+    def columns(self, score: int) -> dict[str, np.ndarray]:
+        """What is stored of one score, by column name, each (N, L)."""
+        return {"quantiles": self.values[:, score]}
+
+    def quantiles(self) -> np.ndarray:
+        """Quantiles at the K `LEVELS`, (N, S, K)."""
+        return self.values
+
+
+Prediction = LocationScale | Quantiles
+
+
+def mean_pinball_loss(prediction: Prediction, log_scores: np.ndarray) -> float:
+    """The mean over images, scores and `LEVELS` of the pinball loss: one yardstick for learners of every kind.
+
+    log_scores : (N, S).  Lower is better; the unit is that of a log score.
+    """
+    error = log_scores[..., None] - prediction.quantiles()  # (N, S, K)
+    levels = np.array(LEVELS)
+    return float(np.maximum(levels * error, (levels - 1) * error).mean())
+
+
+STOPPING = 0.25  # of the images out of bag, that an attacker stops by where it may stop early
+MOST_STOPPING = 2000  # of them
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop early.  rows : (m,) images whose loss decides.  patience : looks without a lower loss, at most."""
+
+    rows: np.ndarray
+    patience: int
+
+
+@dataclass(frozen=True)
+class Resample:
+    """What one attacker learns from.
+
+    rows : (n,) indices, with repeats.  unseen : (N,) bool, images that it is neither fitted on nor stops by.
+    kept : (N,) bool, images that calibrate alone: settings must not be chosen by their losses; None: no such image.
+    """
+
+    rows: np.ndarray
+    unseen: np.ndarray
+    stopping: Stopping | None = None
+    kept: np.ndarray | None = None
+
+
+def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
+    """The resample of one attacker: `count` indices in 0..count - 1, drawn with replacement."""
+    return np.random.default_rng([seed, attacker]).integers(count, size=count)
+
+
+def resamples(kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> list[Resample]:
+    """A resample for each attacker, of the images that are not kept apart.
+
+    kept : (N,) bool, over distinct images.  patience : 0: each attacker is fitted to the end, and sees nothing out of
+    bag.
+    """
+    free = np.flatnonzero(~kept)
+    drawn = []
+    for attacker in range(bag_size):
+        rows = free[bootstrap(len(free), seed, attacker)]
+        out_of_bag = np.setdiff1d(free, rows)
+        order = np.random.default_rng([seed, attacker, 1]).permutation(out_of_bag)
+        stops_by = np.sort(order[: min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING)]) if patience else order[:0]
+        unseen = np.ones(len(kept), dtype=bool)
+        unseen[rows] = unseen[stops_by] = False
+        stopping = Stopping(stops_by, patience) if len(stops_by) else None
+        drawn.append(Resample(rows, unseen, stopping, kept))
+    return drawn
+
+
+def kept_apart(total: int, count: int, seed: int) -> np.ndarray:
+    """(N,) bool: `count` of `total` images that no attacker is fitted on."""
+    kept = np.zeros(total, dtype=bool)
+    kept[np.random.default_rng([seed, total]).permutation(total)[:count]] = True
+    return kept

@@ -1,0 +1,182 @@
+"""gbm: gradient-boosted trees (LightGBM) on image statistics.
+
+Head `location_scale`: the location is boosted on the log scores; the scale on the size of residuals that a location
+model made for images it had not seen, since the residuals of seen images are too small.
+Head `quantiles`: one booster a level, by pinball loss, sorted so that they don't cross.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import lightgbm as lgb
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from leakgauge.config import Options
+from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
+from leakgauge.quantile.inputs import LOOKS, Features, Inputs, Lesson, distinct
+
+FOLDS = 4
+BINNED = 15_000  # images, of more, that the bounds of bins are taken from: LightGBM holds them thrice
+MEAN_ABSOLUTE = np.sqrt(2 / np.pi)  # of a standard Gaussian
+Boosters = dict[str, lgb.Booster]
+
+
+class GBMOptions(Options):
+    """An entry of the `learners` registry."""
+
+    kind: Literal["gbm"]
+    head: Literal["location_scale", "quantiles"]
+    trees: PositiveInt  # of the location, or of each quantile
+    scale_trees: PositiveInt  # of the scale
+    leaves: int = Field(ge=2)
+    learning_rate: PositiveFloat
+    min_leaf: PositiveInt  # images in a leaf, at least
+    feature_fraction: float = Field(gt=0, le=1)  # of the statistics that a tree may look at
+
+
+@dataclass(frozen=True)
+class Held:
+    """What boosting stops by: images, values (m,), and how many eighths of the trees may not lower their loss."""
+
+    features: Features
+    values: np.ndarray
+    patience: int
+
+
+class GBMAttacker:
+    """Boosters by what they predict: `location` and `residual` (its mean absolute value), or `quantile_<level>`."""
+
+    looks_at_images = False
+
+    def __init__(self, boosters: list[Boosters]) -> None:
+        self.boosters = boosters  # one dictionary a score
+
+    @classmethod
+    def fit(cls, lesson: Lesson, options: GBMOptions, seed: int) -> Self:
+        """Boost on what it is taught; where it may stop early, each booster does so by itself."""
+        boost = _boost_quantiles if options.head == "quantiles" else _boost_location_scale
+        statistics, rows, stopping = lesson.inputs.statistics, lesson.resample.rows, lesson.resample.stopping
+        features, boosters = Features(statistics, rows), []
+        for values in lesson.log_scores.T:
+            held = (
+                Held(Features(statistics, stopping.rows), values[stopping.rows], stopping.patience)
+                if stopping
+                else None
+            )
+            boosters.append(boost(features, values[rows], options, seed, held))
+        most = max(booster.best_iteration for of_score in boosters for booster in of_score.values())
+        attacker = cls(boosters)
+        lesson.look(most if stopping else options.trees, attacker)
+        return attacker
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """Only the statistics are looked at."""
+        features = Features(inputs.statistics, np.arange(len(inputs)))
+        outputs = [
+            {what: _predict(booster, features) for what, booster in of_score.items()} for of_score in self.boosters
+        ]
+        if "location" in outputs[0]:
+            location, residual = (np.stack([of[what] for of in outputs], 1) for what in ("location", "residual"))
+            return LocationScale(location, residual / MEAN_ABSOLUTE)
+        return Quantiles(np.stack([np.sort(np.stack(list(of.values()), 1), axis=1) for of in outputs], 1))
+
+    def save(self, folder: Path) -> None:
+        """Write <score number>.<what>.txt, LightGBM's own text format."""
+        for number, of_score in enumerate(self.boosters):
+            for what, booster in of_score.items():
+                booster.save_model(str(folder / f"{number}.{what}.txt"))
+
+    @classmethod
+    def load(cls, folder: Path, options: GBMOptions) -> Self:
+        """Read what `save` wrote."""
+        whats = [_level_name(level) for level in LEVELS] if options.head == "quantiles" else ["location", "residual"]
+        scores = len(list(folder.glob(f"*.{whats[0]}.txt")))
+        if not scores:
+            raise FileNotFoundError(f"{folder} holds no boosters")
+        return cls(
+            [
+                {what: lgb.Booster(model_file=str(folder / f"{number}.{what}.txt")) for what in whats}
+                for number in range(scores)
+            ]
+        )
+
+
+def _boost_location_scale(
+    features: Features, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
+) -> Boosters:
+    location = _boost(features, values, "regression", options.trees, options, seed, held)
+    trees = location.best_iteration if held else options.trees
+    image = distinct(features)
+    fold = np.random.default_rng(seed).permutation(image.max() + 1)[image] % FOLDS  # repeats stay together
+    residuals = np.empty(len(values))
+    for k in range(FOLDS):
+        fitted, unseen = fold != k, fold == k
+        of_others = _boost(features.of(fitted), values[fitted], "regression", trees, options, seed)
+        residuals[unseen] = values[unseen] - _predict(of_others, features.of(unseen))
+    if held:
+        held = replace(held, values=_size(held.values - _predict(location, held.features)))
+    residual = _boost(features, _size(residuals), "gamma", options.scale_trees, options, seed, held)
+    return {"location": location, "residual": residual}
+
+
+def _size(residuals: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(residuals), 1e-9)  # the gamma loss needs them positive, and keeps predictions so
+
+
+def _boost_quantiles(
+    features: Features, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
+) -> Boosters:
+    return {
+        _level_name(level): _boost(features, values, "quantile", options.trees, options, seed, held, alpha=level)
+        for level in LEVELS
+    }
+
+
+def _level_name(level: float) -> str:
+    return f"quantile_{level}"
+
+
+def _boost(
+    features: Features,
+    values: np.ndarray,
+    objective: str,
+    trees: int,
+    options: GBMOptions,
+    seed: int,
+    held: Held | None = None,
+    **more: float,
+) -> lgb.Booster:
+    """Boosted trees from features (N, F) to values (N,), at most `trees`; the same bytes on any number of cores."""
+    settings = {
+        "objective": objective,
+        "num_leaves": options.leaves,
+        "learning_rate": options.learning_rate,
+        "min_data_in_leaf": options.min_leaf,
+        "feature_fraction": options.feature_fraction,
+        "bin_construct_sample_cnt": max(BINNED, len(values) // 5),  # it calls fewer too few
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "verbosity": -1,
+        **more,
+    }
+    taught = lgb.Dataset(features, values)
+    if held is None:
+        return lgb.train(settings, taught, num_boost_round=trees)
+    rounds = held.patience * math.ceil(trees / LOOKS)
+    return lgb.train(
+        settings,
+        taught,
+        num_boost_round=trees,
+        valid_sets=[lgb.Dataset(held.features, held.values, reference=taught)],
+        callbacks=[lgb.early_stopping(rounds, verbose=False)],
+    )
+
+
+def _predict(booster: lgb.Booster, features: Features) -> np.ndarray:
+    parts = [booster.predict(part, num_threads=1) for part in features.parts()]
+    return np.concatenate(parts).astype(np.float64)

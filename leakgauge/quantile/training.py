@@ -1,0 +1,194 @@
+"""Train many networks at once: dropout masks, heads, and the loop with early stopping."""
+
+import copy
+import math
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.func import functional_call, stack_module_state, vmap
+
+from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, gaussian_loss, pinball_loss
+from leakgauge.quantile.inputs import LOOKS, Lesson
+
+
+class Dropout(nn.Module):
+    """Leaves out each unit with probability p while training.  (B, units) -> (B, units)."""
+
+    mask: Tensor  # (B, units) float32: 0, or 1 / (1 - p); replaced for each batch
+
+    def __init__(self, p: float, units: int) -> None:
+        super().__init__()
+        self.p, self.units = p, units
+        self.register_buffer("mask", torch.ones(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask.to(x.dtype) if self.training and self.p else x
+
+
+def draw_masks(network: nn.Module, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """A mask for each dropout of a network, by the name of its buffer: drawn on the CPU, the same for every device."""
+    return {
+        f"{name}.mask": torch.empty(rows, part.units).bernoulli_(1 - part.p, generator=generator).div_(1 - part.p)
+        for name, part in network.named_modules()
+        if isinstance(part, Dropout) and part.p
+    }
+
+
+Head: TypeAlias = Literal["quantiles", "location_scale"]
+
+
+def standard_normal_bias(head: Head, scores: int) -> Tensor:
+    """The bias that makes an untrained network predict N(0, 1) for every image and score.  (S * outputs,)."""
+    if head == "location_scale":
+        return torch.zeros(2 * scores)
+    quantiles = Normal(0.0, 1.0).icdf(torch.tensor(LEVELS))  # (K,)
+    return torch.cat([quantiles[:1], torch.log(torch.expm1(quantiles.diff()))]).repeat(scores)  # softplus, inverted
+
+
+def head_loss(outputs: Tensor, y: Tensor, head: Head) -> Tensor:
+    """The mean loss.  outputs : (B, S * outputs) of the network.  y : (B, S) standardised log scores."""
+    outputs, y = outputs.float().view(y.numel(), -1), y.reshape(-1)  # (B S, outputs), (B S,)
+    if head == "quantiles":
+        return pinball_loss(_increasing(outputs), y, torch.tensor(LEVELS, device=y.device))
+    return gaussian_loss(outputs[:, 0], outputs[:, 1], y)
+
+
+def head_prediction(outputs: Tensor, mean: Tensor, spread: Tensor, head: Head) -> Prediction:
+    """The network's outputs in units of log scores.  mean, spread : (S,)."""
+    outputs = outputs.double().view(len(outputs), len(mean), -1)  # (N, S, outputs)
+    if head == "quantiles":
+        return Quantiles((_increasing(outputs) * spread[:, None] + mean[:, None]).numpy())
+    location, log_scale = outputs.unbind(-1)
+    return LocationScale((location * spread + mean).numpy(), (log_scale.exp() * spread).numpy())
+
+
+def _increasing(outputs: Tensor) -> Tensor:
+    """The lowest quantile and positive steps up from it: quantiles that cannot cross.  (..., K) -> (..., K)."""
+    return torch.cat([outputs[..., :1], F.softplus(outputs[..., 1:])], dim=-1).cumsum(dim=-1)
+
+
+LARGEST_GRADIENT = 1.0  # its norm, over all weights of one network
+Tensors = dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """What one network is shown at once.  log_scores : (B, S) standardised.  masks : of its dropout."""
+
+    images: Tensor
+    statistics: Tensor
+    log_scores: Tensor
+    masks: Tensors
+
+
+class Alone:
+    """One network (G = 1), trained as it is."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        (self.network,) = networks
+        self.weights: list[Tensor] = list(self.network.parameters())
+
+    def outputs(self, images: Tensor, statistics: Tensor, masks: Tensors) -> Tensor:
+        """images : (1, B, C, H, W).  statistics : (1, B, F)."""
+        for name, mask in masks.items():
+            self.network.get_submodule(name.removesuffix(".mask")).mask = mask[0]
+        return self.network(images[0], statistics[0])[None]
+
+    def clip(self) -> None:
+        """Shorten the gradient to at most `LARGEST_GRADIENT`."""
+        nn.utils.clip_grad_norm_(self.weights, LARGEST_GRADIENT)
+
+    def hand_out(self) -> None:
+        """The network has its weights already."""
+
+
+class Together:
+    """G networks of one shape, their weights stacked: one kernel does for all what it would do G times."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        self.networks = networks
+        self.stacked, self.buffers = stack_module_state(networks)
+        self.weights: list[Tensor] = list(self.stacked.values())
+        self.shape = copy.deepcopy(networks[0]).to("meta").train()
+
+    def outputs(self, images: Tensor, statistics: Tensor, masks: Tensors) -> Tensor:
+        """images : (G, B, C, H, W).  statistics : (G, B, F)."""
+
+        def outputs(tensors: Tensors, *seen: Tensor) -> Tensor:
+            return functional_call(self.shape, tensors, seen)
+
+        return vmap(outputs)(self.stacked | self.buffers | masks, images, statistics)
+
+    def clip(self) -> None:
+        """Shorten each network's gradient to at most `LARGEST_GRADIENT`."""
+        gradients = [weights.grad for weights in self.weights if weights.grad is not None]
+        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])  # (tensors, G)
+        factor = (LARGEST_GRADIENT / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
+
+    @torch.no_grad()
+    def hand_out(self) -> None:
+        """Give each network its weights."""
+        for number, network in enumerate(self.networks):
+            for name, weights in network.named_parameters():
+                weights.copy_(self.stacked[name][number])
+
+
+def train(attackers: list[Any], lessons: list[Lesson], generators: list[torch.Generator], options: Any) -> None:
+    """Train the networks of attackers, all of one shape and on equally many rows, on what each is taught."""
+    networks = [attacker.network for attacker in attackers]
+    trained = Alone(networks) if len(networks) == 1 else Together(networks)
+    scores = [attacker.standardised(lesson) for attacker, lesson in zip(attackers, lessons, strict=True)]
+    optimizer = torch.optim.AdamW(trained.weights, options.learning_rate, weight_decay=options.weight_decay)
+    steps = options.epochs * math.ceil(len(scores[0]) / options.batch_size)
+    warm_up = 0.2 if steps > 5 else 0.0  # of the steps: with 5, a rise from the first step to the first, torch raises
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=warm_up)
+    kept = [network.state_dict() for network in networks]
+    for epoch in range(options.epochs):
+        for network in networks:
+            network.train()
+        orders = [torch.randperm(len(scores[0]), generator=own).split(options.batch_size) for own in generators]
+        for rows in zip(*orders, strict=True):
+            drawn = zip(attackers, lessons, scores, rows, generators, strict=True)
+            _step(trained, attackers[0], [_draw(*each) for each in drawn], optimizer)
+            schedule.step()
+        if (epoch + 1) * LOOKS // options.epochs > epoch * LOOKS // options.epochs:
+            trained.hand_out()
+            for number, (attacker, lesson) in enumerate(zip(attackers, lessons, strict=True)):
+                if not lesson.over and lesson.look(epoch + 1, attacker):
+                    kept[number] = copy.deepcopy(attacker.network.state_dict())
+            if all(lesson.over for lesson in lessons):
+                break
+    for network, weights in zip(networks, kept, strict=True):
+        network.load_state_dict(weights)
+
+
+def _draw(attacker: Any, lesson: Lesson, scores: Tensor, rows: Tensor, generator: torch.Generator) -> Batch:
+    """A batch of one network's own.  rows : (B,) of its resample."""
+    seen = lesson.inputs[lesson.resample.rows[rows.numpy()]]
+    images = torch.from_numpy(seen.images)
+    if attacker.looks_at_images:
+        mirrored = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
+        images = torch.where(mirrored, images.flip(3), images)
+    masks = draw_masks(attacker.network, len(rows), generator)
+    return Batch(images, torch.from_numpy(seen.statistics), scores[rows].float(), masks)
+
+
+def _step(trained: Alone | Together, attacker: Any, batches: list[Batch], optimizer: torch.optim.Optimizer) -> None:
+    """One step of every network.  attacker : any of theirs; it says what they make of images."""
+    device = trained.weights[0].device
+    images, statistics, y = (
+        torch.stack(parts).to(device) for parts in zip(*(batch[:3] for batch in batches), strict=True)
+    )
+    masks = {name: torch.stack([batch.masks[name] for batch in batches]).to(device) for name in batches[0].masks}
+    planes = attacker.planes(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    with attacker.precision(device):
+        outputs = trained.outputs(planes, statistics, masks)
+    loss = head_loss(outputs.flatten(0, 1), y.flatten(0, 1), attacker.options.head)
+    optimizer.zero_grad()
+    (loss * len(batches)).backward()  # the sum of the networks' mean losses
+    trained.clip()
+    optimizer.step()

@@ -1,0 +1,134 @@
+"""Fit bags in memory and judge with them, as the audit does: for ablations, studies and benchmarks."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from safetensors.numpy import load_file, save
+
+from leakgauge.compute import spread
+from leakgauge.config import PARAMS
+from leakgauge.errors import InputError
+from leakgauge.files import write_bytes
+from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.z_scores import Evidence, normal_scores
+from leakgauge.quantile.bag import LearnerOptions, attacker_seed, fit_attacker
+from leakgauge.quantile.base import LEVELS, Prediction, Resample, resamples
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.tables import decode_images, list_column, log_scores, read_statistics, read_table
+
+
+@dataclass(frozen=True)
+class Scored:
+    """N images of one role."""
+
+    inputs: Inputs
+    hashes: np.ndarray  # (N,) of the pixels, as strings
+    log_scores: dict[str, np.ndarray]  # column -> (N,) float64
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def __getitem__(self, rows: np.ndarray) -> Self:
+        """Those of some rows, in their order."""
+        scores = {column: values[rows] for column, values in self.log_scores.items()}
+        return type(self)(self.inputs[rows], self.hashes[rows], scores)
+
+
+def read_scored(images: Path, statistics: Path, scores: Path, columns: list[str], kept: np.ndarray) -> Scored:
+    """Read the images of a role that count.  kept : (N,) bool, over the rows of the tables.
+
+    Raises InputError if the tables tell of different images, or a score has no logarithm.
+    """
+    rows = read_table(images)
+    ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
+    for path in (statistics, scores):
+        if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
+            raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
+    inputs = Inputs(decode_images(rows), read_statistics(statistics)[1])
+    return Scored(inputs, np.array(hashes), {column: log_scores(scores, column) for column in columns})[kept]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A learner: its name in the registry `learners`, and its options."""
+
+    name: str
+    options: LearnerOptions
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is left of a bag: what it says of the images, and how well it foretold those that it had not seen."""
+
+    evidence: Evidence
+    unseen_loss: float  # mean pinball loss, as in bag.json
+
+    def judge(self, column: int = 0) -> Judgement:
+        """Its judgement by one of the columns that it learnt."""
+        return self.evidence.judge(lambda z: z[..., column])
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The images of an audit, and the folder for unfinished work."""
+
+    roles: dict[str, Scored]  # member, auxiliary and holdout
+    seed: int
+    folder: Path
+
+    def fit(self, learner: Named, size: int, columns: list[str], taught: np.ndarray, what: str) -> Fitted:
+        """A bag of `size` attackers that learn `columns` of some auxiliary images, calibrated out of bag on them.
+
+        taught : which auxiliary images, (n,) rows.  what : told beside the progress bar.  Raises InputError.
+        """
+        roles = self.roles | {"auxiliary": self.roles["auxiliary"][taught]}
+        none_apart = np.zeros(len(taught), dtype=bool)
+        drawn = resamples(none_apart, self.seed, size)
+        folder = self.folder / _key(learner, columns, taught)
+        paths = [folder / f"attacker_{number:03d}.safetensors" for number in range(size)]
+        jobs = [
+            (roles, columns, learner, attacker_seed(self.seed, number), drawn[number], path)
+            for number, path in enumerate(paths)
+            if not path.exists()
+        ]
+        spread(_fit_one, jobs, what)
+        said = [load_file(path) for path in paths]
+        z = {role: [np.stack([of[role] for of in said], axis=1)] for role in roles}  # in one piece, (N, B, S)
+        unseen = np.stack([resample.unseen for resample in drawn], axis=1)
+        evidence = Evidence({"score": columns[0], "scores": columns}, z, unseen, ~none_apart)
+        return Fitted(evidence, float(np.mean([of["unseen_loss"][0] for of in said])))
+
+
+def _key(learner: Named, columns: list[str], taught: np.ndarray) -> str:
+    """The name of what a bag is, but for its size."""
+    parts = [learner.options.model_dump(), columns, taught.tolist()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fit_one(
+    roles: dict[str, Scored], columns: list[str], learner: Named, seed: int, resample: Resample, destination: Path
+) -> None:
+    """Fit one attacker and write the normal scores, (N, S) a role, that images have under it."""
+    taught = roles["auxiliary"]
+    values = np.stack([taught.log_scores[column] for column in columns], axis=1)  # (n, S)
+    attacker, curve = fit_attacker(taught.inputs, values, learner.options, seed, resample)
+    said = {role: _normal_scores(attacker.predict(of.inputs), of, columns) for role, of in roles.items()}
+    if not all(np.isfinite(z).all() for z in said.values()):
+        raise InputError(f"{PARAMS}: learners.{learner.name}: predicts NaN or inf: a lower learning_rate helps")
+    write_bytes(destination, save({**said, "unseen_loss": curve["unseen"].to_numpy()[-1:]}))
+
+
+def _normal_scores(prediction: Prediction, images: Scored, columns: list[str]) -> np.ndarray:
+    """What `predict` would store of one attacker, held against the scores as `evaluate` does it.  (N, S)."""
+    stored = {
+        f"{column}.{what}": list_column(values)
+        for number, column in enumerate(columns)
+        for what, values in prediction.columns(number).items()
+    }
+    observed = {column: images.log_scores[column] for column in columns}
+    return np.ascontiguousarray(normal_scores(pa.table(stored), observed, np.array(LEVELS))[:, 0])
