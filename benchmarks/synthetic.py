@@ -43,7 +43,7 @@ def write_audit(folder: Path, images: int, learners: dict[str, Bag], seed: int =
     for role, count in counts.items():
         facts = {"target": TARGET, "role": role, "target_sha256": "synthetic", "columns": dict.fromkeys(SCORES)}
         write_pieces(data / f"scores/{TARGET}/{role}.parquet", _scores(role, count, seed), facts)
-    write_pieces(data / f"statistics/{TARGET}/holdout.parquet", _statistics(counts["holdout"], seed), {})
+    write_pieces(data / f"features/{TARGET}/holdout.parquet", _features(counts["holdout"], seed), {})
     nothing = {name: pa.array([], pa.string()) for name in ("image_id", "role")}
     write_table(data / f"selection/{TARGET}.parquet", pa.table(nothing), {})
     write_table(data / f"stacks/{TARGET}.parquet", pa.table(nothing), {"bag": None})
@@ -80,7 +80,7 @@ def _scores(role: str, count: int, seed: int) -> Iterator[pa.Table]:
         yield pa.table({"image_id": ids} | {name: values[:, i] for i, name in enumerate(SCORES)})
 
 
-def _statistics(count: int, seed: int) -> Iterator[pa.Table]:
+def _features(count: int, seed: int) -> Iterator[pa.Table]:
     for ids, difficulty, rng in _pieces("holdout", count, seed):
         labels = pa.array(rng.integers(0, 10, len(ids)))
         yield pa.table({"image_id": ids, "label": labels, "compressed_bits": difficulty.astype(np.float32)})
@@ -89,10 +89,10 @@ def _statistics(count: int, seed: int) -> Iterator[pa.Table]:
 def _predictions(role: str, count: int, bag: Bag, seed: int) -> Iterator[pa.Table]:
     for ids, difficulty, rng in _pieces(role, count, seed):
         shape = (len(ids), bag.size)
-        unseen = rng.random(shape) < 0.37 if role == "auxiliary" else np.ones(shape, dtype=bool)
+        out_of_bag = rng.random(shape) < 0.37 if role == "auxiliary" else np.ones(shape, dtype=bool)
         calibrates = np.full(len(ids), role == "auxiliary")
         facts = {"image_id": ids, "role": [role] * len(ids)}
-        columns = {"out_of_bag": list_column(unseen), "calibrates": pa.array(calibrates)}
+        columns = {"out_of_bag": list_column(out_of_bag), "calibrates": pa.array(calibrates)}
         for score in SCORES[: bag.scores]:
             location = difficulty[:, None] + ERROR * rng.standard_normal(shape)
             if bag.head == "quantiles":

@@ -68,12 +68,12 @@ class Scores:
     def rows_among(self, images: list[str]) -> np.ndarray:
         """(N,) int, where each row's image stands among image_ids.  Raises InputError for a row without an image."""
         places = {image_id: place for place, image_id in enumerate(images)}
-        strangers = [image_id for image_id in self.ids if image_id not in places]
-        if strangers:
+        unknown = [image_id for image_id in self.ids if image_id not in places]
+        if unknown:
             there = f"the first there is '{images[0]}'" if images else "there are none"
             raise InputError(
-                f"{self.path}: {len(strangers)} of {len(self.ids)} rows are of no image of the dataset, the first is "
-                f"image_id '{strangers[0]}'; {there}"
+                f"{self.path}: {len(unknown)} of {len(self.ids)} rows are of no image of the dataset, the first is "
+                f"image_id '{unknown[0]}'; {there}"
             )
         return np.array([places[image_id] for image_id in self.ids])
 

@@ -14,12 +14,12 @@ from leakgauge.compute import spread
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
-from leakgauge.inference.conformal import Judgement
-from leakgauge.inference.z_scores import Evidence, normal_scores
+from leakgauge.inference.conformal import AttackResult
+from leakgauge.inference.z_scores import ZScores, z_scores_of
 from leakgauge.quantile.bag import LearnerOptions, attacker_seed, fit_attacker
 from leakgauge.quantile.base import LEVELS, Prediction, Resample, resamples
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.tables import decode_images, list_column, log_scores, read_statistics, read_table
+from leakgauge.tables import decode_images, list_column, log_scores, read_features, read_table
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Scored:
         return type(self)(self.inputs[rows], self.hashes[rows], scores)
 
 
-def read_scored(images: Path, statistics: Path, scores: Path, columns: list[str], kept: np.ndarray) -> Scored:
+def read_scored(images: Path, features: Path, scores: Path, columns: list[str], kept: np.ndarray) -> Scored:
     """Read the images of a role that count.  kept : (N,) bool, over the rows of the tables.
 
     Raises InputError if the tables tell of different images, or a score has no logarithm.
     """
     rows = read_table(images)
     ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
-    for path in (statistics, scores):
+    for path in (features, scores):
         if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
             raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
-    inputs = Inputs(decode_images(rows), read_statistics(statistics)[1])
+    inputs = Inputs(decode_images(rows), read_features(features)[1])
     return Scored(inputs, np.array(hashes), {column: log_scores(scores, column) for column in columns})[kept]
 
 
@@ -65,16 +65,16 @@ class Named:
 class Fitted:
     """What is left of a bag: what it says of the images, and how well it foretold those that it had not seen."""
 
-    evidence: Evidence
-    unseen_loss: float  # mean pinball loss, as in bag.json
+    z_scores: ZScores
+    out_of_bag_loss: float  # mean pinball loss, as in bag.json
 
-    def judge(self, column: int = 0) -> Judgement:
-        """Its judgement by one of the columns that it learnt."""
-        return self.evidence.judge(lambda z: z[..., column])
+    def judge(self, column: int = 0) -> AttackResult:
+        """Its result by one of the columns that it learnt."""
+        return self.z_scores.judge(lambda z: z[..., column])
 
 
 @dataclass(frozen=True)
-class Workshop:
+class BagRunner:
     """The images of an audit, and the folder for unfinished work."""
 
     roles: dict[str, Scored]  # member, auxiliary and holdout
@@ -99,9 +99,9 @@ class Workshop:
         spread(_fit_one, jobs, what)
         said = [load_file(path) for path in paths]
         z = {role: [np.stack([of[role] for of in said], axis=1)] for role in roles}  # in one piece, (N, B, S)
-        unseen = np.stack([resample.unseen for resample in drawn], axis=1)
-        evidence = Evidence({"score": columns[0], "scores": columns}, z, unseen, ~none_apart)
-        return Fitted(evidence, float(np.mean([of["unseen_loss"][0] for of in said])))
+        out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)
+        z_scores = ZScores({"score": columns[0], "scores": columns}, z, out_of_bag, ~none_apart)
+        return Fitted(z_scores, float(np.mean([of["out_of_bag_loss"][0] for of in said])))
 
 
 def _key(learner: Named, columns: list[str], taught: np.ndarray) -> str:
@@ -113,14 +113,14 @@ def _key(learner: Named, columns: list[str], taught: np.ndarray) -> str:
 def _fit_one(
     roles: dict[str, Scored], columns: list[str], learner: Named, seed: int, resample: Resample, destination: Path
 ) -> None:
-    """Fit one attacker and write the normal scores, (N, S) a role, that images have under it."""
+    """Fit one attacker and write the z-scores, (N, S) a role, that images have under it."""
     taught = roles["auxiliary"]
     values = np.stack([taught.log_scores[column] for column in columns], axis=1)  # (n, S)
     attacker, curve = fit_attacker(taught.inputs, values, learner.options, seed, resample)
     said = {role: _normal_scores(attacker.predict(of.inputs), of, columns) for role, of in roles.items()}
     if not all(np.isfinite(z).all() for z in said.values()):
         raise InputError(f"{PARAMS}: learners.{learner.name}: predicts NaN or inf: a lower learning_rate helps")
-    write_bytes(destination, save({**said, "unseen_loss": curve["unseen"].to_numpy()[-1:]}))
+    write_bytes(destination, save({**said, "out_of_bag_loss": curve["out_of_bag"].to_numpy()[-1:]}))
 
 
 def _normal_scores(prediction: Prediction, images: Scored, columns: list[str]) -> np.ndarray:
@@ -131,4 +131,4 @@ def _normal_scores(prediction: Prediction, images: Scored, columns: list[str]) -
         for what, values in prediction.columns(number).items()
     }
     observed = {column: images.log_scores[column] for column in columns}
-    return np.ascontiguousarray(normal_scores(pa.table(stored), observed, np.array(LEVELS))[:, 0])
+    return np.ascontiguousarray(z_scores_of(pa.table(stored), observed, np.array(LEVELS))[:, 0])

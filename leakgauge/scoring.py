@@ -17,7 +17,7 @@ from tqdm import tqdm
 from leakgauge.attacks.registry import Score, score_batch
 from leakgauge.compute import computed_on
 from leakgauge.config import PARAMS, key_name
-from leakgauge.diffusion.conditioning import Told
+from leakgauge.diffusion.conditioning import Conditioning
 from leakgauge.diffusion.denoiser import Denoiser, Shortcuts
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes
@@ -88,7 +88,7 @@ class Shard:
 
     ids: list[str]
     pixels: Tensor
-    told: Told
+    told: Conditioning
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -173,21 +173,21 @@ class Scorer:
         first = self.read(0, 1)
         return min(fitting_batch(self.denoiser.given(first.told), first.pixels, self.job.options.shard), most)
 
-    def told_of(self, images: pa.Table, called: str = "") -> Told:
+    def conditioning_of(self, images: pa.Table, called: str = "") -> Conditioning:
         """What the network is told of each image of a table, by its labels and captions.
 
         Raises InputError, which names the option, and the images if they are `called` something.
         """
         try:
             labels, captions = images.column("label").to_pylist(), captions_of(images)
-            return self.denoiser.told_of(labels, captions, self.job.options.condition)
+            return self.denoiser.conditioning_of(labels, captions, self.job.options.condition)
         except InputError as error:
             key = key_name("score", "condition", self.job.target)
             raise InputError(f"{PARAMS}: {key}: {called and f'{called}: '}{error}") from None
 
-    def _told(self) -> Told:
+    def _told(self) -> Conditioning:
         known = {"label", "caption"} & set(pq.read_schema(self.job.images).names)
-        return self.told_of(read_table(self.job.images, sorted(known)))
+        return self.conditioning_of(read_table(self.job.images, sorted(known)))
 
 
 def npy(scores: np.ndarray) -> bytes:

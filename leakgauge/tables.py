@@ -209,7 +209,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def check_role(path: Path, target: str, role: str) -> None:
-    """Raises InputError if a table of images, of their statistics or of scores is another target's or role's."""
+    """Raises InputError if a table of images, of their features or of scores is another target's or role's."""
     facts = read_metadata(path)
     if (found := (facts.get("target"), facts.get("role"))) != (target, role):
         raise InputError(
@@ -285,17 +285,17 @@ def decode_images(table: pa.Table) -> np.ndarray:
     return np.stack(images) if images else np.empty((0, 1, 0, 0), dtype=np.uint8)
 
 
-def read_statistics(path: Path) -> tuple[list[str], np.ndarray]:
-    """The image ids of a table of statistics, and the statistics as (N, F) float32.
+def read_features(path: Path) -> tuple[list[str], np.ndarray]:
+    """The image ids of a table of features, and the features as (N, F) float32.
 
     Raises InputError where one is not finite.
     """
     table = read_table(path)
-    return table.column("image_id").to_pylist(), statistics_of(table, path)
+    return table.column("image_id").to_pylist(), features_of(table, path)
 
 
-def statistics_of(table: pa.Table, path: Path) -> np.ndarray:
-    """The statistics of a table of them, or of a part of it, as (N, F) float32.  path : where the table stands.
+def features_of(table: pa.Table, path: Path) -> np.ndarray:
+    """The features of a table of them, or of a part of it, as (N, F) float32.  path : where the table stands.
 
     Raises InputError where one is not finite.
     """

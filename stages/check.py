@@ -49,14 +49,14 @@ def check(target: str) -> None:
         tables = {role: table for role, table in tables.items() if table.num_rows}
         scorer = _scorer(target)
         for role, table in tables.items():
-            scorer.told_of(table, f"{role} images")
+            scorer.conditioning_of(table, f"{role} images")
         if "suspect" in tables:
             tables["suspect"] = _distinct(target, tables["suspect"])
         told = scorer.denoiser.condition.tells(scorer.job.options.condition)
         plan = options.plan(tables)
         _check_condition(target, told, tables, plan)
         drawn = {role: _drawn(table, plan.seed) for role, table in tables.items()}
-        found = null_check(list(_untrained_margins(scorer, drawn, plan.seed)), plan)
+        found = null_check(list(_untrained_scores(scorer, drawn, plan.seed)), plan)
     fires = sum(finding["fires"] for finding in (found or {}).values())
     write_json(Path(f"data/checks/{target}.json"), {"told": told})
     write_json(Path(f"metrics/checks/{target}.json"), {"told": told, "fires": fires, "null_check": found})
@@ -87,7 +87,7 @@ def _cheap(attacks: Attacks) -> Attacks:
 
 
 def _distinct(target: str, suspects: pa.Table) -> pa.Table:
-    """One suspect of each picture: near-duplicates are no further evidence."""
+    """One suspect of each picture: near-duplicates are no further z-scores."""
     pictures = read_table(Path(f"data/pictures/{target}.parquet"), ["picture"]).column("picture").combine_chunks()
     return suspects.filter(pc.is_in(suspects.column("image_id"), value_set=pictures))
 
@@ -129,8 +129,8 @@ def _drawn(table: pa.Table, seed: int) -> pa.Table:
     return table.take(pa.array(np.argsort(drawn, kind="stable")[:IMAGES]))
 
 
-def _untrained_margins(scorer: Scorer, tables: dict[str, pa.Table], seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """Role -> (N,) margins of its images, under one untrained network after another."""
+def _untrained_scores(scorer: Scorer, tables: dict[str, pa.Table], seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """Role -> (N,) membership scores of its images, under one untrained network after another."""
     shards = {role: _shard(scorer, role, table) for role, table in tables.items()}
     trained = scorer.denoiser
     for number in range(NETWORKS):
@@ -141,7 +141,7 @@ def _untrained_margins(scorer: Scorer, tables: dict[str, pa.Table], seed: int) -
 
 def _shard(scorer: Scorer, role: str, table: pa.Table) -> Shard:
     ids, pixels = table.column("image_id").to_pylist(), torch.from_numpy(decode_images(table))
-    return Shard(ids, pixels, scorer.told_of(table, f"{role} images"))
+    return Shard(ids, pixels, scorer.conditioning_of(table, f"{role} images"))
 
 
 if __name__ == "__main__":

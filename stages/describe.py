@@ -1,8 +1,8 @@
-"""describe: named statistics of every image of a dataset: how bright, how busy, at which scales, how compressible.
+"""describe: named features of every image of a dataset: how bright, how busy, at which scales, how compressible.
 
 They depend on the images alone, so all of a dataset's are computed once and `split` shares them out by role.
 
-data/images/<dataset>.parquet -> data/statistics/<dataset>.parquet
+data/images/<dataset>.parquet -> data/features/<dataset>.parquet
 """
 
 from pathlib import Path
@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from leakgauge.cli import run
 from leakgauge.compute import spread
-from leakgauge.features import CHUNK, describe_images
+from leakgauge.features import CHUNK, features_of_pixels
 from leakgauge.tables import decode_images, read_table, write_table
 
 
 def describe(dataset: str) -> None:
-    """Write data/statistics/<dataset>.parquet: image_id, label and one float32 column a statistic."""
+    """Write data/features/<dataset>.parquet: image_id, label and one float32 column a statistic."""
     images = read_table(Path(f"data/images/{dataset}.parquet"), ["image_id", "image", "label"])
     rows = np.arange(images.num_rows)
     parts = [images.take(rows[start : start + CHUNK]) for start in rows[::CHUNK]]  # a slice would travel as a whole
@@ -25,12 +25,12 @@ def describe(dataset: str) -> None:
     names = table.column_names
     for place, name in enumerate(("image_id", "label")):
         table = table.add_column(place, name, images.column(name))
-    write_table(Path(f"data/statistics/{dataset}.parquet"), table, {"dataset": dataset})
-    print(f"{dataset}: {len(names)} statistics of {table.num_rows} images")
+    write_table(Path(f"data/features/{dataset}.parquet"), table, {"dataset": dataset})
+    print(f"{dataset}: {len(names)} features of {table.num_rows} images")
 
 
 def _describe(images: pa.Table) -> pa.Table:
-    return pa.table(describe_images(decode_images(images)))
+    return pa.table(features_of_pixels(decode_images(images)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """evaluate: verdicts, error rates and curves of every learner's bag on one target.
 
-Raw verdicts are the bag's majority vote at a nominal level; calibrated verdicts compare p-values from honest margins of
-auxiliary images with it.  A bag that learnt several scores is judged twice: by its main score, and by all of them as
-`<learner>_fusion`.  Members and holdout are only measured here; nothing is chosen, and the images that `select` set
-apart to choose on are left out.
+Raw verdicts are the bag's majority vote at a nominal level; calibrated verdicts compare p-values from honest
+membership scores of auxiliary images with it.  A bag that learnt several scores is judged twice: by its main score,
+and by all of them as `<learner>_fusion`.  Members and holdout are only measured here; nothing is chosen, and the
+images that `select` set apart to choose on are left out.
 
-data/scores/<target>/*.parquet, data/predictions/<target>/*.parquet, data/statistics/<target>/holdout.parquet,
+data/scores/<target>/*.parquet, data/predictions/<target>/*.parquet, data/features/<target>/holdout.parquet,
 data/selection/<target>.parquet, data/stacks/<target>.parquet -> data/verdicts/<target>.parquet, metrics/<target>.json,
 metrics/plots/<target>/{roc,calibration,conditional_fpr,bag_size,timestep}.csv
 """
@@ -26,7 +26,7 @@ from leakgauge.config import PARAMS, key_name, names, section
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes, write_json
 from leakgauge.inference.comparisons import gain, higher_for_members, said, wrong_way_round
-from leakgauge.inference.conformal import Judgement, smallest_alpha, votes
+from leakgauge.inference.conformal import AttackResult, smallest_alpha, votes
 from leakgauge.inference.fusion import fuse
 from leakgauge.inference.metrics import (
     Evaluate,
@@ -41,7 +41,7 @@ from leakgauge.inference.metrics import (
     timestep_curve,
     worst_decile,
 )
-from leakgauge.inference.z_scores import Combine, Evidence, kept_rows, main_score, read_evidence
+from leakgauge.inference.z_scores import Combine, ZScores, kept_rows, main_score, read_z_scores
 from leakgauge.tables import ROLES, column_names, read_ids, read_metadata, read_table, write_pieces
 
 MEASURED = ("member", "holdout")
@@ -61,13 +61,13 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A bag's judgement by its main score, or by all of them fused; what it rests on, and what it comes to."""
+class Measured:
+    """A bag's result by its main score, or by all of them fused; what it rests on, and what it comes to."""
 
     learner: str
     bag: dict[str, Any]
     fusion: list[str] | None  # its columns, where it is a fusion
-    judgement: Judgement  # without its normal scores
+    result: AttackResult  # without its z-scores
     figures: Figures
     curves: dict[str, pd.DataFrame]
 
@@ -85,7 +85,7 @@ def evaluate(target: str) -> None:
     figures = {name: one.figures | _gain(audit, judged, name) for name, one in judged.items()}
     facts = {
         "bags": {one.learner: one.bag for one in judged.values()},
-        "judgements": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
+        "judges": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
         "figures": figures,
         "wrong_way_round": wrong,
         "options": audit.options.model_dump(),
@@ -115,33 +115,33 @@ def _prediction_files(target: str) -> dict[str, Path]:
     return files if read_metadata(stacked)["bag"] is None else files | {"stack": stacked}
 
 
-def _judge(audit: Audit, learner: str, path: Path) -> Iterator[tuple[str, Judged]]:
+def _judge(audit: Audit, learner: str, path: Path) -> Iterator[tuple[str, Measured]]:
     """Judge by the main score, and where several were learnt also by their fusion.  Raises InputError."""
-    main = read_evidence(path, audit.scores, audit.kept, columns=1)
+    main = read_z_scores(path, audit.scores, audit.kept, columns=1)
     yield learner, _measure(audit, learner, main, main_score, None)
     columns = main.bag["scores"]
     if len(columns) > 1:
-        evidence = read_evidence(path, audit.scores, audit.kept)
-        yield f"{learner}_fusion", _measure(audit, learner, evidence, fuse, columns)
+        z_scores = read_z_scores(path, audit.scores, audit.kept)
+        yield f"{learner}_fusion", _measure(audit, learner, z_scores, fuse, columns)
 
 
-def _measure(audit: Audit, learner: str, evidence: Evidence, combine: Combine, fusion: list[str] | None) -> Judged:
+def _measure(audit: Audit, learner: str, z_scores: ZScores, combine: Combine, fusion: list[str] | None) -> Measured:
     """Judge by one number an attacker, and take the figures and curves.  Raises InputError."""
-    judgement, options = evidence.judge(combine), audit.options
-    _check_alphas(audit, judgement.calibration_size)
+    result, options = z_scores.judge(combine), audit.options
+    _check_alphas(audit, result.calibration_size)
     alphas, fpr, confidence = options.alphas, options.curve_fpr, options.confidence
     decile = audit.groups["complexity"].to_numpy()
-    figures = summarise(judgement, alphas, confidence) | worst_decile(judgement, decile, alphas, confidence)
+    figures = summarise(result, alphas, confidence) | worst_decile(result, decile, alphas, confidence)
     curves = {
-        "roc": roc_points(judgement),
-        "calibration": calibration_curve(judgement, alphas, confidence),
-        "conditional_fpr": conditional_fpr(judgement, audit.groups, sorted({*alphas, fpr}), confidence),
-        "bag_size": bag_size_curve(judgement, fpr, confidence),
+        "roc": roc_points(result),
+        "calibration": calibration_curve(result, alphas, confidence),
+        "conditional_fpr": conditional_fpr(result, audit.groups, sorted({*alphas, fpr}), confidence),
+        "bag_size": bag_size_curve(result, fpr, confidence),
     }
-    return Judged(learner, evidence.bag, fusion, replace(judgement, z={}), figures, curves)
+    return Measured(learner, z_scores.bag, fusion, replace(result, z={}), figures, curves)
 
 
-def _gain(audit: Audit, judged: dict[str, Judged], name: str) -> Figures:
+def _gain(audit: Audit, judged: dict[str, Measured], name: str) -> Figures:
     """What a fusion gains over its learner's main score, and a learner over one threshold for all: same images."""
     one, alone = judged[name], {other: that for other, that in judged.items() if that.fusion is None}
     if one.fusion is None:
@@ -149,8 +149,8 @@ def _gain(audit: Audit, judged: dict[str, Judged], name: str) -> Figures:
     else:
         baselines = [other for other, that in alone.items() if that.learner == one.learner]
     over = baselines[0] if baselines and baselines[0] != name else None
-    judgement = None if over is None else judged[over].judgement
-    return gain(one.judgement, judgement, over, audit.options.curve_fpr, audit.options.confidence)
+    result = None if over is None else judged[over].result
+    return gain(one.result, result, over, audit.options.curve_fpr, audit.options.confidence)
 
 
 def _warn_of_stale_files(target: str) -> None:
@@ -167,16 +167,16 @@ def _warn_of_resolution(audit: Audit) -> None:
             warn(f"{audit.target}: {found}: no TPR at FPR {level} is given")
 
 
-def _wrong_way_round(audit: Audit, judged: dict[str, Judged]) -> list[str]:
-    """A sentence for each learnt score, and each judgement of another, that is higher for members than for holdout."""
+def _wrong_way_round(audit: Audit, judged: dict[str, Measured]) -> list[str]:
+    """A sentence for each learnt score, and each result of another, that is higher for members than for holdout."""
     sentences = {}
     for score in dict.fromkeys(one.bag["score"] for one in judged.values()):
         if sentence := wrong_way_round(score, *(_score(audit, role, score).to_numpy() for role in MEASURED)):
             sentences[score] = sentence
     for name, one in judged.items():
-        found = higher_for_members(*(-one.judgement.margin[role] for role in MEASURED))
+        found = higher_for_members(*(-one.result.membership_score[role] for role in MEASURED))
         if found and one.bag["score"] not in sentences:
-            sentences[name] = f"judgement {name} ranks members below others, AUC {said(found)}"
+            sentences[name] = f"result {name} ranks members below others, AUC {said(found)}"
         one.figures["wrong_way_round"] = bool(found) or one.bag["score"] in sentences
     return list(sentences.values())
 
@@ -193,7 +193,7 @@ def _check_alphas(audit: Audit, images: int) -> None:
 
 def _groups(target: str, complexity: str, scored: Path, kept: np.ndarray) -> dict[str, pd.Series]:
     """What alike images of the holdout are grouped by -> the group of each.  Raises InputError."""
-    path = Path(f"data/statistics/{target}/holdout.parquet")
+    path = Path(f"data/features/{target}/holdout.parquet")
     if not read_ids(path).equals(read_ids(scored)):
         raise InputError(f"{path}: describes other images than {scored} scores: run `dvc repro`")
     known = [name for name in column_names(path) if name not in ("image_id", "label")]
@@ -208,8 +208,8 @@ def _groups(target: str, complexity: str, scored: Path, kept: np.ndarray) -> dic
     }
 
 
-def _curves(audit: Audit, judged: dict[str, Judged]) -> dict[str, pd.DataFrame]:
-    """The curves of all judgements together, by name, and that over timesteps."""
+def _curves(audit: Audit, judged: dict[str, Measured]) -> dict[str, pd.DataFrame]:
+    """The curves of all results together, by name, and that over timesteps."""
     kinds = next(iter(judged.values())).curves
     curves = {
         kind: pd.concat([one.curves[kind].assign(learner=name) for name, one in judged.items()]) for kind in kinds
@@ -229,23 +229,23 @@ def _score(audit: Audit, role: str, column: str) -> pa.ChunkedArray:
     return read_table(audit.scores[role], [column]).column(column).filter(audit.kept[role])
 
 
-def _verdicts(audit: Audit, judged: dict[str, Judged]) -> Iterator[pa.Table]:
-    """One row for each member and holdout image, judgement after judgement."""
+def _verdicts(audit: Audit, judged: dict[str, Measured]) -> Iterator[pa.Table]:
+    """One row for each member and holdout image, result after result."""
     ids = {role: read_ids(audit.scores[role]).filter(audit.kept[role]).cast(TEXT) for role in MEASURED}
     for name, one in judged.items():
         for role in MEASURED:
-            margin, p_value = one.judgement.margin[role], one.judgement.p_value[role]
+            membership_score, p_value = one.result.membership_score[role], one.result.p_value[role]
             table = {
                 "image_id": ids[role],
-                "role": pa.repeat(pa.scalar(role, TEXT), len(margin)),
-                "learner": pa.repeat(pa.scalar(name, TEXT), len(margin)),
+                "role": pa.repeat(pa.scalar(role, TEXT), len(membership_score)),
+                "learner": pa.repeat(pa.scalar(name, TEXT), len(membership_score)),
                 "score": _score(audit, role, one.bag["score"]),
-                "margin": margin,
+                "membership_score": membership_score,
                 "p_value": p_value,
             }
             for alpha in audit.options.alphas:
                 table[f"member_at_{level_name(alpha)}"] = p_value <= alpha
-                table[f"raw_member_at_{level_name(alpha)}"] = votes(margin, alpha)
+                table[f"raw_member_at_{level_name(alpha)}"] = votes(membership_score, alpha)
             yield pa.table(table)
 
 

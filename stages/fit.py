@@ -1,9 +1,9 @@
 """fit: learn from auxiliary non-members how their scores depend on their image, as a bag of bootstrap attackers.
 
-The stage is handed auxiliary images, statistics and scores, and the name of the score to learn: it cannot look at
+The stage is handed auxiliary images, features and scores, and the name of the score to learn: it cannot look at
 members or holdout.  A run that was killed goes on after the last attacker (on a GPU, group of them) that it finished.
 
-data/{roles,statistics,scores}/<target>/auxiliary.parquet -> models/quantile/<target>/<learner>/,
+data/{roles,features,scores}/<target>/auxiliary.parquet -> models/quantile/<target>/<learner>/,
 metrics/fit/<target>/<learner>.csv (pinball losses while fitting, of images that an attacker has seen and has not)
 """
 
@@ -32,7 +32,7 @@ from leakgauge.quantile.bag import (
     fit_attackers,
     fitted_at_once,
 )
-from leakgauge.quantile.base import Resample, kept_apart, resamples
+from leakgauge.quantile.base import Resample, calibration_split, resamples
 from leakgauge.quantile.inputs import Inputs, read_inputs
 from leakgauge.tables import check_role, list_column, log_scores, read_metadata, read_table, write_table
 
@@ -52,28 +52,28 @@ def fit(target: str, learner: str) -> None:
     """Write the bag of a learner on a target."""
     options = section("fit", Fit, target)
     learner_options = entry("learners", learner, Learner).root
-    images, statistics, scores = (
-        Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "statistics", "scores")
+    images, features, scores = (
+        Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "features", "scores")
     )
-    for path in (images, statistics, scores):
+    for path in (images, features, scores):
         check_role(path, target, "auxiliary")
     columns = _score_columns(target, options, scores)
     ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
-    kept = kept_apart(len(ids), options.calibration, options.seed)
+    kept = calibration_split(len(ids), options.calibration, options.seed)
     _check_count(images, kept, key_name("fit", "calibration", target))
-    for path in (statistics, scores):
+    for path in (features, scores):
         if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
             raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
     values = np.stack([log_scores(scores, column) for column in columns], axis=1)  # (N, S)
     drawn = resamples(kept, options.seed, options.bag_size, options.patience)
     config = [options.model_dump(), learner_options.model_dump(), columns]
-    with resumable(f"fit@{target}-{learner}", config, [images, statistics, scores]) as folder:
+    with resumable(f"fit@{target}-{learner}", config, [images, features, scores]) as folder:
         made = folder / "bag"
-        inputs = read_inputs(images, statistics, ATTACKERS[learner_options.kind].looks_at_images, folder)
+        inputs = read_inputs(images, features, ATTACKERS[learner_options.kind].looks_at_images, folder)
         _fit_all(inputs, values, learner_options, options.seed, drawn, made)
-        unseen = list_column(np.stack([resample.unseen for resample in drawn], axis=1))
+        out_of_bag = list_column(np.stack([resample.out_of_bag for resample in drawn], axis=1))
         calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)
-        mask = pa.table({"image_id": ids, "out_of_bag": unseen, "calibrates": calibrates})
+        mask = pa.table({"image_id": ids, "out_of_bag": out_of_bag, "calibrates": calibrates})
         write_table(made / "out_of_bag.parquet", mask, {})
         curve = _curves(made, options.bag_size)
         description = {
@@ -83,7 +83,7 @@ def fit(target: str, learner: str) -> None:
             "score": columns[0],
             "scores": columns,
             "auxiliary": len(ids),
-            "unseen_loss": float(curve.groupby("attacker")["unseen"].last().mean()),
+            "out_of_bag_loss": float(curve.groupby("attacker")["out_of_bag"].last().mean()),
             "out_of_bag_sha256": file_hash(made / "out_of_bag.parquet"),
             "target_sha256": read_metadata(scores)["target_sha256"],
             "computed_on": read_metadata(scores).get("computed_on"),
@@ -162,10 +162,10 @@ def _fit_some(
 
 
 def _curves(made: Path, bag_size: int) -> pd.DataFrame:
-    """Columns attacker, step, seen, unseen."""
+    """Columns attacker, step, seen, out-of-bag."""
     curves = [pd.read_csv(attacker_folder(made, number) / "curve.csv") for number in range(bag_size)]
     return pd.concat([curve.assign(attacker=number) for number, curve in enumerate(curves)])[
-        ["attacker", "step", "seen", "unseen"]
+        ["attacker", "step", "seen", "out_of_bag"]
     ]
 
 

@@ -1,7 +1,7 @@
 """guard: what could make the audit's figures wrong, looked for without the target and without a score.
 
 1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?
-2. Blind check: are members or suspects told from non-members, or auxiliary from holdout images, by statistics alone?
+2. Blind check: are members or suspects told from non-members, or auxiliary from holdout images, by features alone?
 3. Labels and captions, where there are any: are they independent of the role?
 
 All have exact p-values (but for what counts as near, which is measured on the holdout); suspects that are
@@ -10,7 +10,7 @@ check of stage `check`, with probability `guard.false_alarm` at most (Bonferroni
 precision, which is no alarm: between which bounds the false-positive rate at alpha lies by the chance of drawing the
 images that calibrate.
 
-data/roles/<target>/*.parquet, data/statistics/<target>/*.parquet -> metrics/guards/<target>.json,
+data/roles/<target>/*.parquet, data/features/<target>/*.parquet -> metrics/guards/<target>.json,
 data/guards/<target>.parquet (auxiliary and holdout images with a near-duplicate among members or suspects),
 data/pictures/<target>.parquet (for each suspect, the first suspect of the same picture)
 """
@@ -35,7 +35,7 @@ from leakgauge.files import write_json
 from leakgauge.inference.conformal import fpr_interval
 from leakgauge.inference.metrics import Evaluate, level_name, named_rate
 from leakgauge.inference.roc import exact_rate
-from leakgauge.tables import ROLES, captions_of, decode_images, read_statistics, read_table, write_table
+from leakgauge.tables import ROLES, captions_of, decode_images, read_features, read_table, write_table
 
 ASKED_ABOUT = ("member", "suspect")  # whose near-duplicates among non-members are listed
 CONTROLS = {"auxiliary": "holdout", "holdout": "auxiliary"}  # where members' near-duplicates are sought: who else's are
@@ -63,9 +63,9 @@ def guard(target: str) -> None:
     calibration = section("fit", Calibrating, target).calibration
     tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet")) for role in (*ROLES, "suspect")}
     tables = {role: table for role, table in tables.items() if table.num_rows}  # perhaps no member is known
-    statistics = {role: _statistics(target, role, table) for role, table in tables.items()}
+    features = {role: _features(target, role, table) for role, table in tables.items()}
     for role in tables.keys() - {"suspect"}:  # neither name nor order decides on folds, or between equally near images
-        tables[role], statistics[role] = _by_pixels(tables[role], statistics[role])
+        tables[role], features[role] = _by_pixels(tables[role], features[role])
     images = {role: hashed(decode_images(table)) for role, table in tables.items()}
     plan, asked_about = options.plan(tables), [role for role in ASKED_ABOUT if role in tables]
     typical = float(np.median(nearest(images["holdout"], images["auxiliary"]).pixel_rmse))
@@ -74,14 +74,14 @@ def guard(target: str) -> None:
     if "suspect" in tables:
         ids = tables["suspect"].column("image_id")
         picture = pictures(images["suspect"], options.hash_distance, options.pixel_rmse * typical)
-        first = np.unique(picture)  # near-duplicates of a suspect are no further evidence
+        first = np.unique(picture)  # near-duplicates of a suspect are no further z-scores
         images["suspect"] = images["suspect"][first]
-        tables["suspect"], statistics["suspect"] = _by_pixels(
-            tables["suspect"].take(pa.array(first)), statistics["suspect"][first]
+        tables["suspect"], features["suspect"] = _by_pixels(
+            tables["suspect"].take(pa.array(first)), features["suspect"][first]
         )
     findings = {
         **_near_duplicates(images, asked_about, options, typical, plan.level),
-        **_blind_checks(statistics, options, plan),
+        **_blind_checks(features, options, plan),
         **_condition_checks(tables, plan),
     }
     same_picture = pa.table({"image_id": ids, "picture": ids.take(pa.array(picture))})
@@ -104,10 +104,10 @@ def guard(target: str) -> None:
     print(f"{target}: over draws of {calibrating} calibrating images the false-positive rate lies {', '.join(said)}")
 
 
-def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
+def _features(target: str, role: str, images: pa.Table) -> np.ndarray:
     """(N, F) float32, row by row those of the images.  Raises InputError if they describe others."""
-    path = Path(f"data/statistics/{target}/{role}.parquet")
-    ids, values = read_statistics(path)
+    path = Path(f"data/features/{target}/{role}.parquet")
+    ids, values = read_features(path)
     if ids != images.column("image_id").to_pylist():
         raise InputError(
             f"{path}: describes other images than data/roles/{target}/{role}.parquet holds: run `dvc repro`"
@@ -115,10 +115,10 @@ def _statistics(target: str, role: str, images: pa.Table) -> np.ndarray:
     return values
 
 
-def _by_pixels(images: pa.Table, statistics: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+def _by_pixels(images: pa.Table, features: np.ndarray) -> tuple[pa.Table, np.ndarray]:
     """The same rows, in the order of the hashes of their pixels."""
     order = np.argsort(images.column("sha256").to_numpy())
-    return images.take(pa.array(order)), statistics[order]
+    return images.take(pa.array(order)), features[order]
 
 
 def _pairs(
@@ -160,10 +160,10 @@ def _near_duplicates(
     return findings
 
 
-def _blind_checks(statistics: dict[str, np.ndarray], options: Guard, plan: Plan) -> dict[str, Finding]:
-    """Each comparison's AUC by image statistics; None where a set is too small to tell."""
+def _blind_checks(features: dict[str, np.ndarray], options: Guard, plan: Plan) -> dict[str, Finding]:
+    """Each comparison's AUC by image features; None where a set is too small to tell."""
     findings = {}
-    for role, own, others in comparisons(statistics):
+    for role, own, others in comparisons(features):
         found = blind_check(own, np.stack(others), CONFIDENCE, plan.permutations, plan.seed)
         if found is None:
             empty = dict.fromkeys(("auc", "auc_ci_low", "auc_ci_high", "p_value"))

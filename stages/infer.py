@@ -7,7 +7,7 @@ new suspects cost their scores, the guards and this stage.
 Suspects that are near-duplicates of one another, as `guard` finds them without a score, are one picture: it counts
 once, by the first of them, and all have its verdict.
 
-data/{roles,statistics}/<target>/suspect.parquet, data/scores/<target>/{auxiliary,suspect}.parquet,
+data/{roles,features}/<target>/suspect.parquet, data/scores/<target>/{auxiliary,suspect}.parquet,
 data/predictions/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet, data/pictures/<target>.parquet
 -> data/inferences/<target>.parquet, metrics/inferences/<target>.json
 """
@@ -24,11 +24,11 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, Options, key_name, names, section
 from leakgauge.errors import InputError
 from leakgauge.files import write_json
-from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.fusion import fuse
 from leakgauge.inference.metrics import level_name
 from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
-from leakgauge.inference.z_scores import Evidence, main_score, normal_scores, read_evidence
+from leakgauge.inference.z_scores import ZScores, main_score, read_z_scores, z_scores_of
 from leakgauge.quantile.bag import Bag, predict_all
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import (
@@ -37,9 +37,9 @@ from leakgauge.tables import (
     decode_images,
     list_column,
     log_scores,
+    read_features,
     read_ids,
     read_metadata,
-    read_statistics,
     read_table,
     write_table,
 )
@@ -63,35 +63,35 @@ def infer(target: str) -> None:
     measured = read_metadata(Path(f"data/verdicts/{target}.parquet"))["options"]
     table = pa.table({"image_id": pa.array([], pa.string())})
     figures: dict[str, float | int | str | None] = {"suspects": 0}
-    facts: dict[str, Any] = {"target": target, "options": measured | options.model_dump(), "judgement": None}
+    facts: dict[str, Any] = {"target": target, "options": measured | options.model_dump(), "judge": None}
     if suspects.num_rows:
-        evidence = _evidence(target, options.learner, suspects)
-        several = len(evidence.bag["scores"]) > 1
-        judgement = evidence.judge(fuse if several else main_score)
-        facts["judgement"] = f"{options.learner}_fusion" if several else options.learner
+        z_scores = _z_scores(target, options.learner, suspects)
+        several = len(z_scores.bag["scores"]) > 1
+        result = z_scores.judge(fuse if several else main_score)
+        facts["judge"] = f"{options.learner}_fusion" if several else options.learner
         picture = _pictures(target, suspects)
         distinct = picture == np.arange(len(picture))
-        verdicts = _verdicts(suspects, judgement, picture, measured["alphas"], options.false_discovery_rate)
+        verdicts = _verdicts(suspects, result, picture, measured["alphas"], options.false_discovery_rate)
         table = pa.Table.from_pandas(verdicts, preserve_index=False)
-        figures = _figures(target, facts["judgement"], judgement, verdicts, distinct, measured["confidence"])
+        figures = _figures(target, facts["judge"], result, verdicts, distinct, measured["confidence"])
     write_table(Path(f"data/inferences/{target}.parquet"), table, facts | {"figures": figures})
     write_json(Path(f"metrics/inferences/{target}.json"), figures)
 
 
-def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
+def _z_scores(target: str, learner: str, suspects: pa.Table) -> ZScores:
     """What the bag says of the suspects' scores and of the auxiliary images'."""
     scores = {role: Path(f"data/scores/{target}/{role}.parquet") for role in ("auxiliary", "suspect")}
     ids = {role: read_ids(path).to_pylist() for role, path in scores.items()}
     predictions = Path(f"data/predictions/{target}/{learner}.parquet")
     everyone = np.ones(len(ids["auxiliary"]), dtype=bool)
-    known = read_evidence(predictions, {"auxiliary": scores["auxiliary"]}, {"auxiliary": everyone})
+    known = read_z_scores(predictions, {"auxiliary": scores["auxiliary"]}, {"auxiliary": everyone})
     check_target(scores["suspect"], known.bag["target_sha256"], predictions)
     check_computed_on(scores["suspect"], known.bag, predictions)
     bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
-    statistics = Path(f"data/statistics/{target}/suspect.parquet")
-    described, features = read_statistics(statistics)
+    path_of_features = Path(f"data/features/{target}/suspect.parquet")
+    described, features = read_features(path_of_features)
     asked_about = suspects.column("image_id").to_pylist()
-    for path, found in ((statistics, described), (scores["suspect"], ids["suspect"])):
+    for path, found in ((path_of_features, described), (scores["suspect"], ids["suspect"])):
         if found != asked_about:
             raise InputError(f"{path}: tells of other images than data/roles/{target}/suspect.parquet: run `dvc repro`")
     if bag.description != known.bag:
@@ -100,8 +100,8 @@ def _evidence(target: str, learner: str, suspects: pa.Table) -> Evidence:
     rows = pa.table({name: list_column(values) for name, values in predicted.items()})
     observed = {column: log_scores(scores["suspect"], column) for column in known.bag["scores"]}
     levels = np.array(read_metadata(predictions)["levels"])
-    z = {**known.z, "suspect": [normal_scores(rows, observed, levels)]}
-    return Evidence(known.bag, z, known.unseen, known.calibrates)
+    z = {**known.z, "suspect": [z_scores_of(rows, observed, levels)]}
+    return ZScores(known.bag, z, known.out_of_bag, known.calibrates)
 
 
 def _pictures(target: str, suspects: pa.Table) -> np.ndarray:
@@ -116,16 +116,16 @@ def _pictures(target: str, suspects: pa.Table) -> np.ndarray:
 
 
 def _verdicts(
-    suspects: pa.Table, judgement: Judgement, picture: np.ndarray, alphas: list[float], rate: float
+    suspects: pa.Table, result: AttackResult, picture: np.ndarray, alphas: list[float], rate: float
 ) -> pd.DataFrame:
     """One row a suspect, with the verdict of its picture.  picture : (N,) int, the first suspect of each one's."""
     first, place = np.unique(picture, return_inverse=True)
     ids = np.array(suspects.column("image_id").to_pylist(), dtype=object)
-    margin, p_value = (values["suspect"][picture] for values in (judgement.margin, judgement.p_value))
+    membership_score, p_value = (values["suspect"][picture] for values in (result.membership_score, result.p_value))
     verdicts = pd.DataFrame(
         {
             "image_id": ids,
-            "margin": margin,
+            "membership_score": membership_score,
             "p_value": p_value,
             **{f"member_at_{level_name(alpha)}": p_value <= alpha for alpha in alphas},
             "adjusted_p_value": adjusted_p_values(p_value[first])[place],
@@ -137,15 +137,15 @@ def _verdicts(
 
 
 def _figures(
-    target: str, name: str, judgement: Judgement, verdicts: pd.DataFrame, distinct: np.ndarray, confidence: float
+    target: str, name: str, result: AttackResult, verdicts: pd.DataFrame, distinct: np.ndarray, confidence: float
 ) -> dict[str, float | int | str | None]:
-    """The answer for the set, flat.  Rates of members and holdout are those of the same judgement."""
+    """The answer for the set, flat.  Rates of members and holdout are those of the same result."""
     measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas()
     measured = measured[measured["learner"] == name]
-    margin = {role: rows["margin"].to_numpy() for role, rows in measured.groupby("role")}
-    suspects, holdout = judgement.margin["suspect"][distinct], margin["holdout"]
+    membership_score = {role: rows["membership_score"].to_numpy() for role, rows in measured.groupby("role")}
+    suspects, holdout = result.membership_score["suspect"][distinct], membership_score["holdout"]
     test = set_test(suspects, holdout, confidence)
-    fraction = used_fraction(suspects, holdout, margin.get("member"), confidence)
+    fraction = used_fraction(suspects, holdout, membership_score.get("member"), confidence)
     counted = verdicts[verdicts["distinct"]]
     flagged = {name: int(counted[name].sum()) for name in counted.columns if name.startswith("member_at_")}
     return {
@@ -160,10 +160,10 @@ def _figures(
         "fraction_ci_high": fraction.high,
         "named": int(counted["named"].sum()),
         **flagged,
-        "calibration": judgement.calibration_size,
-        "calibration_by": judgement.calibration_by,
+        "calibration": result.calibration_size,
+        "calibration_by": result.calibration_by,
         "holdout": len(holdout),
-        "judgement": name,
+        "judge": name,
     }
 
 

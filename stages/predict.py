@@ -3,7 +3,7 @@
 What comes out depends on the images alone; `evaluate` holds it against the scores.  Auxiliary images carry the mask
 of the attackers that never saw them, and whether they calibrate; no attacker saw the others.
 
-models/quantile/<target>/<learner>/, data/{roles,statistics}/<target>/*.parquet
+models/quantile/<target>/<learner>/, data/{roles,features}/<target>/*.parquet
 -> data/predictions/<target>/<learner>.parquet
 """
 
@@ -25,7 +25,7 @@ def predict(target: str, learner: str) -> None:
     """Write data/predictions/<target>/<learner>.parquet."""
     bag = Bag.open(Path(f"models/quantile/{target}/{learner}"))
     roles = [role for role in ROLES if _some(target, role)]
-    inputs = [Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "statistics") for role in roles]
+    inputs = [Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "features") for role in roles]
     with resumable(f"predict@{target}-{learner}", [], [bag.folder, *inputs]) as folder:
         tables = [_predict_role(bag, target, role, folder) for role in roles]
     metadata = {"target": target, "learner": learner, "levels": LEVELS, "bag": bag.description}
@@ -39,20 +39,20 @@ def _some(target: str, role: str) -> bool:
 
 def _predict_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
     """One row an image of the role; for each learnt score a list over the attackers of what they predict."""
-    images, statistics = (Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "statistics"))
+    images, features = (Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "features"))
     ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
-    if read_table(statistics, ["image_id"]).column("image_id").to_pylist() != ids:
-        raise InputError(f"{statistics}: tells of other images than {images} holds: run `dvc repro`")
-    inputs = read_inputs(images, statistics, ATTACKERS[bag.options.kind].looks_at_images, folder)
+    if read_table(features, ["image_id"]).column("image_id").to_pylist() != ids:
+        raise InputError(f"{features}: tells of other images than {images} holds: run `dvc repro`")
+    inputs = read_inputs(images, features, ATTACKERS[bag.options.kind].looks_at_images, folder)
     columns = predict_all(bag, inputs, role)
-    unseen, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))
+    out_of_bag, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))
     named = {name: list_column(values) for name, values in columns.items()}
     facts = {"image_id": pa.array(ids), "role": pa.array([role] * len(ids))}
-    return pa.table(facts | {"out_of_bag": list_column(unseen), "calibrates": pa.array(calibrates)} | named)
+    return pa.table(facts | {"out_of_bag": list_column(out_of_bag), "calibrates": pa.array(calibrates)} | named)
 
 
 def _masks(bag: Bag, ids: list[str], images: Path) -> tuple[np.ndarray, np.ndarray]:
-    """out_of_bag (N, B) and calibrates (N,) of the auxiliary images."""
+    """out-of-bag (N, B) and calibrates (N,) of the auxiliary images."""
     mask = read_table(bag.folder / "out_of_bag.parquet")
     if mask.column("image_id").to_pylist() != ids:
         raise InputError(f"{bag.folder}: was fitted on other images than {images} holds: run `dvc repro`")

@@ -16,7 +16,7 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, Options, names, section, target_entry
 from leakgauge.files import file_hash, write_bytes
 from leakgauge.report.ablations import draw_experiments
-from leakgauge.report.figures import draw_figures, draw_p_values, surest
+from leakgauge.report.figures import draw_figures, draw_p_values, most_confident
 from leakgauge.report.page import TargetPage, draw_gallery, exposed_pairs, render
 from leakgauge.tables import ROLES, read_metadata, read_table
 
@@ -57,7 +57,7 @@ def _page(target: str, options: Report) -> TargetPage:
     suspects = []
     if len(asked_about):
         figures["suspects"] = draw_p_values(asked_about, 1 / (inference["figures"]["calibration"] + 1))
-        suspects = surest(asked_about, _images([roles["suspect"]], set(asked_about["image_id"])))
+        suspects = most_confident(asked_about, _images([roles["suspect"]], set(asked_about["image_id"])))
     rows = read_table(verdicts).to_pandas()
     pairs = exposed_pairs(rows[rows["learner"] == most_able], options.exposed)
     images = _images([roles["member"], roles["holdout"]], {*pairs["image_id"], *pairs["holdout_id"]})
@@ -69,7 +69,7 @@ def _page(target: str, options: Report) -> TargetPage:
         guards=_json(Path(f"metrics/guards/{target}.json")),
         check=_json(Path(f"metrics/checks/{target}.json")),
         selection=_json(Path(f"metrics/selection/{target}.json")),
-        surest=most_able,
+        most_confident=most_able,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),

@@ -22,13 +22,13 @@ from leakgauge.config import PARAMS, Options, key_name, section
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_json
 from leakgauge.inference.comparisons import wrong_way_round
-from leakgauge.inference.metrics import rank_candidates, set_apart
+from leakgauge.inference.metrics import rank_candidates, selection_split
 from leakgauge.tables import check_computed_on, check_target, read_metadata, read_table, write_table
 
 MEASURED = ("member", "holdout")
 FEWEST = 20  # images of each role that a choice can rest on
 CONFIDENCE = 0.95  # of the intervals of what each candidate reached
-SET_APART = pa.schema([("image_id", pa.string()), ("role", pa.string())])
+SELECTION_SPLIT = pa.schema([("image_id", pa.string()), ("role", pa.string())])
 
 
 class TPRAtFPR(Options):
@@ -60,7 +60,7 @@ def select(target: str) -> None:
     check_target(paths["holdout"], read_metadata(paths["member"])["target_sha256"], paths["member"])
     check_computed_on(paths["holdout"], read_metadata(paths["member"]), paths["member"])
     columns = _candidates(target, options.candidates, list(read_metadata(paths["member"])["columns"]))
-    apart = {role: _set_apart(target, read_table(path), role, options) for role, path in paths.items()}
+    apart = {role: _selection_split(target, read_table(path), role, options) for role, path in paths.items()}
     figures: dict[str, Any] = {"score": None, "candidates": 0, "members": 0, "holdout": 0}
     if options.share:
         criterion = _criterion(target, options.criterion, apart["holdout"].num_rows)
@@ -75,7 +75,7 @@ def select(target: str) -> None:
     write_json(Path(f"data/selection/{target}.json"), {"score": figures["score"]})
     write_json(Path(f"metrics/selection/{target}.json"), figures)
     rows = [(name, role) for role in MEASURED for name in apart[role].column("image_id").to_pylist()]
-    table = pa.table([[name for name, _ in rows], [role for _, role in rows]], schema=SET_APART)
+    table = pa.table([[name for name, _ in rows], [role for _, role in rows]], schema=SELECTION_SPLIT)
     write_table(Path(f"data/selection/{target}.parquet"), table, {"target": target})
 
 
@@ -88,9 +88,9 @@ def _candidates(target: str, patterns: list[str], columns: list[str]) -> list[st
     return [column for column in columns if not patterns or any(fnmatchcase(column, p) for p in patterns)]
 
 
-def _set_apart(target: str, scores: pa.Table, role: str, options: Select) -> pa.Table:
+def _selection_split(target: str, scores: pa.Table, role: str, options: Select) -> pa.Table:
     """The rows that the choice is made on.  Raises InputError if they are too few for one."""
-    apart = set_apart(scores.column("image_id").to_pylist(), options.share, options.seed)
+    apart = selection_split(scores.column("image_id").to_pylist(), options.share, options.seed)
     if options.share and not FEWEST <= apart.sum() < len(apart):
         raise InputError(
             f"{PARAMS}: {key_name('select', 'share', target)}: {options.share:g} sets {apart.sum()} of {len(apart)} "
@@ -100,7 +100,7 @@ def _set_apart(target: str, scores: pa.Table, role: str, options: Select) -> pa.
 
 
 def _criterion(target: str, criterion: Literal["auc"] | TPRAtFPR, holdout: int) -> float | Literal["auc"]:
-    """The criterion as the statistics have it.  Raises InputError for an FPR that the holdout cannot resolve."""
+    """The criterion as the features have it.  Raises InputError for an FPR that the holdout cannot resolve."""
     if not isinstance(criterion, TPRAtFPR):
         return criterion
     if holdout * criterion.tpr_at_fpr < 1 - 1e-9:

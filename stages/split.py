@@ -10,9 +10,9 @@ column `copies` says how many there are; counts and shares are of distinct image
 drawn member are members, copies of members that were told are dropped from the non-members and counted, and a file of
 scores that gives copies different roles is refused.
 
-data/images/<dataset>.parquet, data/statistics/<dataset>.parquet, data/suspects/<dataset>/ ->
+data/images/<dataset>.parquet, data/features/<dataset>.parquet, data/suspects/<dataset>/ ->
 {member,auxiliary,holdout,suspect}.parquet in data/roles/<target>/, each with its images, and in
-data/statistics/<target>/, with what was measured on them
+data/features/<target>/, with what was measured on them
 """
 
 import itertools
@@ -69,10 +69,10 @@ class Draw:
 
 
 def split(target: str) -> None:
-    """Write the role files of a target, and the statistics of their images."""
+    """Write the role files of a target, and the features of their images."""
     options, entry = section("split", Split, target), target_entry(target)
     images = read_table(Path(f"data/images/{entry.dataset}.parquet"))
-    statistics = _statistics(entry.dataset, images)
+    features = _features(entry.dataset, images)
     image = pd.factorize(images.column("sha256").to_pandas())[0]  # (N,) int: copies have the same number
     told = entry.source == "scores"
     drawn = _told(images, image, options, entry.path, target) if told else _drawn(images, image, options)
@@ -87,8 +87,8 @@ def split(target: str) -> None:
         table = images.take(pa.array(chosen)).append_column("copies", pa.array(of_role["rows"].to_numpy(np.int64)))
         merged = _merged(target, role, of_role)
         write_table(Path(f"data/roles/{target}/{role}.parquet"), table, {**facts, "role": role, **left_out, **merged})
-        described = statistics.take(pa.array(chosen))
-        write_table(Path(f"data/statistics/{target}/{role}.parquet"), described, {**facts, "role": role})
+        described = features.take(pa.array(chosen))
+        write_table(Path(f"data/features/{target}/{role}.parquet"), described, {**facts, "role": role})
     _write_suspects(target, entry.dataset, images, drawn.rows)
     print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
 
@@ -111,7 +111,7 @@ def _merged(target: str, role: str, copies: pd.DataFrame) -> dict[str, int]:
 
 
 def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
-    """The suspects of the dataset and their statistics.  Raises InputError if one is a certain non-member."""
+    """The suspects of the dataset and their features.  Raises InputError if one is a certain non-member."""
     path = Path(f"data/suspects/{dataset}/images.parquet")
     suspects, hashes = read_table(path), images.column("sha256")
     sizes = [set(zip(*(t.column(name).to_pylist() for name in SIZE), strict=True)) for t in (images, suspects)]
@@ -134,17 +134,17 @@ def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str,
     copies = pc.is_in(asked_about, value_set=hashes.take(pa.array(rows["member"])).combine_chunks())
     facts = {"target": target, "dataset": dataset, "role": "suspect", "copies_of_members": pc.sum(copies).as_py() or 0}
     write_table(Path(f"data/roles/{target}/suspect.parquet"), suspects, facts)
-    statistics = read_table(Path(f"data/suspects/{dataset}/statistics.parquet"))
-    write_table(Path(f"data/statistics/{target}/suspect.parquet"), statistics, facts)
+    features = read_table(Path(f"data/suspects/{dataset}/features.parquet"))
+    write_table(Path(f"data/features/{target}/suspect.parquet"), features, facts)
 
 
-def _statistics(dataset: str, images: pa.Table) -> pa.Table:
+def _features(dataset: str, images: pa.Table) -> pa.Table:
     """What `describe` found of the images, row by row.  Raises InputError if it described others."""
-    path = Path(f"data/statistics/{dataset}.parquet")
-    statistics = read_table(path)
-    if statistics.column("image_id") != images.column("image_id"):
+    path = Path(f"data/features/{dataset}.parquet")
+    features = read_table(path)
+    if features.column("image_id") != images.column("image_id"):
         raise InputError(f"{path}: describes other images than data/images/{dataset}.parquet holds: run `dvc repro`")
-    return statistics
+    return features
 
 
 def _drawn(images: pa.Table, image: np.ndarray, options: Split) -> Draw:

@@ -93,11 +93,11 @@ def _fit(target: str, table: pa.Table, score: str, location: np.ndarray, scale: 
     if table.column("image_id").take(rows).to_pylist() != read_table(scores, ["image_id"]).column(0).to_pylist():
         raise InputError(f"{scores}: scores other images than were predicted for: run `dvc repro`")
     calibrates = table.column("calibrates").to_numpy()[rows]
-    unseen = list_values(table, "out_of_bag")[rows]  # (n, B)
+    out_of_bag = list_values(table, "out_of_bag")[rows]  # (n, B)
     if not calibrates.all():  # those kept apart must not be learnt from
-        unseen = unseen & ~calibrates[:, None]
-    observed = np.broadcast_to(log_scores(scores, score)[:, None], unseen.shape)
-    return fit_stack(location[:, rows][:, unseen], scale[:, rows][:, unseen], observed[unseen])
+        out_of_bag = out_of_bag & ~calibrates[:, None]
+    observed = np.broadcast_to(log_scores(scores, score)[:, None], out_of_bag.shape)
+    return fit_stack(location[:, rows][:, out_of_bag], scale[:, rows][:, out_of_bag], observed[out_of_bag])
 
 
 def _describe(learners: list[str], fitted: Stack) -> dict[str, dict[str, float]]:

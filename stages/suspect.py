@@ -2,7 +2,7 @@
 
 A stage of its own, so that new suspects leave everything that was computed without them as it is.
 
-datasets.<name>.suspects in params.yaml -> data/suspects/<name>/images.parquet, data/suspects/<name>/statistics.parquet
+datasets.<name>.suspects in params.yaml -> data/suspects/<name>/images.parquet, data/suspects/<name>/features.parquet
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import pyarrow as pa
 from leakgauge.cli import run
 from leakgauge.config import entry
 from leakgauge.datasets import Dataset, read_suspects
-from leakgauge.features import describe_images
+from leakgauge.features import features_of_pixels
 from leakgauge.tables import IMAGES, decode_images, image_table, write_table
 
 PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another image
@@ -24,17 +24,17 @@ def suspect(dataset: str) -> None:
     Print what was not taken.
     """
     options = entry("datasets", dataset, Dataset).root
-    table, statistics = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
+    table, features = IMAGES.empty_table(), pa.table({"image_id": pa.array([], pa.string())})
     if (images := read_suspects(options)) is not None:
         ids = [PREFIX + name for name in images.ids]
         table = image_table(ids, images.pixels, images.labels, images.paths, images.captions)
-        described = describe_images(decode_images(table))
-        statistics = pa.table({"image_id": ids, "label": table.column("label"), **described})
+        described = features_of_pixels(decode_images(table))
+        features = pa.table({"image_id": ids, "label": table.column("label"), **described})
     notes = images.notes if images is not None else []
     folder = Path(f"data/suspects/{dataset}")
     facts = {"dataset": dataset, "suspects": options.suspects, "notes": notes}
     write_table(folder / "images.parquet", table, facts)
-    write_table(folder / "statistics.parquet", statistics, facts)
+    write_table(folder / "features.parquet", features, facts)
     print("\n  ".join([f"{dataset}: {table.num_rows} suspects", *notes]))
 
 

@@ -3,7 +3,7 @@
 Bags are fitted here as `fit` would, on auxiliary images alone, and measured on members and holdout as `evaluate` does;
 the audit's verdicts do not depend on them.  A run that was killed goes on after the last attacker it finished.
 
-data/{roles,statistics,scores}/<target>/*.parquet, data/predictions/<target>/*.parquet, data/selection/<target>.parquet
+data/{roles,features,scores}/<target>/*.parquet, data/predictions/<target>/*.parquet, data/selection/<target>.parquet
 -> metrics/sweeps/<target>/{alpha,bag_size,timestep,auxiliary,width}.csv
 """
 
@@ -19,10 +19,10 @@ from leakgauge.config import PARAMS, Options, entry, key_name, names, section
 from leakgauge.errors import InputError
 from leakgauge.files import resumable, write_bytes
 from leakgauge.inference.metrics import Evaluate
-from leakgauge.inference.z_scores import kept_rows, main_score, read_evidence
+from leakgauge.inference.z_scores import kept_rows, main_score, read_z_scores
 from leakgauge.quantile.bag import FEWEST, Learner
 from leakgauge.quantile.networks import ResNetOptions
-from leakgauge.runner import Named, Workshop, read_scored
+from leakgauge.runner import BagRunner, Named, read_scored
 from leakgauge.tables import ROLES, read_metadata, read_table
 
 FITTING = {"bag_size": bag_size, "timestep": timestep, "auxiliary": auxiliary, "width": width}
@@ -46,9 +46,9 @@ class Sweep(Options):
 def sweep(target: str) -> None:
     """Write the table of each experiment; one left out has no rows, and so have all where no member is known."""
     options, asked = section("sweep", Sweep, target), section("evaluate", Evaluate, target)
-    images, statistics, scores = (
+    images, features, scores = (
         {role: Path(f"data/{kind}/{target}/{role}.parquet") for role in ROLES}
-        for kind in ("roles", "statistics", "scores")
+        for kind in ("roles", "features", "scores")
     )
     if not read_table(images["member"], ["image_id"]).num_rows:
         modules = {"alpha": alpha, **FITTING}
@@ -59,19 +59,19 @@ def sweep(target: str) -> None:
     _check_counts(target, options.auxiliary, images["auxiliary"])
     selection = Path(f"data/selection/{target}.parquet")
     kept = kept_rows(selection, scores)
-    evidence = {
-        learner: read_evidence(Path(f"data/predictions/{target}/{learner}.parquet"), scores, kept, columns=1)
+    z_scores = {
+        learner: read_z_scores(Path(f"data/predictions/{target}/{learner}.parquet"), scores, kept, columns=1)
         for learner in names("learners")
     }
-    score = next(iter(evidence.values())).bag["score"]  # `fit` had all learners learn the same
+    score = next(iter(z_scores.values())).bag["score"]  # `fit` had all learners learn the same
     columns = list(dict.fromkeys([score, *map(timestep.t_error, options.timesteps)]))
-    roles = {role: read_scored(images[role], statistics[role], scores[role], columns, kept[role]) for role in ROLES}
-    judgements = {learner: of.judge(main_score) for learner, of in evidence.items()}
+    roles = {role: read_scored(images[role], features[role], scores[role], columns, kept[role]) for role in ROLES}
+    results = {learner: of.judge(main_score) for learner, of in z_scores.items()}
     config = [options.model_dump(), {key: learner.options.model_dump() for key, learner in learners.items()}, score]
-    inputs = [selection, *images.values(), *statistics.values(), *scores.values()]
+    inputs = [selection, *images.values(), *features.values(), *scores.values()]
     with resumable(f"sweep@{target}", config, inputs) as folder:
-        tables = {"alpha": alpha.measure(judgements, asked.alphas, asked.confidence)}
-        tables |= _run(Workshop(roles, options.seed, folder), learners, score, options, asked)
+        tables = {"alpha": alpha.measure(results, asked.alphas, asked.confidence)}
+        tables |= _run(BagRunner(roles, options.seed, folder), learners, score, options, asked)
         _write(target, tables)
 
 
@@ -82,22 +82,22 @@ def _write(target: str, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _run(
-    shop: Workshop, learners: dict[str, Named], score: str, options: Sweep, asked: Evaluate
+    runner: BagRunner, learners: dict[str, Named], score: str, options: Sweep, asked: Evaluate
 ) -> dict[str, pd.DataFrame]:
     """The experiments that fit bags, by name."""
     tables = {name: pd.DataFrame(columns=module.COLUMNS) for name, module in FITTING.items()}
     if options.bag_sizes:
         sizes, many = options.bag_sizes, options.resamplings
-        tables["bag_size"] = bag_size.measure(shop, learners["learner"], score, sizes, many, asked)
+        tables["bag_size"] = bag_size.measure(runner, learners["learner"], score, sizes, many, asked)
     if options.timesteps:
         size, timesteps = options.bag_size, options.timesteps
-        tables["timestep"] = timestep.measure(shop, learners["learner"], size, timesteps, asked)
+        tables["timestep"] = timestep.measure(runner, learners["learner"], size, timesteps, asked)
     if options.auxiliary:
         size, counts = options.bag_size, options.auxiliary
-        tables["auxiliary"] = auxiliary.measure(shop, learners["learner"], size, score, counts, asked)
+        tables["auxiliary"] = auxiliary.measure(runner, learners["learner"], size, score, counts, asked)
     if options.widths:
         size, widths = options.resnet_bag_size, options.widths
-        tables["width"] = width.measure(shop, learners["resnet"], size, score, widths, asked)
+        tables["width"] = width.measure(runner, learners["resnet"], size, score, widths, asked)
     return tables
 
 

@@ -3,7 +3,7 @@
 Its scores are the reconstruction error, whose logarithm is learnt like a t-error's, and the negative ELBO, which is a
 logarithm already and is learnt in nats.
 
-data/{images,statistics}/<dataset>.parquet, data/scores/<view>.parquet (for comparison) -> metrics/beyond.csv,
+data/{images,features}/<dataset>.parquet, data/scores/<view>.parquet (for comparison) -> metrics/beyond.csv,
 metrics/figures/beyond.png
 """
 
@@ -18,7 +18,7 @@ from pydantic import NonNegativeInt
 from leakgauge.cli import run
 from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
-from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.roc import exact_rate
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.runner import Scored
@@ -73,13 +73,13 @@ def beyond() -> None:
 
 
 def vae_roles(how: VAEOptions, of: Population, roles: dict[str, np.ndarray], seed: int) -> dict[str, Scored]:
-    """Train on the members, and score everybody."""
+    """Train on the members, and score all_rows."""
     x = torch.from_numpy(of.pixels.reshape(len(of), -1)).float() / 255
     model, scored = train_vae(x[roles["member"]], how, seed), {}
     for role, rows in roles.items():
         scores = vae_scores(model, x[rows], of.ids[rows].tolist())
         logs = {"reconstruction": scores["reconstruction"].log(), "negative_elbo": scores["negative_elbo"]}
-        inputs = Inputs(of.pixels[rows], of.statistics[rows])
+        inputs = Inputs(of.pixels[rows], of.features[rows])
         scored[role] = Scored(inputs, of.hashes[rows], {name: values.numpy() for name, values in logs.items()})
     return scored
 
@@ -90,20 +90,20 @@ def of_model(
     """A row a score and rule: power, the medians that tell overfitting, and what calibrated verdicts realise."""
     fitted, rows = fit_bag(roles, columns, bag, folder, f"{model}, seed {seed}"), []
     for place, column in enumerate(columns):
-        judgement = fitted.judge(place)
+        result = fitted.judge(place)
         medians = {f"{role}_median": float(np.median(roles[role].log_scores[column])) for role in ("member", "holdout")}
         of = {"model": model, "score": column, "seed": seed}
-        each = reached(judgement.margin["member"], judgement.margin["holdout"], asked)
+        each = reached(result.membership_score["member"], result.membership_score["holdout"], asked)
         rows.append(of | {"rule": ONE_FOR_ALL} | one_for_all(roles, column, asked) | medians)
-        rows.append(of | {"rule": PER_IMAGE} | each | medians | realised(judgement, asked))
+        rows.append(of | {"rule": PER_IMAGE} | each | medians | realised(result, asked))
     return [{name: row.get(name, np.nan) for name in rows[-1]} for row in rows]
 
 
-def realised(judgement: Judgement, asked: Measure) -> dict[str, float]:
+def realised(result: AttackResult, asked: Measure) -> dict[str, float]:
     """The FPR of calibrated verdicts at each alpha, with its exact interval."""
     found: dict[str, float] = {}
     for alpha in asked.alphas:
-        flagged = judgement.p_value["holdout"] <= alpha
+        flagged = result.p_value["holdout"] <= alpha
         rate = exact_rate(int(flagged.sum()), len(flagged), asked.confidence)
         name = f"realised_fpr_at_{alpha:g}"
         found |= {name: rate.value, f"{name}_ci_low": rate.low, f"{name}_ci_high": rate.high}

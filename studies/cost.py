@@ -65,7 +65,7 @@ def cost() -> None:
 def measured(attack: Attack, fprs: list[float], asked: Measure) -> list[dict]:
     """A row an FPR."""
     facts = dict(zip(COLUMNS, attack[: len(COLUMNS)], strict=True))
-    member, holdout = attack.margin["member"], attack.margin["holdout"]
+    member, holdout = attack.membership_score["member"], attack.membership_score["holdout"]
     return [facts | {"fpr": fpr} | reached(member, holdout, asked, fpr) for fpr in fprs]
 
 

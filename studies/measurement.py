@@ -11,12 +11,12 @@ from leakgauge.config import PARAMS, Options
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 from leakgauge.inference.comparisons import mean_over_seeds
-from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.fusion import fuse
 from leakgauge.inference.metrics import Level, power
 from leakgauge.quantile.bag import Learner
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Fitted, Named, Scored, Workshop
+from leakgauge.runner import BagRunner, Fitted, Named, Scored
 from leakgauge.tables import read_table
 from studies.population import ROLES, Population
 from studies.settings import section
@@ -80,7 +80,7 @@ def audits_of(view: str, population: Population, seeds: list[int], last_only: bo
 def _scored(rows: pd.DataFrame, population: Population) -> Scored:
     places = population.rows_of(rows["image_id"].tolist())
     scores = {name: np.log(rows[name].to_numpy()) for name in rows if name not in ("seed", "step", "role", "image_id")}
-    return Scored(Inputs(population.pixels[places], population.statistics[places]), population.hashes[places], scores)
+    return Scored(Inputs(population.pixels[places], population.features[places]), population.hashes[places], scores)
 
 
 def read_learner(name: str) -> Named:
@@ -97,12 +97,13 @@ def fit_bag(roles: dict[str, Scored], columns: list[str], bag: BagOptions, folde
     what : told beside the progress bar.
     """
     learner = read_learner(bag.learner)
-    everybody = np.arange(len(roles["auxiliary"]))
-    return Workshop(roles, bag.seed, folder).fit(learner, bag.size, columns, everybody, what)
+    all_rows = np.arange(len(roles["auxiliary"]))
+    return BagRunner(roles, bag.seed, folder).fit(learner, bag.size, columns, all_rows, what)
 
 
 def reached(member: np.ndarray, holdout: np.ndarray, asked: Measure, fpr: float | None = None) -> dict[str, float]:
-    """The columns of `POWER`.  member, holdout : margins, higher is more member-like.  fpr : other than asked for.
+    """The columns of `POWER`.  member, holdout : membership scores, higher is more member-like.  fpr : other than
+    asked for.
 
     TPR columns are NaN where the holdout cannot resolve the FPR.
     """
@@ -145,9 +146,9 @@ def _interval(group: pd.DataFrame, name: str, confidence: float) -> tuple[float,
     return (low, high) if name.endswith("uplift") else (np.clip(low, 0, 1), np.clip(high, 0, 1))
 
 
-def fused(fitted: Fitted) -> Judgement:
-    """The judgement of a bag that learnt several columns by all of them, as `evaluate` fuses them."""
-    return fitted.evidence.judge(fuse)
+def fused(fitted: Fitted) -> AttackResult:
+    """The result of a bag that learnt several columns by all of them, as `evaluate` fuses them."""
+    return fitted.z_scores.judge(fuse)
 
 
 def write_csv(path: Path, rows: pd.DataFrame) -> None:

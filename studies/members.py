@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
-from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.roc import exact_rate
 from studies.measurement import ONE_FOR_ALL, PER_IMAGE, Audit, Measure
 from studies.population import Population
@@ -16,10 +16,10 @@ RULES = {ONE_FOR_ALL: "for_all", PER_IMAGE: "for_each"}
 
 
 def describe_members(
-    audit: Audit, judgement: Judgement, population: Population, complexity: str, asked: Measure
+    audit: Audit, result: AttackResult, population: Population, complexity: str, asked: Measure
 ) -> pd.DataFrame:
-    """One row a member of a model: row (in the population), seed, class, `QUANTITIES`, and of both `RULES` its margin
-    and whether it is found.  Distances are root mean square, in grey levels."""
+    """One row a member of a model: row (in the population), seed, class, `QUANTITIES`, and of both `RULES` its
+    membership score and whether it is found.  Distances are root mean square, in grey levels."""
     members, auxiliary = audit.roles["member"], audit.roles["auxiliary"]
     place = {digest: row for row, digest in enumerate(population.hashes.tolist())}
     rows = np.array([place[digest] for digest in members.hashes.tolist()])
@@ -29,13 +29,16 @@ def describe_members(
         "row": rows,
         "seed": audit.seed,
         "class": population.labels[rows],
-        "complexity": population.statistics[rows, population.names.index(complexity)],
+        "complexity": population.features[rows, population.names.index(complexity)],
         "nearest_member": nearest(images, images, itself=True),
         "nearest_auxiliary": nearest(images, others, itself=False),
-        "p_value": judgement.p_value["member"],
+        "p_value": result.p_value["member"],
     }
-    for rule, margin in {"for_all": for_all, "for_each": judgement.margin}.items():
-        facts |= {rule: margin["member"], f"{rule}_found": found(margin["member"], margin["holdout"], asked.fpr)}
+    for rule, membership_score in {"for_all": for_all, "for_each": result.membership_score}.items():
+        facts |= {
+            rule: membership_score["member"],
+            f"{rule}_found": found(membership_score["member"], membership_score["holdout"], asked.fpr),
+        }
     return pd.DataFrame(facts)
 
 
@@ -70,17 +73,17 @@ def by_group(members: pd.DataFrame, groups: int, confidence: float) -> pd.DataFr
 
 
 def correlations(members: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Spearman's correlation of members' margins with each quantity, with a bootstrap interval over members.
+    """Spearman's correlation of members' membership scores with each quantity, with a bootstrap interval over members.
 
     Margins are ranked within their model.  Columns quantity, rule, correlation, ci_low, ci_high.
     """
     rng, rows = np.random.default_rng(0), []
     for rule, column in RULES.items():
-        margin = members.groupby("seed")[column].rank(pct=True).to_numpy()
+        membership_score = members.groupby("seed")[column].rank(pct=True).to_numpy()
         for quantity in QUANTITIES:
             values = members[quantity].to_numpy()
             drawn = [rng.integers(len(values), size=len(values)) for _ in range(DRAWS)]
-            again = [spearmanr(margin[draw], values[draw]).statistic for draw in drawn]
+            again = [spearmanr(membership_score[draw], values[draw]).statistic for draw in drawn]
             ends = np.quantile(again, [(1 - confidence) / 2, (1 + confidence) / 2])
-            rows.append((quantity, rule, spearmanr(margin, values).statistic, *ends))
+            rows.append((quantity, rule, spearmanr(membership_score, values).statistic, *ends))
     return pd.DataFrame(rows, columns=["quantity", "rule", "correlation", "ci_low", "ci_high"])

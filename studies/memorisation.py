@@ -61,9 +61,11 @@ def memorisation() -> None:
             of = {"experiment": experiment, "value": value, "seed": audit.seed, **losses}
             work = folder / f"{view}-{audit.seed}-{audit.step}"
             what = f"{experiment} {value:g}, seed {audit.seed}"
-            margin = fit_bag(audit.roles, [asked.score], bag, work, what).judge().margin
+            membership_score = fit_bag(audit.roles, [asked.score], bag, work, what).judge().membership_score
             rows.append(of | {"rule": ONE_FOR_ALL} | one_for_all(audit.roles, asked.score, asked))
-            rows.append(of | {"rule": PER_IMAGE} | reached(margin["member"], margin["holdout"], asked))
+            rows.append(
+                of | {"rule": PER_IMAGE} | reached(membership_score["member"], membership_score["holdout"], asked)
+            )
         table = pd.DataFrame(rows)[[*SETTING, "seed", *POWER, *LOSSES]]
         table = with_means(table, SETTING, asked.confidence)
         write_csv(Path("metrics/memorisation.csv"), table)

@@ -17,8 +17,11 @@ def gain(rule: Margins, baseline: Margins, measure: Callable[..., float], confid
     """
     rng, gains = np.random.default_rng(seed), []
     for _ in range(DRAWS):
-        rows = [rng.integers(len(margin), size=len(margin)) for margin in rule]
-        drawn = [[margin[drawn] for margin, drawn in zip(of, rows, strict=True)] for of in (rule, baseline)]
+        rows = [rng.integers(len(membership_score), size=len(membership_score)) for membership_score in rule]
+        drawn = [
+            [membership_score[drawn] for membership_score, drawn in zip(of, rows, strict=True)]
+            for of in (rule, baseline)
+        ]
         gains.append(measure(*drawn[0]) - measure(*drawn[1]))
     ends = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
     return [measure(*rule) - measure(*baseline), *ends.tolist()]

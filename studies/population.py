@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from leakgauge.config import PARAMS, Options
 from leakgauge.errors import InputError
-from leakgauge.tables import decode_images, read_statistics, read_table
+from leakgauge.tables import decode_images, read_features, read_table
 from studies.settings import section
 
 ROLES = ("member", "auxiliary", "holdout")
@@ -28,8 +28,8 @@ class Population:
     pixels: np.ndarray  # (N, C, H, W) uint8
     labels: np.ndarray  # (N,) int64, -1 where there is none
     hashes: np.ndarray  # (N,) of the pixels, as strings
-    statistics: np.ndarray  # (N, F) float32
-    names: list[str]  # of the F statistics
+    features: np.ndarray  # (N, F) float32
+    names: list[str]  # of the F features
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,13 +43,13 @@ class Population:
 def read_population() -> Population:
     """The images, as `prepare` left them.  Raises InputError for a missing or damaged table."""
     dataset = section("population", Source).dataset
-    images, statistics = (Path(f"data/{folder}/{dataset}.parquet") for folder in ("images", "statistics"))
+    images, features = (Path(f"data/{folder}/{dataset}.parquet") for folder in ("images", "features"))
     table = read_table(images)
-    ids, values = read_statistics(statistics)
+    ids, values = read_features(features)
     if ids != table.column("image_id").to_pylist():
-        raise InputError(f"{statistics}: tells of other images than {images} holds: run `dvc repro`")
+        raise InputError(f"{features}: tells of other images than {images} holds: run `dvc repro`")
     labels = [-1 if label is None else label for label in table.column("label").to_pylist()]
-    names = [name for name in read_table(statistics).column_names if name not in ("image_id", "label")]
+    names = [name for name in read_table(features).column_names if name not in ("image_id", "label")]
     hashes = np.array(table.column("sha256").to_pylist())
     return Population(np.array(ids), decode_images(table), np.array(labels), hashes, values, names)
 

@@ -1,6 +1,6 @@
 """prepare: the images that the studies share, read and described as the main pipeline does it.
 
-../params.yaml (datasets.<dataset>) -> data/{images,statistics}/<dataset>.parquet
+../params.yaml (datasets.<dataset>) -> data/{images,features}/<dataset>.parquet
 """
 
 from contextlib import chdir
@@ -15,7 +15,7 @@ from studies.settings import section
 
 
 def prepare() -> None:
-    """Write the images of the data set that section `population` names, and their statistics."""
+    """Write the images of the data set that section `population` names, and their features."""
     dataset = section("population", Source).dataset
     with chdir(".."):  # where the entry stands, and where the paths in it begin
         table, facts = read_dataset(dataset)

@@ -77,8 +77,8 @@ def timesteps(view: str, seeds: list[int], asked: Measure, bag: BagOptions, fold
         for place, (t, column) in enumerate(zip(shown.t_error.timesteps, columns, strict=True)):
             noise = (process.sigma[t] / process.alpha[t]).item()
             of: dict[str, Any] = {"seed": audit.seed, "interval": shown.t_error.interval, "timestep": t, "noise": noise}
-            margin = fitted.judge(place).margin
-            conditional = reached(margin["member"], margin["holdout"], asked)
+            membership_score = fitted.judge(place).membership_score
+            conditional = reached(membership_score["member"], membership_score["holdout"], asked)
             rows.append(of | {"rule": ONE_FOR_ALL} | one_for_all(audit.roles, column, asked))
             rows.append(of | {"rule": PER_IMAGE} | conditional)
     assert np.isfinite([row["noise"] for row in rows]).all()

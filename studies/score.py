@@ -1,6 +1,6 @@
 """score: every score of every image under each trained model of one view, and samples drawn from it.
 
-models/<model>/, data/{images,statistics}/<dataset>.parquet ->
+models/<model>/, data/{images,features}/<dataset>.parquet ->
 data/scores/<view>.parquet (one row an image and model), data/samples/<view>.npy ((models, samples, H, W, C) uint8)
 """
 

@@ -2,7 +2,7 @@
 
 A run that was killed goes on with the seeds that were not finished.
 
-data/{images,statistics}/<dataset>.parquet -> models/<model>/<seed>/<step>/, data/training/<model>.csv (what it
+data/{images,features}/<dataset>.parquet -> models/<model>/<seed>/<step>/, data/training/<model>.csv (what it
 took: seconds, and of a private model the epsilon that its accountant tells; seconds differ from run to run)
 """
 

@@ -75,8 +75,8 @@ def of_learner(
     fitted = fit_bag(audit.roles, list(columns.values()), bag, folder, f"{bag.learner}, seed {audit.seed}")
     rows = []
     for place, (score, column) in enumerate(columns.items()):
-        margin = fitted.judge(place).margin
-        of_each = margin["member"], margin["holdout"]
+        membership_score = fitted.judge(place).membership_score
+        of_each = membership_score["member"], membership_score["holdout"]
         for_all = -audit.roles["member"].log_scores[column], -audit.roles["holdout"].log_scores[column]
         found = [gain(of_each, for_all, how, asked.confidence, audit.seed) for how in (tpr_at(asked.fpr), area)]
         row = {"score": score, "column": column, "learner": bag.learner, "seed": audit.seed}

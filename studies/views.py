@@ -60,7 +60,7 @@ def score_images(
     denoiser: Denoiser, population: Population, rows: np.ndarray, view: View, what: str
 ) -> dict[str, np.ndarray]:
     """Column -> (n,) float64 of some images.  what : named in an error.  Raises InputError if a score is not finite."""
-    told = denoiser.told_of(population.labels[rows].tolist(), [None] * len(rows), "given")
+    told = denoiser.conditioning_of(population.labels[rows].tolist(), [None] * len(rows), "given")
     parts = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]

@@ -9,7 +9,7 @@ from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 
 TARGET = "digits_ddpm"
-STATISTICS = Path(f"data/statistics/{TARGET}/holdout.parquet")
+FEATURES = Path(f"data/features/{TARGET}/holdout.parquet")
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def test_a_rule_of_fusion_that_no_longer_exists_is_refused(refused):
     assert "params.yaml: evaluate.fusion: unknown key" in refused(fusion="covariance")
 
 
-def test_statistics_of_other_images_are_refused(refused):
-    write_table(STATISTICS, read_table(STATISTICS).slice(1), read_metadata(STATISTICS))
-    assert f"{STATISTICS}: describes other images than" in refused()
+def test_features_of_other_images_are_refused(refused):
+    write_table(FEATURES, read_table(FEATURES).slice(1), read_metadata(FEATURES))
+    assert f"{FEATURES}: describes other images than" in refused()
 
 
-def test_missing_statistics_are_named_with_what_to_do(refused):
-    STATISTICS.unlink()
-    assert f"{STATISTICS}: not found: run `dvc repro` to make it" in refused()
+def test_missing_features_are_named_with_what_to_do(refused):
+    FEATURES.unlink()
+    assert f"{FEATURES}: not found: run `dvc repro` to make it" in refused()

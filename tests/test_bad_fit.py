@@ -16,7 +16,7 @@ from stages.predict import predict
 TARGET = "digits_ddpm"
 CHOICE = Path(f"data/selection/{TARGET}.json")
 BAG = Path(f"models/quantile/{TARGET}/gbm")
-STATISTICS = Path(f"data/statistics/{TARGET}/auxiliary.parquet")
+FEATURES = Path(f"data/features/{TARGET}/auxiliary.parquet")
 
 
 def change(**values: object) -> None:
@@ -92,7 +92,7 @@ def test_a_negative_calibration_is_refused(audit, refusal):
     )
 
 
-@pytest.mark.parametrize("table", ["statistics", "scores"])
+@pytest.mark.parametrize("table", ["features", "scores"])
 def test_tables_of_other_images_are_refused(table, audit, refusal):
     path = Path(f"data/{table}/{TARGET}/auxiliary.parquet")
     rewrite(path, read_table(path)[::-1])
@@ -101,8 +101,8 @@ def test_tables_of_other_images_are_refused(table, audit, refusal):
 
 
 @pytest.mark.parametrize("role", ["auxiliary", "holdout"])
-def test_predict_refuses_statistics_of_other_images(role, audit, refusal):
-    path = Path(f"data/statistics/{TARGET}/{role}.parquet")
+def test_predict_refuses_features_of_other_images(role, audit, refusal):
+    path = Path(f"data/features/{TARGET}/{role}.parquet")
     before = file_hash(Path(f"data/predictions/{TARGET}/gbm.parquet"))
     rewrite(path, read_table(path)[:-1])
     line = refusal(predict, target=TARGET, learner="gbm")
@@ -128,11 +128,11 @@ def spoil(path: Path, value: float) -> str:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("learner", ["gbm", "mlp"])
-def test_statistics_that_are_not_finite_are_refused(learner, value, audit, refusal):
-    image_id = spoil(STATISTICS, value)
+def test_features_that_are_not_finite_are_refused(learner, value, audit, refusal):
+    image_id = spoil(FEATURES, value)
     line = refusal(fit, target=TARGET, learner=learner)
-    assert f"{STATISTICS}: mean_luma of image {image_id} is {value}: run `dvc repro`" in line
-    assert f"{STATISTICS}: mean_luma of image {image_id}" in refusal(predict, target=TARGET, learner=learner)
+    assert f"{FEATURES}: mean_luma of image {image_id} is {value}: run `dvc repro`" in line
+    assert f"{FEATURES}: mean_luma of image {image_id}" in refusal(predict, target=TARGET, learner=learner)
 
 
 def test_a_bag_without_a_description_is_refused(audit, refusal):

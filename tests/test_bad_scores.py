@@ -265,8 +265,8 @@ def test_roles_of_other_images_than_are_scored_are_refused(elsewhere, refusal):
     assert f"{given}: has no scores of 50 images of data/roles/theirs/member.parquet: run `dvc repro`" in line
 
 
-def test_statistics_of_other_images_are_refused(elsewhere, refusal):
-    path = Path("data/statistics/photos.parquet")
+def test_features_of_other_images_are_refused(elsewhere, refusal):
+    path = Path("data/features/photos.parquet")
     write_table(path, read_table(path)[1:], {})
     assert f"{path}: describes other images than data/images/photos.parquet holds: run `dvc repro`" in refusal(
         split, target="theirs"

@@ -14,7 +14,7 @@ from families import FAMILIES, open_family, put_target, unet
 
 from leakgauge.attacks.t_error import t_errors
 from leakgauge.diffusion.denoiser import Denoiser, reinitialised, untrained
-from leakgauge.features import describe_images
+from leakgauge.features import features_of_pixels
 from leakgauge.tables import decode_images, image_table, read_metadata, read_table, write_table
 from stages.check import IMAGES, check
 from stages.guard import guard
@@ -70,7 +70,7 @@ def test_a_label_that_is_the_role_is_refused_before_scoring(by_class, refusal):
 def test_members_of_another_mix_of_classes_are_refused_at_the_level_of_the_guards(by_class, refusal):
     mix = by_turns(2, auxiliary=60, holdout=60)
     put(by_class, mix | {"member": [0] * 40 + [1] * 20})
-    assert checked("theirs")[0] == {"told": "label"}, "p = 0.03 is no evidence at the level of 0.01 / 8"
+    assert checked("theirs")[0] == {"told": "label"}, "p = 0.03 is no z_scores at the level of 0.01 / 8"
     put(by_class, mix | {"member": [0] * 50 + [1] * 10})
     assert "10 of the 70 images of label 1 are members, expected were 23.3" in refusal(check, target="theirs")
 
@@ -182,8 +182,8 @@ def test_near_copies_of_a_suspect_are_no_further_evidence(audit):
         write_table(
             Path(f"data/roles/{TARGET}/suspect.parquet"), image_table(ids, images, [None] * 20, [None] * 20), {}
         )
-        table = pa.table({"image_id": ids} | describe_images(images.transpose(0, 3, 1, 2)))
-        write_table(Path(f"data/statistics/{TARGET}/suspect.parquet"), table, {})
+        table = pa.table({"image_id": ids} | features_of_pixels(images.transpose(0, 3, 1, 2)))
+        write_table(Path(f"data/features/{TARGET}/suspect.parquet"), table, {})
         guard(TARGET)
         scores[name] = checked(TARGET)[1]["null_check"]["suspect"]
     width = {name: found["auc_ci_high"] - found["auc_ci_low"] for name, found in scores.items()}
@@ -198,7 +198,7 @@ def test_near_copies_of_a_suspect_are_no_further_evidence(audit):
 def test_an_untrained_network_of_every_family_gives_scores_that_differ_between_images(name, family):
     target = open_family(family(name))
     x0 = target.encode(torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8))
-    fresh = untrained(target, 0).given(target.condition.in_turn(4))
+    fresh = untrained(target, 0).given(target.condition.sample_conditions(4))
     with torch.inference_mode():
         scores = t_errors(fresh, x0, fresh.epsilon(x0, 0), 10, 2)[:, -1]
     assert torch.isfinite(scores).all()

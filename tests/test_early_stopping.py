@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from leakgauge.quantile.bag import ATTACKERS, Attacker, Learner, LearnerOptions, fit_attacker
-from leakgauge.quantile.base import MOST_STOPPING, STOPPING, Resample, kept_apart, mean_pinball_loss, resamples
+from leakgauge.quantile.base import MOST_STOPPING, STOPPING, Resample, calibration_split, mean_pinball_loss, resamples
 from leakgauge.quantile.gbm import GBMAttacker
-from leakgauge.quantile.inputs import Inputs, Lesson
+from leakgauge.quantile.inputs import Inputs, TrainingSet
 
 NETWORK = {
     "head": "location_scale",
@@ -23,7 +23,7 @@ KINDS = {
     "gbm": {"kind": "gbm", "head": "location_scale", **GBM},
     "gbm_quantiles": {"kind": "gbm", "head": "quantiles", **GBM},
     "mlp": {"kind": "mlp", "width": 64, "depth": 2, **NETWORK},
-    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "statistics": True, "hidden": 32, **NETWORK},
+    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "features": True, "hidden": 32, **NETWORK},
 }
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -69,10 +69,10 @@ def test_images_to_stop_by_are_a_share_of_those_out_of_bag_and_count_as_seen():
         np.testing.assert_array_equal(resample.rows, before.rows)
         stops_by = np.zeros(400, dtype=bool)
         stops_by[resample.stopping.rows] = True
-        np.testing.assert_array_equal(stops_by, before.unseen & ~resample.unseen)
+        np.testing.assert_array_equal(stops_by, before.out_of_bag & ~resample.out_of_bag)
         assert not stops_by[resample.rows].any()
         assert not stops_by[kept].any(), "images kept apart calibrate"
-        assert stops_by.sum() == np.ceil(STOPPING * (before.unseen & ~kept).sum())
+        assert stops_by.sum() == np.ceil(STOPPING * (before.out_of_bag & ~kept).sum())
         assert (before.stopping, resample.stopping.patience) == (None, 2)
     assert not np.array_equal(drawn[0].stopping.rows, drawn[1].stopping.rows)
 
@@ -97,33 +97,33 @@ def test_who_learns_noise_stops_early_and_is_better_for_it(kind, inputs, noise):
     overfitted, full = fit_attacker(inputs, noise, options(kind), 0, to_the_end)
     assert length(stopped, curve) < 0.7 * length(overfitted, full)
     losses = [
-        mean_pinball_loss(attacker.predict(inputs[resample.unseen]), noise[resample.unseen])
+        mean_pinball_loss(attacker.predict(inputs[resample.out_of_bag]), noise[resample.out_of_bag])
         for attacker in (stopped, overfitted)
     ]
     assert losses[0] < 0.95 * losses[1], "on images that neither was fitted on or stopped by"
-    assert curve["unseen"].iloc[-1] == pytest.approx(losses[0])
+    assert curve["out_of_bag"].iloc[-1] == pytest.approx(losses[0])
 
 
 @pytest.mark.parametrize("kind", ["mlp", "resnet"])
 def test_the_network_kept_is_the_one_of_the_lowest_loss(kind, inputs, noise):
     resample, losses = one_resample(len(inputs), patience=2), {}
 
-    class Noted(Lesson):
+    class Noted(TrainingSet):
         def look(self, step: int, attacker: Attacker) -> bool:
             losses[step] = mean_pinball_loss(attacker.predict(inputs[rows]), noise[rows])
             return super().look(step, attacker)
 
-    rows, lesson = resample.stopping.rows, Noted(inputs, noise, resample)
-    attacker = ATTACKERS[kind].fit(lesson, options(kind), 0)
+    rows, training_set = resample.stopping.rows, Noted(inputs, noise, resample)
+    attacker = ATTACKERS[kind].fit(training_set, options(kind), 0)
     best = min(losses, key=losses.get)
     assert list(losses) == list(range(2, best + 5, 2)), "two looks of eight in vain, and it stopped"
-    assert lesson.curve()["step"].iloc[-1] == best
+    assert training_set.curve()["step"].iloc[-1] == best
     assert mean_pinball_loss(attacker.predict(inputs[rows]), noise[rows]) == losses[best]
 
 
 @EVERY_KIND
 def test_who_goes_on_learning_is_not_stopped_and_ends_as_without(kind, inputs):
-    scores = 3.0 * inputs.statistics[:, [0]].astype(float)
+    scores = 3.0 * inputs.features[:, [0]].astype(float)
     slowly = (
         {"learning_rate": 0.02, "trees": 20, "scale_trees": 1}
         if kind.startswith("gbm")
@@ -147,10 +147,10 @@ def test_boosters_saved_are_those_up_to_the_best_tree(inputs, noise, tmp_path):
 
 
 def test_the_losses_that_settings_are_chosen_by_are_of_no_image_kept_apart():
-    kept = kept_apart(300, 100, seed=0)
+    kept = calibration_split(300, 100, seed=0)
     for resample in resamples(kept, seed=0, bag_size=3):
         inputs = Inputs(np.zeros((300, 1, 8, 8), dtype=np.uint8), np.zeros((300, 1), dtype=np.float32))
-        watched = Lesson(inputs, np.zeros((300, 1)), resample)._watched["unseen"]
+        watched = TrainingSet(inputs, np.zeros((300, 1)), resample)._watched["out_of_bag"]
         assert len(watched)
         assert not kept[watched].any()
-        assert resample.unseen[kept].all(), "they calibrate"
+        assert resample.out_of_bag[kept].all(), "they calibrate"

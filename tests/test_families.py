@@ -290,23 +290,23 @@ def test_epsilon_depends_on_the_class_of_each_image_alone(name, family):
     target = open_family(family(name))
     x = target.encode(PIXELS)
     nothing = [None] * 4
-    classes = target.told_of([3, 1, 4, 1], nothing, "given")
-    other = target.told_of([3, 1, 5, 1], nothing, "given")
+    classes = target.conditioning_of([3, 1, 4, 1], nothing, "given")
+    other = target.conditioning_of([3, 1, 5, 1], nothing, "given")
     same = target.given(classes).epsilon(x, 50) == target.given(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
     null = {"by_class": 10, "dit": 1000}[name]
-    assert target.told_of([None, 2], nothing[:2], "none").tolist() == [null, null]
+    assert target.conditioning_of([None, 2], nothing[:2], "none").tolist() == [null, null]
 
 
 def test_epsilon_depends_on_the_caption_of_each_image_alone(family):
     folder = family("text")
     target, nothing = open_family(folder), [None] * 4
     x = target.encode(PIXELS)
-    captions = target.told_of(nothing, ["a", "", "a a", "a"], "given")
-    other = target.told_of(nothing, ["a", "", "a", "a"], "given")
+    captions = target.conditioning_of(nothing, ["a", "", "a a", "a"], "given")
+    other = target.conditioning_of(nothing, ["a", "", "a", "a"], "given")
     same = target.given(captions).epsilon(x, 50) == target.given(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
-    empty = target.given(target.told_of(nothing, nothing, "none")).epsilon(x, 50)
+    empty = target.given(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
     assert torch.equal(target.given(captions).epsilon(x, 50)[1], empty[1])
 
 

@@ -64,12 +64,12 @@ def test_images_kept_apart_calibrate_and_no_attacker_saw_them(audit):
     kept = auxiliary["calibrates"]
     assert kept.sum() == 40
     assert not rows.loc[rows["role"] != "auxiliary", "calibrates"].any()
-    unseen = np.stack(auxiliary["out_of_bag"])
-    assert unseen[kept].all()
-    assert 0.2 < unseen[~kept].mean() < 0.5
+    out_of_bag = np.stack(auxiliary["out_of_bag"])
+    assert out_of_bag[kept].all()
+    assert 0.2 < out_of_bag[~kept].mean() < 0.5
     evaluate(TARGET)
     for figures in json.loads(Path(f"metrics/{TARGET}.json").read_text()).values():
-        assert figures["calibration_by"] == "kept apart"
+        assert figures["calibration_by"] == "calibration split"
         assert figures["calibration"] == 40
 
 
@@ -135,18 +135,18 @@ def test_the_score_learnt_may_be_the_one_that_select_chose(audit):
 @pytest.mark.parametrize("learner", TINY_LEARNERS)
 def test_the_curve_tells_the_losses_of_every_attacker(audit, learner):
     rows = curve(learner)
-    assert list(rows.columns) == ["attacker", "step", "seen", "unseen"]
+    assert list(rows.columns) == ["attacker", "step", "seen", "out_of_bag"]
     assert list(rows["attacker"].unique()) == list(range(5))
     assert np.isfinite(rows.to_numpy()).all()
     last = rows.groupby("attacker").last()
-    assert description(learner)["unseen_loss"] == pytest.approx(last["unseen"].mean(), rel=1e-4)
+    assert description(learner)["out_of_bag_loss"] == pytest.approx(last["out_of_bag"].mean(), rel=1e-4)
 
 
 def plant_a_score_that_images_tell() -> None:
     """Let the auxiliary images' main score follow their brightness."""
     path = Path(f"data/scores/{TARGET}/auxiliary.parquet")
     table = read_table(path)
-    brightness = read_table(Path(f"data/statistics/{TARGET}/auxiliary.parquet")).column("mean_luma").to_numpy()
+    brightness = read_table(Path(f"data/features/{TARGET}/auxiliary.parquet")).column("mean_luma").to_numpy()
     noise = np.random.default_rng(0).standard_normal(len(brightness))
     values = np.exp((brightness - brightness.mean()) / brightness.std() + 0.1 * noise)
     place = table.column_names.index("t_error_t10")
@@ -160,9 +160,9 @@ def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit):
         fit(TARGET, learner)
     rows = curve("mlp")
     assert (rows.groupby("attacker").size() == 8).all()
-    losses = rows.groupby("step")["unseen"].mean()
+    losses = rows.groupby("step")["out_of_bag"].mean()
     assert losses.iloc[-1] < 0.7 * losses.iloc[0]
-    assert losses.iloc[-1] < 0.7 * curve("marginal")["unseen"].mean(), "one threshold for all learns nothing"
+    assert losses.iloc[-1] < 0.7 * curve("marginal")["out_of_bag"].mean(), "one threshold for all learns nothing"
 
 
 @pytest.mark.parametrize("learner", CONDITIONAL)

@@ -10,7 +10,7 @@ from conftest import TINY_LEARNERS
 from scipy.stats import multivariate_normal, norm
 
 from leakgauge.inference.fusion import fuse
-from leakgauge.inference.z_scores import Evidence, normal_scores
+from leakgauge.inference.z_scores import ZScores, z_scores_of
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.report import report
@@ -59,7 +59,7 @@ def test_a_lower_z_in_any_column_makes_the_fused_score_lower_and_the_p_value_no_
     z = 3 * rng.standard_normal((400, 5, 6))
     lower = z - np.where(np.arange(6) == rng.integers(6, size=400)[:, None, None], 0.5, 0.0)
     assert (fuse(lower) < fuse(z)).all()
-    of = evidence(np.ones(60, dtype=bool), columns=6)
+    of = z_scores(np.ones(60, dtype=bool), columns=6)
     before, after = (replace(of, z=of.z | {"member": [scores[:, :3]]}).judge(fuse) for scores in (z, lower))
     assert (after.p_value["member"] <= before.p_value["member"]).all()
 
@@ -90,7 +90,7 @@ def test_columns_that_each_tell_a_little_tell_more_together():
     assert (fuse(member) <= lowest(z["h"])).mean() > (member[:, 0] <= norm.ppf(0.01)).mean() + 0.2
 
 
-def evidence(calibrates: np.ndarray, columns: int = 2, seed: int = 0, holdout: int = 2) -> Evidence:
+def z_scores(calibrates: np.ndarray, columns: int = 2, seed: int = 0, holdout: int = 2) -> ZScores:
     """Normal scores of three attackers who agree on half of what they say; columns correlate by 0.4."""
     rng = np.random.default_rng(seed)
 
@@ -99,12 +99,12 @@ def evidence(calibrates: np.ndarray, columns: int = 2, seed: int = 0, holdout: i
         return shared + rng.standard_normal((count, 3, columns)) * np.sqrt(0.35)
 
     z = {"member": [draw(2)], "auxiliary": [draw(len(calibrates))], "holdout": [draw(holdout)]}
-    return Evidence({}, z, np.ones((len(calibrates), 3), dtype=bool), calibrates)
+    return ZScores({}, z, np.ones((len(calibrates), 3), dtype=bool), calibrates)
 
 
 def test_p_values_hold_at_60_auxiliary_images_and_33_columns():
     everyone, draws = np.ones(60, dtype=bool), range(1000)
-    p_values = [evidence(everyone, 33, seed, 50).judge(fuse).p_value["holdout"] for seed in draws]
+    p_values = [z_scores(everyone, 33, seed, 50).judge(fuse).p_value["holdout"] for seed in draws]
     for alpha in (0.05, 0.1):
         realised = np.array([(p <= alpha).mean() for p in p_values])
         error = realised.std() / np.sqrt(len(draws))
@@ -114,7 +114,7 @@ def test_p_values_hold_at_60_auxiliary_images_and_33_columns():
 def test_columns_may_be_quantiles_or_gaussians():
     lists = {"a.location": [[1.0, 0.0]], "a.scale": [[2.0, 1.0]], "b.quantiles": [[-1.0, 0.0, 1.0, 1.0, 2.0, 3.0]]}
     levels = norm.cdf([-1.0, 0.0, 1.0])
-    z = normal_scores(pa.table(lists), {"a": np.array([3.0]), "b": np.array([1.0])}, levels)
+    z = z_scores_of(pa.table(lists), {"a": np.array([3.0]), "b": np.array([1.0])}, levels)
     np.testing.assert_allclose(z, [[[1.0, 1.0], [3.0, -1.0]]], atol=1e-6)
 
 
@@ -152,8 +152,8 @@ def test_a_bag_that_learnt_two_scores_is_judged_by_the_main_one_and_by_both(audi
     assert list(rows["learner"].unique()) == ["marginal", "gbm", "gbm_fusion", "mlp", "resnet", "stack"]
     alone = rows[rows["learner"] != "gbm_fusion"].reset_index(drop=True)
     assert alone.equals(before), "the main score is judged as if it were alone"
-    assert facts["judgements"]["gbm_fusion"] == {"learner": "gbm", "fusion": ["t_error_t10", "pia_t20"]}
-    assert facts["judgements"]["gbm"] == {"learner": "gbm", "fusion": None}
+    assert facts["judges"]["gbm_fusion"] == {"learner": "gbm", "fusion": ["t_error_t10", "pia_t20"]}
+    assert facts["judges"]["gbm"] == {"learner": "gbm", "fusion": None}
     report()
     page = Path("metrics/report.html").read_text()
     assert "<td>gbm_fusion</td>" in page
@@ -165,5 +165,5 @@ def test_images_kept_apart_calibrate_and_the_page_says_so(audit):
     evaluate(TARGET)
     report()
     figures = read_metadata(Path(f"data/verdicts/{TARGET}.parquet"))["figures"]["gbm"]
-    assert (figures["calibration"], figures["calibration_by"]) == (100, "kept apart")
+    assert (figures["calibration"], figures["calibration_by"]) == (100, "calibration split")
     assert "Nothing was learnt from the images that calibrate" in Path("metrics/report.html").read_text()

@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_params, write_params
 
 from leakgauge.config import target_entry
-from leakgauge.features import describe_images
+from leakgauge.features import features_of_pixels
 from leakgauge.report.page import TargetPage, render
 from leakgauge.tables import ROLES, decode_images, image_table, read_metadata, read_table, write_table
 from stages.guard import guard
@@ -18,7 +18,7 @@ from stages.split import split
 TARGET = "digits_ddpm"
 FIGURES = Path(f"metrics/guards/{TARGET}.json")
 PAIRS = Path(f"data/guards/{TARGET}.parquet")
-ROLE, STATISTICS = Path(f"data/roles/{TARGET}"), Path(f"data/statistics/{TARGET}")
+ROLE, FEATURES = Path(f"data/roles/{TARGET}"), Path(f"data/features/{TARGET}")
 
 
 def found() -> dict:
@@ -33,8 +33,8 @@ def page() -> str:
     }
     check = json.loads(Path(f"metrics/checks/{TARGET}.json").read_text())
     selection = json.loads(Path(f"metrics/selection/{TARGET}.json").read_text())
-    surest = next(iter(facts["figures"]))
-    said = (target_entry(TARGET), roles, facts, found(), check, selection, surest)
+    most_confident = next(iter(facts["figures"]))
+    said = (target_entry(TARGET), roles, facts, found(), check, selection, most_confident)
     nothing = {
         "figures": {},
         "exposed": None,
@@ -48,11 +48,11 @@ def page() -> str:
 
 
 def replace_images(role: str, pixels: np.ndarray) -> None:
-    """Give a role's images other pixels, (N, C, H, W) uint8, and their statistics."""
-    path, described = ROLE / f"{role}.parquet", STATISTICS / f"{role}.parquet"
+    """Give a role's images other pixels, (N, C, H, W) uint8, and their features."""
+    path, described = ROLE / f"{role}.parquet", FEATURES / f"{role}.parquet"
     ids, labels = (read_table(path).column(name).to_pylist() for name in ("image_id", "label"))
     write_table(path, image_table(ids, pixels.transpose(0, 2, 3, 1), labels, [None] * len(ids)), read_metadata(path))
-    table = pa.table({"image_id": ids, "label": labels} | describe_images(pixels))
+    table = pa.table({"image_id": ids, "label": labels} | features_of_pixels(pixels))
     write_table(described, table, read_metadata(described))
 
 
@@ -164,7 +164,7 @@ def test_captions_that_go_with_the_role_set_the_alarm_off(audit):
 
 
 def test_too_few_members_are_told_from_nobody_and_the_page_says_that(audit):
-    for folder in (ROLE, STATISTICS):
+    for folder in (ROLE, FEATURES):
         path = folder / "member.parquet"
         write_table(path, read_table(path).slice(0, 9), read_metadata(path))
     guard(TARGET)
@@ -180,8 +180,8 @@ def test_suspects_that_look_different_set_the_alarm_off_and_others_do_not(audit)
         write_table(
             ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), [None] * 60, [None] * 60), {}
         )
-        table = pa.table({"image_id": ids, "label": [None] * 60} | describe_images(pixels))
-        write_table(STATISTICS / "suspect.parquet", table, {})
+        table = pa.table({"image_id": ids, "label": [None] * 60} | features_of_pixels(pixels))
+        write_table(FEATURES / "suspect.parquet", table, {})
         guard(TARGET)
         assert found()["blind_suspect"]["fires"] == inverted
     assert 'class="alarm">Suspects and non-members look different' in page()
@@ -199,7 +199,7 @@ def test_copies_and_near_copies_of_a_suspect_are_no_further_evidence(audit, grey
         ids = [f"suspect/{row}" for row in range(count)]
         nothing = [None] * count
         write_table(ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), nothing, nothing), {})
-        write_table(STATISTICS / "suspect.parquet", pa.table({"image_id": ids} | describe_images(pixels)), {})
+        write_table(FEATURES / "suspect.parquet", pa.table({"image_id": ids} | features_of_pixels(pixels)), {})
         guard(TARGET)
         found_of.append({name: of for name, of in found().items() if "suspect" in name})
     assert found_of[0] == found_of[1]
@@ -236,15 +236,15 @@ def test_options_that_make_no_sense_are_refused(audit, refusal, options, said):
     assert said in refused_with(refusal, **options)
 
 
-def test_statistics_of_other_images_are_refused(audit, refusal):
-    path = STATISTICS / "auxiliary.parquet"
+def test_features_of_other_images_are_refused(audit, refusal):
+    path = FEATURES / "auxiliary.parquet"
     write_table(path, read_table(path).slice(1), read_metadata(path))
     line = refused_with(refusal)
     assert f"{path}: describes other images than {ROLE}/auxiliary.parquet holds: run `dvc repro`" in line
 
 
 def test_a_statistic_that_is_no_number_is_refused(audit, refusal):
-    path = STATISTICS / "member.parquet"
+    path = FEATURES / "member.parquet"
     table = read_table(path)
     broken = table.column("mean_luma").to_numpy().copy()
     broken[3] = np.nan

@@ -20,7 +20,7 @@ from leakgauge.checks.near_duplicates import (
     pixel_rmse,
 )
 from leakgauge.datasets import digits
-from leakgauge.features import describe_images
+from leakgauge.features import features_of_pixels
 from leakgauge.inference.conformal import fpr_interval
 from leakgauge.inference.suspects import set_test
 
@@ -137,13 +137,13 @@ def tampered() -> dict[str, np.ndarray]:
 def test_planted_copies_are_found_and_other_photographs_are_not(how):
     images, copies = tiles(), tampered()[how]
     half = len(images) // 2
-    members, strangers = hashed(images[:half]), hashed(images[half:])  # of one photograph, and of the other
-    typical = float(np.median(nearest(strangers, members).pixel_rmse))
+    members, unknown = hashed(images[:half]), hashed(images[half:])  # of one photograph, and of the other
+    typical = float(np.median(nearest(unknown, members).pixel_rmse))
     found = nearest(hashed(copies[:half]), members)
     near = found.near(10, 0.5 * typical)
     assert near.mean() > 0.8
     assert (found.place[near] == np.flatnonzero(near)).all(), "each copy with its own original"
-    assert nearest(strangers, members).near(10, 0.5 * typical).sum() == 0
+    assert nearest(unknown, members).near(10, 0.5 * typical).sum() == 0
 
 
 # Which suspects are one picture
@@ -195,10 +195,10 @@ def test_ten_near_copies_of_an_unused_picture_make_a_set_suspicious_no_more_ofte
         noise = rng.integers(-1, 2, (10, *picture.shape))
         copies = np.clip(picture + noise, 0, 255).astype(np.uint8)
         first = np.unique(pictures(hashed(copies), 10, 0.5 * typical))
-        margins = rng.standard_normal() + 0.1 * rng.standard_normal(10)
+        membership_scores = rng.standard_normal() + 0.1 * rng.standard_normal(10)
         holdout = rng.standard_normal(500)
-        once.append(set_test(margins[first], holdout, 0.95).p_value <= 0.05)
-        ten_times.append(set_test(margins, holdout, 0.95).p_value <= 0.05)
+        once.append(set_test(membership_scores[first], holdout, 0.95).p_value <= 0.05)
+        ten_times.append(set_test(membership_scores, holdout, 0.95).p_value <= 0.05)
     assert np.mean(once) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
     assert np.mean(ten_times) > 0.2, "what is mended here"
 
@@ -216,8 +216,8 @@ def test_members_with_more_near_duplicates_than_others_are_told_from_members_wit
 # Blind check
 
 
-def statistics(pixels: np.ndarray) -> np.ndarray:
-    return np.stack(list(describe_images(pixels).values()), axis=1)
+def features(pixels: np.ndarray) -> np.ndarray:
+    return np.stack(list(features_of_pixels(pixels).values()), axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -262,8 +262,7 @@ def test_a_fair_split_of_digits_is_quiet_and_an_unfair_one_is_not(scans, seed):
     members, others = scans[order[:300]], scans[order[300:]]
     blurred = np.rint(gaussian_filter(others.astype(float), (0, 0, 0.4, 0.4))).astype(np.uint8)
     fair, inverted, smooth = (
-        blind_check(statistics(members), statistics(images), 0.95, 19, seed)
-        for images in (others, 255 - others, blurred)
+        blind_check(features(members), features(images), 0.95, 19, seed) for images in (others, 255 - others, blurred)
     )
     assert fair.low < 0.55
     assert inverted.low > 0.9
@@ -274,15 +273,15 @@ def test_a_fair_split_of_digits_is_quiet_and_an_unfair_one_is_not(scans, seed):
 def test_twenty_images_of_one_class_are_told_from_a_mixed_set(scans):
     labels = np.array(digits.read(digits.DigitsEntry(source="digits", path="")).labels)
     threes, others = np.flatnonzero(labels == 3)[:20], np.arange(900, 1797)
-    found = blind_check(statistics(scans[threes]), statistics(scans[others]), 0.95, 19, 0)
+    found = blind_check(features(scans[threes]), features(scans[others]), 0.95, 19, 0)
     assert found.low > 0.7
     assert found.p_value == 1 / 20
 
 
 def test_two_jpeg_qualities_are_told_apart_though_every_image_is_written_as_png():
     photographs = crops()
-    fair = blind_check(statistics(jpeg(photographs[::2], 90)), statistics(jpeg(photographs[1::2], 90)), 0.95, 99, 0)
-    unfair = blind_check(statistics(jpeg(photographs[::2], 90)), statistics(jpeg(photographs[1::2], 60)), 0.95, 99, 0)
+    fair = blind_check(features(jpeg(photographs[::2], 90)), features(jpeg(photographs[1::2], 90)), 0.95, 99, 0)
+    unfair = blind_check(features(jpeg(photographs[::2], 90)), features(jpeg(photographs[1::2], 60)), 0.95, 99, 0)
     assert fair.p_value > 0.01
     assert unfair.p_value == 1 / 100
     assert unfair.low > 0.6
@@ -386,8 +385,8 @@ def test_an_alpha_that_no_p_value_reaches_flags_nothing():
 
 def test_the_interval_holds_what_calibrated_verdicts_realise():
     """Scores are uniform, so that the rate of a threshold is the threshold."""
-    margins = np.sort(np.random.default_rng(0).random((4000, 200)), axis=1)
-    rates = 1 - margins[:, -10]  # p <= 0.05 at and above the tenth largest of 200: k = floor(0.05 * 201)
+    membership_scores = np.sort(np.random.default_rng(0).random((4000, 200)), axis=1)
+    rates = 1 - membership_scores[:, -10]  # p <= 0.05 at and above the tenth largest of 200: k = floor(0.05 * 201)
     low, high = fpr_interval(200, 0.05, 0.95)
     assert np.mean((rates >= low) & (rates <= high)) == pytest.approx(0.95, abs=0.015)
 

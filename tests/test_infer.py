@@ -82,7 +82,7 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     assert figures["tpr_at_fpr_1e-1"] is None
     assert 0 <= figures["realised_fpr_at_alpha_1e-1"] < 0.5
     answer = json.loads(Path(f"metrics/inferences/{TARGET}.json").read_text())
-    assert answer["judgement"] == "mlp_fusion"
+    assert answer["judge"] == "mlp_fusion"
     assert answer["fraction_ci_high"] == 1, "members that the attack misses cannot be counted"
     page = Path("metrics/report.html").read_text()
     assert "No member is known, so nothing can be said of true positives" in page
@@ -215,7 +215,7 @@ def test_without_suspects_nothing_is_inferred(audit):
 
 
 def test_new_suspects_leave_every_other_table_as_it_is(audit, others):
-    watched = [*Path("data/roles").rglob("*.parquet"), *Path("data/statistics").rglob("*.parquet")]
+    watched = [*Path("data/roles").rglob("*.parquet"), *Path("data/features").rglob("*.parquet")]
     before = {path: path.read_bytes() for path in watched if path.stem != "suspect"}
     ask(["a", "deep/b"], np.arange(2), others)
     infer_again()

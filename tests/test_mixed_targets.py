@@ -29,7 +29,7 @@ def tell(path: Path, **facts: object) -> None:
     write_table(path, read_table(path), read_metadata(path) | facts)
 
 
-@pytest.mark.parametrize("table", ["roles", "statistics", "scores"])
+@pytest.mark.parametrize("table", ["roles", "features", "scores"])
 @pytest.mark.parametrize("facts", [{"target": "another"}, {"role": "holdout"}])
 def test_fit_refuses_a_table_of_another_target_or_role(facts, table, audit, refusal):
     path = Path(f"data/{table}/{TARGET}/auxiliary.parquet")

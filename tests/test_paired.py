@@ -1,4 +1,4 @@
-"""What one judgement gains over another: counted by hand, then coverage by simulation."""
+"""What one result gains over another: counted by hand, then coverage by simulation."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from leakgauge.inference.roc import auc, true_positives_at_fpr
 
 
 def judged(rng: np.random.Generator, members: int, holdout: int, drops: tuple[float, float]) -> tuple:
-    """Two correlated judgements of the same images; members' margins are higher by `drops`."""
+    """Two correlated results of the same images; members' membership scores are higher by `drops`."""
     shared = [rng.normal(size=count) for count in (members, holdout)]
     own = [[0.6 * rng.normal(size=len(values)) + 0.8 * values for values in shared] for _ in drops]
     return tuple(of[0] + drop for of, drop in zip(own, drops, strict=True)), tuple(of[1] for of in own)

@@ -140,7 +140,7 @@ def test_fit_needs_nothing_but_auxiliary_data(audit):
 
 def test_the_marginal_bag_has_exactly_the_roc_of_the_score(audit):
     rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas().query("learner == 'marginal'")
-    by_margin, by_score = (-rows["margin"]).rank(method="average"), rows["score"].rank(method="average")
+    by_margin, by_score = (-rows["membership_score"]).rank(method="average"), rows["score"].rank(method="average")
     np.testing.assert_array_equal(by_margin, by_score)
 
 
@@ -176,7 +176,7 @@ def test_the_false_positives_of_alike_images_add_up_to_those_of_all(audit):
 
 
 def test_images_without_classes_are_told_apart_by_complexity_alone(audit):
-    path = Path(f"data/statistics/{TARGET}/holdout.parquet")
+    path = Path(f"data/features/{TARGET}/holdout.parquet")
     table = read_table(path)
     table = table.set_column(1, "label", pa.nulls(table.num_rows, pa.int64()))
     write_table(path, table, read_metadata(path))

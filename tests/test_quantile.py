@@ -15,13 +15,13 @@ from leakgauge.quantile.base import (
     Quantiles,
     Resample,
     bootstrap,
+    calibration_split,
     gaussian_loss,
-    kept_apart,
     mean_pinball_loss,
     pinball_loss,
     resamples,
 )
-from leakgauge.quantile.inputs import Inputs, Lesson
+from leakgauge.quantile.inputs import Inputs, TrainingSet
 from leakgauge.quantile.networks import ResNetAttacker
 
 NETWORK = {
@@ -36,7 +36,7 @@ GBM = {"trees": 120, "scale_trees": 20, "leaves": 4, "learning_rate": 0.1, "min_
 KINDS = {
     "gbm": {"kind": "gbm", **GBM},
     "mlp": {"kind": "mlp", "width": 16, "depth": 2, **NETWORK},
-    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "statistics": False, "hidden": 16, **NETWORK},
+    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "features": False, "hidden": 16, **NETWORK},
 }
 HEADS = ("location_scale", "quantiles")
 CONDITIONAL = [f"{kind}-{head}" for kind in KINDS for head in HEADS]
@@ -57,10 +57,14 @@ def quickly(name: str, **changes: object) -> LearnerOptions:
 
 
 def fitted(
-    chosen: LearnerOptions, inputs: Inputs, log_scores: np.ndarray, seed: int = 0, lesson: type[Lesson] = Lesson
+    chosen: LearnerOptions,
+    inputs: Inputs,
+    log_scores: np.ndarray,
+    seed: int = 0,
+    training_set: type[TrainingSet] = TrainingSet,
 ) -> Attacker:
     everyone = Resample(np.arange(len(inputs)), np.zeros(len(inputs), dtype=bool))
-    return ATTACKERS[chosen.kind].fit(lesson(inputs, log_scores, everyone), chosen, seed)
+    return ATTACKERS[chosen.kind].fit(training_set(inputs, log_scores, everyone), chosen, seed)
 
 
 @pytest.fixture
@@ -69,10 +73,10 @@ def inputs(random_images) -> Inputs:
 
 
 def describe(images: np.ndarray) -> Inputs:
-    """Three statistics: brightness, busyness, and one that tells nothing."""
+    """Three features: brightness, busyness, and one that tells nothing."""
     noise = np.random.default_rng(1).standard_normal(len(images))
-    statistics = np.stack([images.mean((1, 2, 3)), images.std((1, 2, 3)), noise], axis=1)
-    return Inputs(images, statistics.astype(np.float32))
+    features = np.stack([images.mean((1, 2, 3)), images.std((1, 2, 3)), noise], axis=1)
+    return Inputs(images, features.astype(np.float32))
 
 
 def brightness_of(inputs: Inputs) -> np.ndarray:
@@ -205,57 +209,57 @@ def same(one, other) -> bool:
 
 
 def with_other_pixels(inputs: Inputs) -> Inputs:
-    return Inputs(255 - inputs.images, inputs.statistics)
+    return Inputs(255 - inputs.images, inputs.features)
 
 
-def with_other_statistics(inputs: Inputs) -> Inputs:
-    return Inputs(inputs.images, inputs.statistics[::-1].copy())
+def with_other_features(inputs: Inputs) -> Inputs:
+    return Inputs(inputs.images, inputs.features[::-1].copy())
 
 
 @pytest.mark.parametrize("learner", [name for name in CONDITIONAL if not name.startswith("resnet")])
-def test_mlp_and_gbm_look_at_the_statistics_and_not_at_the_pixels(learner, inputs):
+def test_mlp_and_gbm_look_at_the_features_and_not_at_the_pixels(learner, inputs):
     attacker = fitted(quickly(learner), inputs, brightness_scores(inputs))
     expected = attacker.predict(inputs)
     assert same(attacker.predict(with_other_pixels(inputs)), expected)
-    assert not same(attacker.predict(with_other_statistics(inputs)), expected)
+    assert not same(attacker.predict(with_other_features(inputs)), expected)
     again = fitted(quickly(learner), with_other_pixels(inputs), brightness_scores(inputs))
     assert same(again.predict(inputs), expected), "nor while it was fitted"
 
 
-@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("head", HEADS)
-def test_a_resnet_looks_at_the_pixels_and_at_the_statistics_where_asked_to(head, statistics, inputs):
-    chosen = quickly(f"resnet-{head}", statistics=statistics)
+def test_a_resnet_looks_at_the_pixels_and_at_the_features_where_asked_to(head, features, inputs):
+    chosen = quickly(f"resnet-{head}", features=features)
     attacker = fitted(chosen, inputs, brightness_scores(inputs))
     expected = attacker.predict(inputs)
     assert not same(attacker.predict(with_other_pixels(inputs)), expected)
-    assert same(attacker.predict(with_other_statistics(inputs)), expected) == (not statistics)
+    assert same(attacker.predict(with_other_features(inputs)), expected) == (not features)
 
 
-def test_statistics_teach_a_resnet_what_pixels_do_not_tell(inputs):
-    scores = 3.0 * inputs.statistics[:, [2]].astype(float)  # the statistic that the pixels know nothing of
+def test_features_teach_a_resnet_what_pixels_do_not_tell(inputs):
+    scores = 3.0 * inputs.features[:, [2]].astype(float)  # the statistic that the pixels know nothing of
     losses = {}
-    for statistics in (False, True):
-        attacker = fitted(options("resnet-location_scale", statistics=statistics), inputs, scores)
-        losses[statistics] = mean_pinball_loss(attacker.predict(inputs), scores)
+    for features in (False, True):
+        attacker = fitted(options("resnet-location_scale", features=features), inputs, scores)
+        losses[features] = mean_pinball_loss(attacker.predict(inputs), scores)
     assert losses[True] < 0.5 * losses[False]
 
 
-@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("head", HEADS)
-def test_a_resnet_says_exactly_the_same_of_a_mirrored_image(head, statistics, inputs):
-    attacker = fitted(quickly(f"resnet-{head}", statistics=statistics), inputs, brightness_scores(inputs))
-    mirrored = Inputs(inputs.images[..., ::-1].copy(), inputs.statistics)
-    upside_down = Inputs(inputs.images[..., ::-1, :].copy(), inputs.statistics)
+def test_a_resnet_says_exactly_the_same_of_a_mirrored_image(head, features, inputs):
+    attacker = fitted(quickly(f"resnet-{head}", features=features), inputs, brightness_scores(inputs))
+    mirrored = Inputs(inputs.images[..., ::-1].copy(), inputs.features)
+    upside_down = Inputs(inputs.images[..., ::-1, :].copy(), inputs.features)
     assert same(attacker.predict(mirrored), attacker.predict(inputs))
     assert not same(attacker.predict(upside_down), attacker.predict(inputs))
 
 
 @pytest.mark.parametrize("learner", CONDITIONAL)
-def test_strange_statistics_are_not_extrapolated_to(learner, inputs):
-    chosen = quickly(learner, statistics=True) if learner.startswith("resnet") else quickly(learner)
+def test_strange_features_are_not_extrapolated_to(learner, inputs):
+    chosen = quickly(learner, features=True) if learner.startswith("resnet") else quickly(learner)
     attacker = fitted(chosen, inputs, brightness_scores(inputs))
-    far, farther = (Inputs(inputs.images, inputs.statistics + np.float32(shift)) for shift in (1e4, 1e30))
+    far, farther = (Inputs(inputs.images, inputs.features + np.float32(shift)) for shift in (1e4, 1e30))
     assert np.isfinite(attacker.predict(far).quantiles()).all()
     assert same(attacker.predict(far), attacker.predict(farther)), "beyond some point, farther is no other"
 
@@ -263,10 +267,10 @@ def test_strange_statistics_are_not_extrapolated_to(learner, inputs):
 @pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-quantiles"])
 def test_a_statistic_that_never_varied_tells_nothing_of_other_images(learner, inputs):
     constant = np.full((len(inputs), 1), 0.1, np.float32)
-    inputs = Inputs(inputs.images, np.concatenate([inputs.statistics, constant], axis=1))
-    chosen = quickly(learner, statistics=True) if learner.startswith("resnet") else quickly(learner)
+    inputs = Inputs(inputs.images, np.concatenate([inputs.features, constant], axis=1))
+    chosen = quickly(learner, features=True) if learner.startswith("resnet") else quickly(learner)
     attacker = fitted(chosen, inputs, brightness_scores(inputs))
-    other = inputs.statistics.copy()
+    other = inputs.features.copy()
     other[:, -1] = 7
     assert same(attacker.predict(Inputs(inputs.images, other)), attacker.predict(inputs))
 
@@ -340,13 +344,13 @@ def test_being_watched_changes_nothing(learner, inputs, tmp_path):
     chosen = quickly(learner, dropout=0.3)
     scores, steps = brightness_scores(inputs), []
 
-    class NobodyLooks(Lesson):
+    class NobodyLooks(TrainingSet):
         def look(self, step: int, attacker: Attacker) -> bool:
             steps.append(step)
             return True
 
     watched = saved(fitted(chosen, inputs, scores), tmp_path / "watched")
-    assert watched == saved(fitted(chosen, inputs, scores, lesson=NobodyLooks), tmp_path / "alone")
+    assert watched == saved(fitted(chosen, inputs, scores, training_set=NobodyLooks), tmp_path / "alone")
     assert steps == [1, 2]
 
 
@@ -393,8 +397,8 @@ def test_out_of_bag_is_exactly_what_the_bootstrap_left_out():
     assert len(drawn) == 4
     for attacker, resample in enumerate(drawn):
         np.testing.assert_array_equal(resample.rows, bootstrap(100, 3, attacker))
-        assert set(np.flatnonzero(resample.unseen)) == set(range(100)) - set(resample.rows)
-    assert 0.3 < np.mean([resample.unseen for resample in drawn]) < 0.45
+        assert set(np.flatnonzero(resample.out_of_bag)) == set(range(100)) - set(resample.rows)
+    assert 0.3 < np.mean([resample.out_of_bag for resample in drawn]) < 0.45
     assert not np.array_equal(drawn[0].rows, drawn[1].rows)
 
 
@@ -404,22 +408,22 @@ def test_a_larger_bag_leaves_the_attackers_that_were_there_as_they_are():
 
 
 def test_images_kept_apart_are_as_many_as_asked_and_no_attacker_sees_them():
-    kept = kept_apart(100, 20, seed=0)
+    kept = calibration_split(100, 20, seed=0)
     assert kept.sum() == 20
     for resample in resamples(kept, seed=0, bag_size=10):
         assert not kept[resample.rows].any()
-        assert resample.unseen[kept].all()
+        assert resample.out_of_bag[kept].all()
         assert len(resample.rows) == (~kept).sum()
 
 
 def test_others_are_kept_apart_by_another_seed_and_nobody_by_default():
-    assert not np.array_equal(kept_apart(100, 20, seed=0), kept_apart(100, 20, seed=1))
-    assert not kept_apart(100, 0, seed=0).any()
-    assert kept_apart(100, 500, seed=0).all()
+    assert not np.array_equal(calibration_split(100, 20, seed=0), calibration_split(100, 20, seed=1))
+    assert not calibration_split(100, 0, seed=0).any()
+    assert calibration_split(100, 500, seed=0).all()
 
 
 def test_a_kept_image_stays_kept_when_more_are():
-    few, many = (kept_apart(100, count, seed=0) for count in (10, 30))
+    few, many = (calibration_split(100, count, seed=0) for count in (10, 30))
     assert (many[few]).all()
 
 
@@ -438,21 +442,21 @@ def test_the_curve_of_an_attacker_ends_at_its_own_losses(learner, inputs):
     scores = brightness_scores(inputs)
     (resample,) = resamples(np.zeros(200, dtype=bool), seed=0, bag_size=1)
     attacker, curve = fit_attacker(inputs, scores, options(learner), 0, resample)
-    assert list(curve.columns) == ["step", "seen", "unseen"]
-    prediction = attacker.predict(inputs[resample.unseen])
-    assert curve["unseen"].iloc[-1] == pytest.approx(mean_pinball_loss(prediction, scores[resample.unseen]))
-    assert curve["seen"].iloc[-1] < curve["unseen"].iloc[-1]
+    assert list(curve.columns) == ["step", "seen", "out_of_bag"]
+    prediction = attacker.predict(inputs[resample.out_of_bag])
+    assert curve["out_of_bag"].iloc[-1] == pytest.approx(mean_pinball_loss(prediction, scores[resample.out_of_bag]))
+    assert curve["seen"].iloc[-1] < curve["out_of_bag"].iloc[-1]
     if not learner.startswith("gbm"):
         assert len(curve) == 8
         assert curve["step"].is_monotonic_increasing
-        assert curve["unseen"].iloc[-1] < curve["unseen"].iloc[0] / 2
+        assert curve["out_of_bag"].iloc[-1] < curve["out_of_bag"].iloc[0] / 2
 
 
 def test_an_attacker_that_saw_every_image_has_no_unseen_loss(inputs):
     everyone = Resample(np.arange(len(inputs)), np.zeros(len(inputs), dtype=bool))
     _, curve = fit_attacker(inputs, brightness_scores(inputs), options("marginal"), 0, everyone)
     assert curve["seen"].notna().all()
-    assert curve["unseen"].isna().all()
+    assert curve["out_of_bag"].isna().all()
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from leakgauge.errors import InputError
 from leakgauge.quantile import inputs as inputs_module
 from leakgauge.quantile.bag import ATTACKERS, Learner
 from leakgauge.quantile.base import Resample
-from leakgauge.quantile.inputs import PART, Features, Inputs, Lesson, RowFile, distinct, read_inputs, write_rows
-from leakgauge.tables import decode_images, image_table, read_statistics, read_table, write_table
+from leakgauge.quantile.inputs import PART, FeatureRows, Inputs, RowFile, TrainingSet, distinct, read_inputs, write_rows
+from leakgauge.tables import decode_images, image_table, read_features, read_table, write_table
 
 TARGET = "digits_ddpm"
-ROLE, STATISTICS = (Path(f"data/{folder}/{TARGET}/auxiliary.parquet") for folder in ("roles", "statistics"))
+ROLE, FEATURES = (Path(f"data/{folder}/{TARGET}/auxiliary.parquet") for folder in ("roles", "features"))
 
 NUMBERS = np.arange(10)[:, None]
 
@@ -78,22 +78,22 @@ def test_rows_that_were_read_do_not_stay_in_memory(tmp_path):
 
 
 def test_inputs_in_files_are_those_in_memory(audit, tmp_path):
-    inputs = read_inputs(ROLE, STATISTICS, looks_at_images=True, folder=tmp_path)
+    inputs = read_inputs(ROLE, FEATURES, looks_at_images=True, folder=tmp_path)
     np.testing.assert_array_equal(inputs.images[:], decode_images(read_table(ROLE)))
-    np.testing.assert_array_equal(inputs.statistics[:], read_statistics(STATISTICS)[1])
+    np.testing.assert_array_equal(inputs.features[:], read_features(FEATURES)[1])
 
 
 def test_several_row_groups_of_images_are_decoded_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs_module, "DECODED", 7)
     pixels = np.random.default_rng(0).integers(0, 256, (5000, 2, 2, 3), dtype=np.uint8)  # a row group has 4096
     names = [str(row) for row in range(5000)]
-    images, statistics = tmp_path / "images.parquet", tmp_path / "statistics.parquet"
+    images, features = tmp_path / "images.parquet", tmp_path / "features.parquet"
     write_table(images, image_table(names, pixels, [None] * 5000, [None] * 5000), {})
     table = read_table(images, ["image_id"]).append_column("mean", [pixels.mean((1, 2, 3)).astype(np.float32)])
-    write_table(statistics, table, {})
-    inputs = read_inputs(images, statistics, looks_at_images=True, folder=tmp_path)
+    write_table(features, table, {})
+    inputs = read_inputs(images, features, looks_at_images=True, folder=tmp_path)
     np.testing.assert_array_equal(inputs.images[:], pixels.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(inputs.statistics[:], table.column("mean").to_numpy()[:, None])
+    np.testing.assert_array_equal(inputs.features[:], table.column("mean").to_numpy()[:, None])
 
 
 @pytest.mark.parametrize("kind", ["marginal", "gbm", "mlp", "resnet"])
@@ -104,9 +104,9 @@ def test_images_are_decoded_for_who_looks_at_them_alone(kind, audit, tmp_path, m
     monkeypatch.setattr(inputs_module, "decode_images", refuse)
     if kind == "resnet":
         with pytest.raises(AssertionError, match="decoded"):
-            read_inputs(ROLE, STATISTICS, ATTACKERS[kind].looks_at_images, tmp_path)
+            read_inputs(ROLE, FEATURES, ATTACKERS[kind].looks_at_images, tmp_path)
     else:
-        assert read_inputs(ROLE, STATISTICS, ATTACKERS[kind].looks_at_images, tmp_path).images.size == 0
+        assert read_inputs(ROLE, FEATURES, ATTACKERS[kind].looks_at_images, tmp_path).images.size == 0
 
 
 def test_distinct_rows_are_numbered_as_numpy_does(tmp_path):
@@ -115,21 +115,21 @@ def test_distinct_rows_are_numbered_as_numpy_does(tmp_path):
     few[:, :20] = few[0, :20]  # the first columns tell nothing
     few[:, 20:36] //= 3
     rows = rng.integers(0, 400, 400)
-    for statistics in (few, rng.standard_normal((400, 40)).astype(np.float32)):
-        expected = np.unique(statistics[rows], axis=0, return_inverse=True)[1]
-        in_file = write_rows(tmp_path / f"{statistics[0, 0]}.npy", 400, [statistics])
-        np.testing.assert_array_equal(distinct(Features(in_file, rows)), expected.ravel())
+    for features in (few, rng.standard_normal((400, 40)).astype(np.float32)):
+        expected = np.unique(features[rows], axis=0, return_inverse=True)[1]
+        in_file = write_rows(tmp_path / f"{features[0, 0]}.npy", 400, [features])
+        np.testing.assert_array_equal(distinct(FeatureRows(in_file, rows)), expected.ravel())
 
 
 @pytest.mark.parametrize("kind", ["gbm", "mlp", "resnet"])
 def test_learners_learn_the_same_from_files(kind, audit, tmp_path):
     options = Learner.model_validate(tiny_params()["learners"][kind]).root
-    in_files = read_inputs(ROLE, STATISTICS, looks_at_images=True, folder=tmp_path)
-    in_memory = Inputs(in_files.images[:], in_files.statistics[:])
-    scores = in_memory.statistics[:, :2].astype(float)
+    in_files = read_inputs(ROLE, FEATURES, looks_at_images=True, folder=tmp_path)
+    in_memory = Inputs(in_files.images[:], in_files.features[:])
+    scores = in_memory.features[:, :2].astype(float)
     everyone = Resample(np.arange(len(scores)), np.zeros(len(scores), dtype=bool))
     said = [
-        ATTACKERS[kind].fit(Lesson(inputs, scores, everyone), options, 0).predict(inputs).quantiles()
+        ATTACKERS[kind].fit(TrainingSet(inputs, scores, everyone), options, 0).predict(inputs).quantiles()
         for inputs in (in_files, in_memory)
     ]
     np.testing.assert_array_equal(*said)

@@ -116,7 +116,7 @@ def test_scores_pass_through_to_the_last_bit(name, elsewhere):
 
 def test_the_order_of_rows_and_columns_and_the_type_of_ids_change_nothing(elsewhere):
     def outputs() -> dict[Path, str]:
-        places = [Path(place) for place in ("data/roles", "data/scores", "data/statistics", "models")]
+        places = [Path(place) for place in ("data/roles", "data/scores", "data/features", "models")]
         return {path: file_hash(path) for place in places for path in place.rglob("*.parquet")}
 
     run_stages()
@@ -187,11 +187,11 @@ def test_pixels_told_to_be_both_are_dropped_from_the_non_members_and_counted(els
     assert "theirs: 4 non-members are exact duplicates of a member and were dropped" in capsys.readouterr().err
 
 
-def test_statistics_go_with_the_roles(elsewhere):
+def test_features_go_with_the_roles(elsewhere):
     split("theirs")
-    described = read_table(Path("data/statistics/photos.parquet")).to_pandas().set_index("image_id")
+    described = read_table(Path("data/features/photos.parquet")).to_pandas().set_index("image_id")
     for role in ROLES:
-        rows = read_table(Path(f"data/statistics/theirs/{role}.parquet")).to_pandas().set_index("image_id")
+        rows = read_table(Path(f"data/features/theirs/{role}.parquet")).to_pandas().set_index("image_id")
         assert list(rows.index) == ids_of(role)
         pd.testing.assert_frame_equal(rows, described.loc[ids_of(role)])
 

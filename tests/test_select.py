@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from conftest import tiny_params, write_params
 
-from leakgauge.inference.metrics import rank_candidates, set_apart
+from leakgauge.inference.metrics import rank_candidates, selection_split
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.report import report
@@ -39,12 +39,12 @@ def plant(column: str, role: str, values: np.ndarray) -> None:
 
 def test_seed_and_name_alone_decide_who_is_set_apart():
     ids = [f"image-{i}" for i in range(10_000)]
-    apart = set_apart(ids, 0.3, seed=0)
+    apart = selection_split(ids, 0.3, seed=0)
     assert 0.28 < apart.mean() < 0.32
-    assert set_apart(ids[::-1], 0.3, seed=0).tolist() == apart[::-1].tolist()
-    assert set_apart(ids[:100], 0.3, seed=0).tolist() == apart[:100].tolist(), "more images move none"
-    assert 0.5 < (set_apart(ids, 0.3, seed=1) == apart).mean() < 0.65
-    assert not set_apart(ids, 0.0, seed=0).any()
+    assert selection_split(ids[::-1], 0.3, seed=0).tolist() == apart[::-1].tolist()
+    assert selection_split(ids[:100], 0.3, seed=0).tolist() == apart[:100].tolist(), "more images move none"
+    assert 0.5 < (selection_split(ids, 0.3, seed=1) == apart).mean() < 0.65
+    assert not selection_split(ids, 0.0, seed=0).any()
 
 
 def scores() -> tuple[pd.DataFrame, pd.DataFrame]:

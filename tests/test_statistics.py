@@ -7,14 +7,14 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from leakgauge.inference.conformal import (
-    Judgement,
-    bag_margin,
+    AttackResult,
+    bag_vote,
     conformal_p_values,
     drawn_voters,
     fpr_range,
+    gaussian_z_scores,
     judge,
-    normal_scores_of_gaussians,
-    normal_scores_of_quantiles,
+    quantile_z_scores,
     smallest_alpha,
     votes,
 )
@@ -34,7 +34,7 @@ from leakgauge.inference.roc import asr, auc, exact_rate, roc, tpr_at_fpr, true_
 MEMBER = np.array([9.0, 8, 7, 5, 5, 2])
 HOLDOUT = np.array([8.0, 6, 5, 4, 3, 3, 2, 1, 1, 0])
 #                  threshold   TP  FP
-# flags margins >=     9        1   0
+# flags membership scores >=     9        1   0
 #                      8        2   1      one member and one holdout image tie
 #                      7        3   1
 #                      6        3   2
@@ -47,7 +47,7 @@ def test_true_positives_at_fpr_take_the_largest_tpr_whose_fpr_is_at_most_alpha(a
 
 
 def test_ties_move_together():
-    # 1 false positive is allowed, but three holdout images share the top margin with every member
+    # 1 false positive is allowed, but three holdout images share the top membership score with every member
     assert true_positives_at_fpr(np.full(4, 5.0), np.array([5.0, 5, 5, *range(-7, 0)]), 0.1) == 0
 
 
@@ -66,7 +66,7 @@ def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_thresholds_draw_include
 
 
 def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_where_margins_tie():
-    rng, thresholds = np.random.default_rng(5), np.arange(-5, 9) - 0.5  # whole margins
+    rng, thresholds = np.random.default_rng(5), np.arange(-5, 9) - 0.5  # whole membership scores
     flagged, caught = norm.sf(thresholds), norm.sf(thresholds, 2)
     truth, covered = caught[flagged <= 0.05].max(), []
     for _ in range(300):
@@ -152,8 +152,8 @@ def test_auc_intervals_with_many_alike_images_are_near_delongs():
     rng = np.random.default_rng(1)
     member, holdout = rng.normal(1, 1, 2000), rng.normal(0, 1, 3000)
     value, low, high = auc(member, holdout, 0.95)
-    below = np.array([(holdout < margin).mean() for margin in member]).var(ddof=1) / 2000
-    above = np.array([(member > margin).mean() for margin in holdout]).var(ddof=1) / 3000
+    below = np.array([(holdout < membership_score).mean() for membership_score in member]).var(ddof=1) / 2000
+    above = np.array([(member > membership_score).mean() for membership_score in holdout]).var(ddof=1) / 3000
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(below + above), rel=0.05)
     assert low < value < high
 
@@ -162,10 +162,10 @@ def test_auc_intervals_with_many_alike_images_are_near_delongs():
 def test_the_curve_and_the_area_are_scikit_learns(decimals):
     rng = np.random.default_rng(0)
     member, holdout = rng.normal(1, 1, 700).round(decimals), rng.normal(0, 1, 900).round(decimals)
-    labels, margins = np.repeat([1, 0], [700, 900]), np.r_[member, holdout]
-    fpr, tpr, _ = roc_curve(labels, margins, drop_intermediate=False)
+    labels, membership_scores = np.repeat([1, 0], [700, 900]), np.r_[member, holdout]
+    fpr, tpr, _ = roc_curve(labels, membership_scores, drop_intermediate=False)
     np.testing.assert_array_equal(roc(member, holdout), [fpr, tpr])
-    assert auc(member, holdout, 0.95)[0] == pytest.approx(roc_auc_score(labels, margins), rel=1e-12)
+    assert auc(member, holdout, 0.95)[0] == pytest.approx(roc_auc_score(labels, membership_scores), rel=1e-12)
 
 
 def test_asr_is_the_best_balanced_accuracy():
@@ -191,22 +191,22 @@ def test_exact_intervals_are_clopper_and_pearsons(count, total, low, high):
 def test_the_margin_is_the_majority_vote_at_every_level(attackers):
     z = np.random.default_rng(attackers).normal(-1, 1, (300, attackers))
     for alpha in (0.5, 0.1, 0.05, 0.01):
-        in_favour, said = (z <= norm.ppf(alpha)).sum(1), votes(bag_margin(z), alpha)
+        in_favour, said = (z <= norm.ppf(alpha)).sum(1), votes(bag_vote(z), alpha)
         even = in_favour == attackers / 2  # half of an even number: the mean of the middle two decides
         assert np.array_equal(said[~even], (in_favour > attackers / 2)[~even])
 
 
 def test_an_even_number_of_voters_favours_neither_side():
     z = np.array([[-4.0, 1.0, 3.0, 9.0]])
-    assert bag_margin(z).tolist() == [-2.0]
-    assert bag_margin(-z).tolist() == [2.0], "a median that takes the upper middle would say 1"
+    assert bag_vote(z).tolist() == [-2.0]
+    assert bag_vote(-z).tolist() == [2.0], "a median that takes the upper middle would say 1"
 
 
 def test_only_voters_vote():
     z = np.array([[-3.0, 5.0, 7.0], [-3.0, 5.0, 7.0], [1.0, 1.0, 1.0]])
     voters = np.array([[True, False, False], [False, True, True], [False, False, False]])
-    assert bag_margin(z, voters).tolist() == [3.0, -6.0, -np.inf]
-    np.testing.assert_array_equal(bag_margin(z[..., None], voters)[:, 0], bag_margin(z, voters))
+    assert bag_vote(z, voters).tolist() == [3.0, -6.0, -np.inf]
+    np.testing.assert_array_equal(bag_vote(z[..., None], voters)[:, 0], bag_vote(z, voters))
 
 
 def test_new_images_get_the_voters_of_calibrating_images_as_often_as_these_are():
@@ -226,24 +226,24 @@ def test_new_images_get_the_voters_of_calibrating_images_as_often_as_these_are()
 
 @pytest.mark.parametrize("attackers", [2, 5, 10])
 def test_out_of_bag_p_values_are_as_uniform_as_those_of_images_kept_apart(attackers):
-    """Attackers that disagree as much as images differ: many voters make a less noisy margin than few."""
+    """Attackers that disagree as much as images differ: many voters make a less noisy membership score than few."""
     rng, nominal, realised, all_vote = np.random.default_rng(attackers), [], [], []
     for _ in range(150):
-        unseen = rng.random((300, attackers)) < 0.37
+        out_of_bag = rng.random((300, attackers)) < 0.37
         z = {role: rng.normal(size=(count, 1)) for role, count in (("auxiliary", 300), ("holdout", 2000))}
         z = {role: values + rng.normal(0, 1, (len(values), attackers)) for role, values in z.items()}
-        judged = judge({"holdout": z["holdout"]}, [z["auxiliary"]], unseen, np.ones(300, dtype=bool))
+        judged = judge({"holdout": z["holdout"]}, [z["auxiliary"]], out_of_bag, np.ones(300, dtype=bool))
         count = judged.calibration_size
         nominal.append(np.floor(0.05 * (count + 1)) / (count + 1))
         realised.append((judged.p_value["holdout"] <= 0.05).mean())
-        all_vote.append((conformal_p_values(judged.margin["holdout"], judged.non_members) <= 0.05).mean())
+        all_vote.append((conformal_p_values(judged.membership_score["holdout"], judged.non_members) <= 0.05).mean())
     error = np.std(realised) / np.sqrt(150)
     assert abs(np.mean(realised) - np.mean(nominal)) < 3 * error
     assert np.mean(all_vote) < np.mean(nominal) - 3 * error, "judged by all attackers, new images err on one side"
 
 
 def test_normal_scores_of_gaussians_are_standardised():
-    z = normal_scores_of_gaussians(np.array([1.0]), np.array([[0.0, 3.0]]), np.array([[2.0, 1.0]]))
+    z = gaussian_z_scores(np.array([1.0]), np.array([[0.0, 3.0]]), np.array([[2.0, 1.0]]))
     assert z.tolist() == [[0.5, -2.0]]
 
 
@@ -251,19 +251,19 @@ def test_normal_scores_of_gaussian_quantiles_are_those_of_the_gaussian():
     levels = np.array([0.001, 0.01, 0.1, 0.5, 0.9])
     scores = np.array([-9.0, -3.1, -2.0, -0.7, 0.0, 0.6, 4.0])
     quantiles = np.tile(2 * norm.ppf(levels) + 1, (len(scores), 3, 1))
-    z = normal_scores_of_quantiles(scores, levels, quantiles)
+    z = quantile_z_scores(scores, levels, quantiles)
     np.testing.assert_allclose(z, np.repeat((scores[:, None] - 1) / 2, 3, axis=1), atol=1e-6)
 
 
 def test_a_score_on_a_quantile_is_voted_member_at_that_level_and_not_just_above_it():
     levels = np.array([0.01, 0.1, 0.5])
     quantiles = np.array([[[1.0, 2.0, 4.0]]] * 2)
-    z = normal_scores_of_quantiles(np.array([2.0, 2.001]), levels, quantiles)
+    z = quantile_z_scores(np.array([2.0, 2.001]), levels, quantiles)
     assert (z <= norm.ppf(0.1) + 1e-9).ravel().tolist() == [True, False]
 
 
 def test_equal_quantiles_do_not_break_the_order():
-    z = normal_scores_of_quantiles(np.array([0.9, 1.0, 1.1]), np.array([0.1, 0.2, 0.5]), np.ones((3, 1, 3)))
+    z = quantile_z_scores(np.array([0.9, 1.0, 1.1]), np.array([0.1, 0.2, 0.5]), np.ones((3, 1, 3)))
     assert np.isfinite(z).all()
     assert (np.diff(z[:, 0]) > 0).all()
 
@@ -300,10 +300,10 @@ def test_calibrated_error_rates_hold_whatever_scale_the_learner_got_wrong():
 
 
 def test_images_that_every_attacker_saw_do_not_calibrate():
-    unseen = np.ones((10, 2), dtype=bool)
-    unseen[:4] = False
+    out_of_bag = np.ones((10, 2), dtype=bool)
+    out_of_bag[:4] = False
     z = {"member": np.zeros((1, 2)), "holdout": np.zeros((1, 2))}
-    judged = judge(z, [np.zeros((10, 2))], unseen, np.ones(10, dtype=bool))
+    judged = judge(z, [np.zeros((10, 2))], out_of_bag, np.ones(10, dtype=bool))
     assert (judged.calibration_size, judged.calibration_by) == (6, "out of bag")
 
 
@@ -312,13 +312,13 @@ def test_p_values_of_images_kept_apart_are_exactly_uniform():
     rng = np.random.default_rng(3)
     pool, seen = rng.normal(5, 3, (20, 4)), rng.normal(-50, 9, (30, 4))  # what fits is judged quite otherwise
     calibrates = np.r_[np.zeros(30, dtype=bool), np.ones(19, dtype=bool)]
-    unseen = np.r_[rng.random((30, 4)) < 0.4, np.ones((19, 4), dtype=bool)]
+    out_of_bag = np.r_[rng.random((30, 4)) < 0.4, np.ones((19, 4), dtype=bool)]
     p_values = []
     for suspect in range(20):
         auxiliary = np.r_[seen, np.delete(pool, suspect, axis=0)]
         z = {"member": pool[[suspect]], "holdout": pool[[suspect]]}
-        judged = judge(z, [auxiliary[:35], auxiliary[35:]], unseen, calibrates)
-        assert (judged.calibration_size, judged.calibration_by) == (19, "kept apart")
+        judged = judge(z, [auxiliary[:35], auxiliary[35:]], out_of_bag, calibrates)
+        assert (judged.calibration_size, judged.calibration_by) == (19, "calibration split")
         p_values.append(judged.p_value["holdout"][0])
     np.testing.assert_allclose(sorted(p_values), np.arange(1, 21) / 20)
 
@@ -330,10 +330,10 @@ def test_the_smallest_alpha_is_named_so_that_it_stands(images, alpha):
     assert (images + 1) * named >= 1 - 1e-9
 
 
-def judgement_of(p_values: list[float]) -> Judgement:
+def judgement_of(p_values: list[float]) -> AttackResult:
     p = np.array(p_values)
-    margin = {"member": -p, "holdout": -p}
-    return Judgement({}, margin, margin, {"member": p, "holdout": p}, np.zeros(99), "out of bag")
+    membership_score = {"member": -p, "holdout": -p}
+    return AttackResult({}, membership_score, membership_score, {"member": p, "holdout": p}, np.zeros(99), "out of bag")
 
 
 def test_false_positives_of_alike_images_are_counted_by_hand():
@@ -370,11 +370,11 @@ def test_one_threshold_for_all_accuses_the_simple_and_thresholds_for_each_do_not
     rng = np.random.default_rng(7)
     complexity = {role: rng.normal(0, 2, 4000) for role in ("member", "holdout", "auxiliary")}
     noise = {role: rng.normal(0, 1, (4000, 1)) for role in complexity}
-    unseen, everyone = np.ones((4000, 1), dtype=bool), np.ones(4000, dtype=bool)
+    out_of_bag, everyone = np.ones((4000, 1), dtype=bool), np.ones(4000, dtype=bool)
     worst = []
     for known in (0, 1):  # subtracted from the score or not
         z = {role: noise[role] + (1 - known) * complexity[role][:, None] for role in complexity}
-        judged = judge({role: z[role] for role in ("member", "holdout")}, [z["auxiliary"]], unseen, everyone)
+        judged = judge({role: z[role] for role in ("member", "holdout")}, [z["auxiliary"]], out_of_bag, everyone)
         worst.append(worst_decile(judged, deciles(complexity["holdout"]), [0.05], 0.99))
         figures = summarise(judged, [0.05], 0.999)
         assert figures["realised_fpr_at_alpha_5e-2_ci_low"] < 0.05 < figures["realised_fpr_at_alpha_5e-2_ci_high"]

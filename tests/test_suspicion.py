@@ -9,13 +9,13 @@ from leakgauge.inference.conformal import conformal_p_values
 from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
 
 CONFIDENCE = 0.95
-SHIFT = 3.0  # of members' margins: an attack that tells much but not all
+SHIFT = 3.0  # of members' membership scores: an attack that tells much but not all
 
 
 def audit(
     rng: np.random.Generator, used: int, others: int, auxiliary: int = 400
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Margins of auxiliary images and suspects, and which suspects were used."""
+    """Membership scores of auxiliary images and suspects, and which suspects were used."""
     suspects = np.r_[rng.normal(SHIFT, 1, used), rng.normal(0, 1, others)]
     return rng.normal(0, 1, auxiliary), suspects, np.arange(used + others) < used
 
@@ -124,8 +124,10 @@ def test_the_interval_of_ten_thousand_suspects_is_narrow_and_quick():
 
 
 def test_an_attack_that_tells_nothing_says_nothing_of_the_fraction():
-    margins = np.random.default_rng(0).normal(0, 1, 300)
-    fraction = used_fraction(margins[:100], margins[100:200], margins[200:] - 0.2, CONFIDENCE)
+    membership_scores = np.random.default_rng(0).normal(0, 1, 300)
+    fraction = used_fraction(
+        membership_scores[:100], membership_scores[100:200], membership_scores[200:] - 0.2, CONFIDENCE
+    )
     assert (fraction.value, fraction.low, fraction.high) == (None, 0.0, 1.0)
     blunt = np.full(50, 0.1)
     assert used_fraction(blunt, blunt, blunt, CONFIDENCE).value is None

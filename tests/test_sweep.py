@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import TINY, TINY_LEARNERS, tiny_params, write_params
 
-from leakgauge import runner as workshop
+from leakgauge import runner as runner
 from leakgauge.ablations.timestep import ONE_FOR_ALL
 from leakgauge.files import file_hash
 from leakgauge.report.ablations import draw_experiments
@@ -47,7 +47,7 @@ def fitted_and_measured(learner: str) -> dict:
     predict(TARGET, learner)
     evaluate(TARGET)
     bag = json.loads(Path(f"models/quantile/{TARGET}/{learner}/bag.json").read_text())
-    return json.loads(METRICS.read_text())[learner] | {"unseen_loss": bag["unseen_loss"]}
+    return json.loads(METRICS.read_text())[learner] | {"out_of_bag_loss": bag["out_of_bag_loss"]}
 
 
 def assert_same(row: pd.Series, figures: dict, **names: str) -> None:
@@ -106,9 +106,9 @@ def test_all_auxiliary_images_give_the_bag_that_fit_gives(audit):
     last = table("auxiliary").iloc[-1]
     names = {"auc": "auc", "auc_ci_low": "auc_ci_low", "tpr": "tpr_at_fpr_1e-2"}
     assert_same(last, figures, **names, realised_fpr="realised_fpr_at_alpha_1e-2")
-    assert last["unseen_loss"] == pytest.approx(bag["unseen_loss"], rel=1e-5)
+    assert last["out_of_bag_loss"] == pytest.approx(bag["out_of_bag_loss"], rel=1e-5)
     first = table("auxiliary").iloc[0]
-    assert first["unseen_loss"] != last["unseen_loss"]
+    assert first["out_of_bag_loss"] != last["out_of_bag_loss"]
     assert np.isnan(first["realised_fpr"]), "60 auxiliary images support no p-value of 1 %"
 
 
@@ -119,7 +119,7 @@ def test_a_width_gives_the_bag_that_fit_gives_of_a_resnet_so_wide(audit):
     figures = fitted_and_measured("resnet")
     sweep(TARGET)
     only = table("width").iloc[0]
-    assert_same(only, figures, auc="auc", tpr="tpr_at_fpr_5e-2", unseen_loss="unseen_loss")
+    assert_same(only, figures, auc="auc", tpr="tpr_at_fpr_5e-2", out_of_bag_loss="out_of_bag_loss")
 
 
 def test_a_timestep_is_judged_by_its_own_column_of_one_bag(audit):
@@ -159,7 +159,7 @@ def test_an_empty_list_leaves_an_experiment_out(audit):
 
 
 def test_a_holdout_that_cannot_resolve_the_curves_fpr_leaves_tpr_empty(audit):
-    for folder in ("roles", "scores", "statistics"):
+    for folder in ("roles", "scores", "features"):
         path = Path(f"data/{folder}/{TARGET}/holdout.parquet")
         write_table(path, read_table(path).slice(0, 50), read_metadata(path))
     for learner in TINY_LEARNERS:
@@ -172,7 +172,7 @@ def test_a_holdout_that_cannot_resolve_the_curves_fpr_leaves_tpr_empty(audit):
 
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(audit, monkeypatch):
-    before, begun, spread = file_hash(TABLES), [], workshop.spread
+    before, begun, spread = file_hash(TABLES), [], runner.spread
 
     def one_by_one(work, jobs, description):
         for job in jobs:
@@ -182,14 +182,14 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(audit, monkeypatch):
             begun.append(job[-1])
             work(*job)
 
-    monkeypatch.setattr(workshop, "spread", one_by_one)
+    monkeypatch.setattr(runner, "spread", one_by_one)
     with pytest.raises(KeyboardInterrupt):
         sweep(TARGET)
     kept = list(Path(".partial").glob("sweep@*/*/*/attacker_*.safetensors"))
     assert len(kept) == 7
     assert file_hash(TABLES) == before, "nothing half done is written"
     rest = []
-    monkeypatch.setattr(workshop, "spread", lambda work, jobs, what: rest.extend(jobs) or spread(work, jobs, what))
+    monkeypatch.setattr(runner, "spread", lambda work, jobs, what: rest.extend(jobs) or spread(work, jobs, what))
     sweep(TARGET)
     assert len(rest) == 5 + 5 + 5 + 2 - 7, "the bag of all auxiliary images is that of the sub-bags, fitted once"
     assert file_hash(TABLES) == before
@@ -231,6 +231,6 @@ def test_a_learner_that_diverges_is_named(audit, refusal):
 
 
 def test_tables_of_other_images_are_refused(audit, refusal):
-    path = Path(f"data/statistics/{TARGET}/member.parquet")
+    path = Path(f"data/features/{TARGET}/member.parquet")
     write_table(path, read_table(path).slice(1), read_metadata(path))
     assert f"{path}: tells of other images than data/roles" in refusal(sweep, target=TARGET)

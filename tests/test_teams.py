@@ -42,7 +42,7 @@ def commands(title: str) -> list[str]:
 
 
 def local(lines: list[str]) -> list[str]:
-    """What everybody sets for themselves."""
+    """What all_rows sets for themselves."""
     return [line for line in lines if "--local" in line]
 
 

@@ -23,7 +23,7 @@ ENTRY = {
 }
 KINDS = {
     "mlp": {"kind": "mlp", "width": 16, "depth": 2, **ENTRY},
-    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "statistics": True, "hidden": 16, **ENTRY},
+    "resnet": {"kind": "resnet", "width": 4, "blocks": 1, "features": True, "hidden": 16, **ENTRY},
 }
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 EVERY_HEAD = pytest.mark.parametrize("head", ["location_scale", "quantiles"])
@@ -35,9 +35,9 @@ def options(kind: str, head: str, **changes: object) -> LearnerOptions:
 
 @pytest.fixture
 def inputs(random_images) -> Inputs:
-    statistics = np.random.default_rng(1).standard_normal((len(random_images), 5))
-    statistics[:, 0] = random_images.mean((1, 2, 3))
-    return Inputs(random_images, statistics.astype(np.float32))
+    features = np.random.default_rng(1).standard_normal((len(random_images), 5))
+    features[:, 0] = random_images.mean((1, 2, 3))
+    return Inputs(random_images, features.astype(np.float32))
 
 
 @pytest.fixture

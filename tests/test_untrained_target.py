@@ -181,7 +181,7 @@ def test_the_guards_look_at_pixels_and_not_at_names_or_order(audit):
     rng = np.random.default_rng(0)
     for role in ("member", "auxiliary", "holdout"):
         order = pa.array(rng.permutation(read_table(Path(f"data/roles/digits_ddpm/{role}.parquet")).num_rows))
-        for folder in ("roles", "statistics"):
+        for folder in ("roles", "features"):
             path = Path(f"data/{folder}/digits_ddpm/{role}.parquet")
             table = read_table(path).take(order)
             ids = pa.array([f"{role}-{number:04}" for number in range(len(table))])

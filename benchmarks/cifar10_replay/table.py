@@ -53,7 +53,7 @@ def as_markdown(results: dict) -> str:
     page += _table(["learner", "fit, seconds", "predict, seconds", "peak memory of a process, MiB"], costs)
     described = results["costs"]["describe cifar10"]["seconds"]
     total = sum(cost["seconds"] for cost in results["costs"].values()) / 60
-    page += f"\nThe statistics of 50,000 images: {described:.0f} s.  Everything together: {total:.1f} min on "
+    page += f"\nThe features of 50,000 images: {described:.0f} s.  Everything together: {total:.1f} min on "
     return page + f"{results['machine']['cores']} cores.\n\n{CAVEATS}"
 
 
@@ -70,7 +70,7 @@ def _learning_curve(rows: list[dict]) -> str:
             f"{row['auxiliary']}",
             f"{100 * row['tpr']:.1f}, {100 * row['tpr_ci_low']:.1f} to {100 * row['tpr_ci_high']:.1f}",
             f"{row['auc']:.4f}, {row['auc_ci_low']:.4f} to {row['auc_ci_high']:.4f}",
-            f"{row['unseen_loss']:.4f}",
+            f"{row['out_of_bag_loss']:.4f}",
         ]
         for row in rows
     ]

@@ -21,7 +21,7 @@ from leakgauge.tables import ROW_GROUP, image_table, write_pieces
 
 IMAGES = ("cifar10-train.parquet", "cifar10-test.parquet")
 SCORED, FITTED = "scored", "fitted"  # targets: of a small network, and of no more than scores
-STATISTICS = 470  # as many as `describe` takes of a colour image
+FEATURES = 470  # as many as `describe` takes of a colour image
 LEARNERS = {  # of params.yaml, and cheap
     "gbm": {"trees": 20, "scale_trees": 5},
     "mlp": {"epochs": 2},
@@ -46,7 +46,7 @@ def write_subjects(folder: Path, data: Path, images: int) -> None:
     for target in (SCORED, FITTED):
         facts = {"target": target, "role": "auxiliary"}
         write_pieces(folder / f"data/roles/{target}/auxiliary.parquet", _images(data, images), facts)
-        write_pieces(folder / f"data/statistics/{target}/auxiliary.parquet", _statistics(ids), facts)
+        write_pieces(folder / f"data/features/{target}/auxiliary.parquet", _features(ids), facts)
     tuning = folder / f"data/tuning/{SCORED}.json"
     tuning.parent.mkdir(parents=True)
     tuning.write_text(PLAIN.model_copy(update={"channels_last": True}).model_dump_json())
@@ -102,10 +102,10 @@ def _decoded(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _statistics(ids: list[str]) -> Iterator[pa.Table]:
+def _features(ids: list[str]) -> Iterator[pa.Table]:
     rng = np.random.default_rng(0)
     for start in range(0, len(ids), ROW_GROUP):
         here = ids[start : start + ROW_GROUP]
-        drawn = rng.standard_normal((len(here), STATISTICS), dtype=np.float32)
+        drawn = rng.standard_normal((len(here), FEATURES), dtype=np.float32)
         labels = pa.array(np.zeros(len(here), dtype=np.int64))
-        yield pa.table({"image_id": here, "label": labels} | {f"s{i}": drawn[:, i] for i in range(STATISTICS)})
+        yield pa.table({"image_id": here, "label": labels} | {f"s{i}": drawn[:, i] for i in range(FEATURES)})

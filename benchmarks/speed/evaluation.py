@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from benchmarks.memory.peak import peak_of
 from benchmarks.synthetic import REPOSITORY, TARGET, Bag, write_audit
 from leakgauge.cli import parser_of
-from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.metrics import roc_points
 from leakgauge.inference.roc import asr, auc, true_positives_at_fpr
 
@@ -48,19 +48,21 @@ def measure(images: int = 1_000_000, repro: bool = True) -> dict[str, float | in
 def _figures(images: int) -> dict[str, float | int]:
     rng = np.random.default_rng(0)
     member, holdout = rng.normal(1, 1, images // 2), rng.normal(0, 1, images // 2)
-    labels, margins = np.repeat([1, 0], images // 2), np.r_[member, holdout]
+    labels, membership_scores = np.repeat([1, 0], images // 2), np.r_[member, holdout]
     ours = _seconds(lambda: _ours(member, holdout))
     plain = {
         "figures_grid": _seconds(lambda: _grid(member, holdout)),
-        "figures_sklearn": _seconds(lambda: (roc_curve(labels, margins), roc_auc_score(labels, margins))),
-        f"figures_bootstrap_{RESAMPLES}": _seconds(lambda: _bootstrap(labels, margins, rng)),
+        "figures_sklearn": _seconds(
+            lambda: (roc_curve(labels, membership_scores), roc_auc_score(labels, membership_scores))
+        ),
+        f"figures_bootstrap_{RESAMPLES}": _seconds(lambda: _bootstrap(labels, membership_scores, rng)),
     }
     ratios = {f"{name}_ratio": seconds / ours for name, seconds in plain.items()}
     return {"images": images, "figures_seconds": ours, **{f"{k}_seconds": v for k, v in plain.items()}, **ratios}
 
 
 def _ours(member: np.ndarray, holdout: np.ndarray) -> None:
-    roc_points(Judgement({}, {"member": member, "holdout": holdout}, {}, {}, np.empty(0), ""))
+    roc_points(AttackResult({}, {"member": member, "holdout": holdout}, {}, {}, np.empty(0), ""))
     auc(member, holdout, CONFIDENCE)
     asr(member, holdout)
     for alpha in ALPHAS:
@@ -75,10 +77,10 @@ def _grid(member: np.ndarray, holdout: np.ndarray) -> tuple[float, float, list[f
     return ((tpr + 1 - fpr) / 2).max(), np.trapezoid(tpr, fpr), [tpr[fpr <= alpha].max() for alpha in ALPHAS]
 
 
-def _bootstrap(labels: np.ndarray, margins: np.ndarray, rng: np.random.Generator) -> None:
+def _bootstrap(labels: np.ndarray, membership_scores: np.ndarray, rng: np.random.Generator) -> None:
     for _ in range(RESAMPLES):
         rows = rng.integers(0, len(labels), len(labels))
-        roc_auc_score(labels[rows], margins[rows])
+        roc_auc_score(labels[rows], membership_scores[rows])
 
 
 def _evaluate(images: int) -> dict[str, float | int]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.fitting [--images 900] [--rounds 3]
 
-Images, statistics and log scores are drawn at random; learners are those of params.yaml, with fewer epochs.
+Images, features and log scores are drawn at random; learners are those of params.yaml, with fewer epochs.
 """
 
 import statistics
@@ -22,7 +22,7 @@ from leakgauge.quantile.bag import Learner, LearnerOptions, attacker_seed, fit_a
 from leakgauge.quantile.base import Resample, resamples
 from leakgauge.quantile.inputs import Inputs
 
-BAG, SCORES, STATISTICS = 10, 7, 135
+BAG, SCORES, FEATURES = 10, 7, 135
 EPOCHS = {"mlp": 4, "resnet": 2}
 
 
@@ -90,7 +90,7 @@ def measure(images: int, rounds: int) -> dict[str, dict[str, float]]:
 def _work(kind: str, images: int) -> Work:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (images, 1, 8, 8), dtype=np.uint8)
-    inputs = Inputs(pixels, rng.standard_normal((images, STATISTICS), dtype=np.float32))
+    inputs = Inputs(pixels, rng.standard_normal((images, FEATURES), dtype=np.float32))
     values = rng.standard_normal((images, SCORES))
     written = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))["learners"][kind]
     options = Learner.model_validate(written | {"epochs": EPOCHS[kind]}).root

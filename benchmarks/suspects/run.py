@@ -18,12 +18,12 @@ from scipy.stats import binomtest, kstest
 
 from leakgauge.cli import parser_of
 from leakgauge.compute import spread
-from leakgauge.inference.conformal import Judgement, judge, normal_scores_of_gaussians
+from leakgauge.inference.conformal import AttackResult, gaussian_z_scores, judge
 from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
 from leakgauge.quantile.bag import Learner, attacker_seed, fit_attacker
 from leakgauge.quantile.base import resamples
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.tables import ROLES, log_scores, read_statistics
+from leakgauge.tables import ROLES, log_scores, read_features
 
 HERE = Path(__file__).parent
 SHARES = (0.0, 0.1, 0.5, 1.0)  # of the suspects that were used
@@ -44,7 +44,7 @@ LEARNER = Learner.model_validate(  # small: a draw takes seconds
 
 @dataclass(frozen=True)
 class Pool:
-    """Images of a finished audit: statistics (N, F), log scores (N,), who is a member (N,)."""
+    """Images of a finished audit: features (N, F), log scores (N,), who is a member (N,)."""
 
     features: np.ndarray
     log_scores: np.ndarray
@@ -75,7 +75,7 @@ def main() -> None:
 
 def _pool(target: str, score: str) -> Pool:
     scores = [Path(f"data/scores/{target}/{role}.parquet") for role in ROLES]
-    features = [read_statistics(Path(f"data/statistics/{target}/{role}.parquet"))[1] for role in ROLES]
+    features = [read_features(Path(f"data/features/{target}/{role}.parquet"))[1] for role in ROLES]
     return Pool(
         np.concatenate(features),
         np.concatenate([log_scores(path, score) for path in scores]),
@@ -94,13 +94,13 @@ def _ask(pool: Pool, share: float, count: int, seed: int) -> dict[str, float]:
         "member": members[used:],
         "holdout": rest[count - used :],
     }
-    judgement = _judge(pool, auxiliary, roles, seed)
-    test = set_test(judgement.margin["suspect"], judgement.margin["holdout"], CONFIDENCE)
+    result = _judge(pool, auxiliary, roles, seed)
+    test = set_test(result.membership_score["suspect"], result.membership_score["holdout"], CONFIDENCE)
     fraction, least = (
-        used_fraction(judgement.margin["suspect"], judgement.margin["holdout"], known, CONFIDENCE)
-        for known in (judgement.margin["member"], None)
+        used_fraction(result.membership_score["suspect"], result.membership_score["holdout"], known, CONFIDENCE)
+        for known in (result.membership_score["member"], None)
     )
-    named, truth = adjusted_p_values(judgement.p_value["suspect"]) <= RATE, np.arange(count) < used
+    named, truth = adjusted_p_values(result.p_value["suspect"]) <= RATE, np.arange(count) < used
     return {
         "share": share,
         "p_value": test.p_value,
@@ -114,7 +114,7 @@ def _ask(pool: Pool, share: float, count: int, seed: int) -> dict[str, float]:
     }
 
 
-def _judge(pool: Pool, auxiliary: np.ndarray, roles: dict[str, np.ndarray], seed: int) -> Judgement:
+def _judge(pool: Pool, auxiliary: np.ndarray, roles: dict[str, np.ndarray], seed: int) -> AttackResult:
     """A bag fitted on the auxiliary rows, and what it makes of the others."""
     inputs = Inputs(np.empty((len(pool.log_scores), 0, 0, 0), dtype=np.uint8), pool.features)
     drawn = resamples(np.zeros(len(auxiliary), dtype=bool), seed, BAG)
@@ -127,10 +127,10 @@ def _judge(pool: Pool, auxiliary: np.ndarray, roles: dict[str, np.ndarray], seed
     for role, rows in (roles | {"auxiliary": auxiliary}).items():
         predicted = [attacker.predict(inputs[rows]) for attacker in fitted]
         location, scale = (np.concatenate([getattr(p, what) for p in predicted], 1) for what in ("location", "scale"))
-        z[role] = normal_scores_of_gaussians(pool.log_scores[rows], location, scale)
-    unseen = np.stack([resample.unseen for resample in drawn], axis=1)
+        z[role] = gaussian_z_scores(pool.log_scores[rows], location, scale)
+    out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)
     of_auxiliary = z.pop("auxiliary")
-    return judge(z, [of_auxiliary], unseen, np.ones(len(auxiliary), dtype=bool))
+    return judge(z, [of_auxiliary], out_of_bag, np.ones(len(auxiliary), dtype=bool))
 
 
 def _page(answers: pd.DataFrame, options: argparse.Namespace) -> str:

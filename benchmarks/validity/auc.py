@@ -32,11 +32,11 @@ def _coverage(members: int, holdout: int, area: float | None, of: float, seed: i
     for _ in range(DRAWS):
         others = rng.normal(0, 1, holdout)
         if area is None:
-            margin = rng.normal(0, 1, members) + 4 * (rng.random(members) < of)
+            membership_score = rng.normal(0, 1, members) + 4 * (rng.random(members) < of)
         else:
-            margin = rng.normal(norm.ppf(area) * np.sqrt(1 + of**2), of, members)
-        value, low, high = auc(margin, others, CONFIDENCE)
-        reach = norm.ppf((1 + CONFIDENCE) / 2) * delong_error(margin, others)
+            membership_score = rng.normal(norm.ppf(area) * np.sqrt(1 + of**2), of, members)
+        value, low, high = auc(membership_score, others, CONFIDENCE)
+        reach = norm.ppf((1 + CONFIDENCE) / 2) * delong_error(membership_score, others)
         before = max(0, value - reach), min(1, value + reach)
         found.append((before[0] <= true <= before[1], low <= true <= high, before[1] - before[0], high - low))
     share = 100 * np.mean(found, axis=0)
@@ -53,7 +53,7 @@ def _coverage(members: int, holdout: int, area: float | None, of: float, seed: i
 
 
 def delong_error(member: np.ndarray, holdout: np.ndarray) -> float:
-    """DeLong's standard error (Biometrics 1988) of margins without ties."""
+    """DeLong's standard error (Biometrics 1988) of membership scores without ties."""
     below = np.searchsorted(np.sort(holdout), member) / len(holdout)
     above = 1 - np.searchsorted(np.sort(member), holdout) / len(member)
     return float(np.sqrt(below.var(ddof=1) / len(member) + above.var(ddof=1) / len(holdout)))

@@ -29,12 +29,12 @@ from leakgauge.attacks.registry import Attacks, score_batch
 from leakgauge.datasets.digits import DigitsEntry, read
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.training import TrainingOptions, train
-from leakgauge.features import describe_images
-from leakgauge.inference.conformal import bag_margin, conformal_p_values
+from leakgauge.features import features_of_pixels
+from leakgauge.inference.conformal import bag_vote, conformal_p_values
 from leakgauge.inference.fusion import fuse
 from leakgauge.quantile.bag import Learner
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Named, Scored, Workshop
+from leakgauge.runner import BagRunner, Named, Scored
 
 HERE = Path(__file__).parent
 PARAMS = YAML(typ="safe").load((HERE.parent.parent / "params.yaml").read_text(encoding="utf-8"))
@@ -118,16 +118,17 @@ def _power(kind: str, seed: int, folder: Path) -> Iterator[dict]:
     sets += [np.array([columns.index(name) for name in SEVEN]), np.arange(len(columns))]
     for learner in LEARNERS:
         with np.load(folder / f"{learner}.npz", allow_pickle=False) as stored:
-            z = {name: stored[name] if name == "unseen" else stored[name].astype(float) for name in stored}
+            z = {name: stored[name] if name == "out_of_bag" else stored[name].astype(float) for name in stored}
         about = {"table": "power", "seed": seed, "target": kind, "learner": learner}
         yield from (about | row for row in compare(z, sets, seed))
 
 
 def compare(z: dict[str, np.ndarray], sets: list[np.ndarray], seed: int) -> Iterator[dict]:
-    """A row a rule.  z : member, auxiliary and holdout (n, B, K), and unseen (n, B).  sets : the last two by name."""
-    seen_by_some = z["unseen"].any(axis=1)
-    auxiliary = -bag_margin(z["auxiliary"][seen_by_some], z["unseen"][seen_by_some])
-    alone = {role: bag_margin(z[role]) for role in ("member", "holdout")}  # (N, K)
+    """A row a rule.  z : member, auxiliary and holdout (n, B, K), and out-of-bag (n, B).  sets : the last two by
+    name."""
+    seen_by_some = z["out_of_bag"].any(axis=1)
+    auxiliary = -bag_vote(z["auxiliary"][seen_by_some], z["out_of_bag"][seen_by_some])
+    alone = {role: bag_vote(z[role]) for role in ("member", "holdout")}  # (N, K)
     resamples = list(_draws(alone, RESAMPLES, seed, halves=False))
     halves = list(zip(*[_draws(alone, HALVINGS, seed, halves=True)] * 2, strict=True))
     best = _best(tpr(alone), sets)
@@ -138,7 +139,7 @@ def compare(z: dict[str, np.ndarray], sets: list[np.ndarray], seed: int) -> Iter
             fused = _stack({r: [-fuse(-alone[r][:, columns]) for columns in sets] for r in alone})
         else:
             pairs = list(zip(combines, sets, strict=True))
-            fused = _stack({r: [bag_margin(f(z[r][..., columns])) for f, columns in pairs] for r in alone})
+            fused = _stack({r: [bag_vote(f(z[r][..., columns])) for f, columns in pairs] for r in alone})
         caught = tpr(fused)
         gain = (caught - best)[:SETS]
         boot = [np.mean((tpr(_take(fused, d)) - _best(tpr(_take(alone, d)), sets))[:SETS]) for d in resamples]
@@ -158,10 +159,10 @@ def compare(z: dict[str, np.ndarray], sets: list[np.ndarray], seed: int) -> Iter
         }
 
 
-def tpr(margin: dict[str, np.ndarray]) -> np.ndarray:
-    """TPR at `FPR` of each of S columns of margins, (N, S) a role, as `inference.roc` has it.  Returns (S,)."""
-    holdout = np.sort(margin["holdout"], axis=0)[::-1]
-    return (margin["member"] > holdout[int(np.floor(FPR * len(holdout) + 1e-9))]).mean(axis=0)
+def tpr(membership_score: dict[str, np.ndarray]) -> np.ndarray:
+    """TPR at `FPR`, as `inference.roc` has it, by S columns of membership scores, (N, S) a role.  Returns (S,)."""
+    holdout = np.sort(membership_score["holdout"], axis=0)[::-1]
+    return (membership_score["member"] > holdout[int(np.floor(FPR * len(holdout) + 1e-9))]).mean(axis=0)
 
 
 def _best(caught: np.ndarray, sets: list[np.ndarray]) -> np.ndarray:
@@ -186,19 +187,22 @@ def _draws(alone: dict[str, np.ndarray], count: int, seed: int, halves: bool) ->
     rng = np.random.default_rng([seed, 9])
     for _ in range(count):
         if halves:
-            order = {role: rng.permutation(len(margin)) for role, margin in alone.items()}
+            order = {role: rng.permutation(len(membership_score)) for role, membership_score in alone.items()}
             yield {role: rows[::2] for role, rows in order.items()}
             yield {role: rows[1::2] for role, rows in order.items()}
         else:
-            yield {role: rng.integers(len(margin), size=len(margin)) for role, margin in alone.items()}
+            yield {
+                role: rng.integers(len(membership_score), size=len(membership_score))
+                for role, membership_score in alone.items()
+            }
 
 
-def _take(margin: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {role: margin[role][rows[role]] for role in margin}
+def _take(membership_score: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {role: membership_score[role][rows[role]] for role in membership_score}
 
 
-def _stack(margins: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
-    return {role: np.stack(columns, axis=1) for role, columns in margins.items()}
+def _stack(membership_scores: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {role: np.stack(columns, axis=1) for role, columns in membership_scores.items()}
 
 
 def simulate() -> pd.DataFrame:
@@ -263,7 +267,7 @@ def make_pilot(kind: str, seed: int, folder: Path) -> None:
     pipeline, _ = train(torch.from_numpy(pixels[rows["member"]]), options, folder)
     pipeline.save_pretrained(folder / "pipeline")
     log_scores = _log_scores(folder / "pipeline", torch.from_numpy(pixels), images.ids)
-    described = np.stack(list(describe_images(pixels).values()), axis=1)
+    described = np.stack(list(features_of_pixels(pixels).values()), axis=1)
     roles = {
         role: Scored(
             Inputs(pixels[of], described[of]), of.astype(str), {name: values[of] for name, values in log_scores.items()}
@@ -273,9 +277,9 @@ def make_pilot(kind: str, seed: int, folder: Path) -> None:
     for learner in LEARNERS:
         named = Named(learner, Learner.model_validate(PARAMS["learners"][learner]).root)
         everyone = np.arange(auxiliary)
-        fitted = Workshop(roles, seed, folder / "work").fit(named, ATTACKERS, _columns(), everyone, learner).evidence
+        fitted = BagRunner(roles, seed, folder / "work").fit(named, ATTACKERS, _columns(), everyone, learner).z_scores
         z = {role: np.concatenate(list(pieces)).astype(np.float32) for role, pieces in fitted.z.items()}
-        np.savez(folder / f"{learner}.npz", unseen=fitted.unseen, **z)
+        np.savez(folder / f"{learner}.npz", out_of_bag=fitted.out_of_bag, **z)
 
 
 def _log_scores(model: Path, pixels: torch.Tensor, ids: list[str]) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ ABOUT = (
     "0.7."
 )
 DRAWS, CONFIDENCE = 1000, 0.95
-TRUTHS = {  # d, s, and what margins are rounded to
+TRUTHS = {  # d, s, and what membership scores are rounded to
     "weak": (0.5, 1, None),
     "strong": (3, 1.2, None),
     "saturated": (6, 1, None),
@@ -49,8 +49,8 @@ def _coverage(truth: str, members: int, holdout: int, alpha: float, seed: int) -
     true, rng = _true_tpr(shift, spread_, step, alpha), np.random.default_rng([2, seed])
     new, old, widths = [], [], []
     for _ in range(DRAWS):
-        margins = rounded(rng.normal(shift, spread_, members)), rounded(rng.normal(0, 1, holdout))
-        rate = tpr_at_fpr(*margins, alpha, CONFIDENCE)
+        membership_scores = rounded(rng.normal(shift, spread_, members)), rounded(rng.normal(0, 1, holdout))
+        rate = tpr_at_fpr(*membership_scores, alpha, CONFIDENCE)
         assert rate is not None
         before = exact_rate(rate.count, members, CONFIDENCE)
         new.append(rate.low <= true <= rate.high)

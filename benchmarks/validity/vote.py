@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from leakgauge.compute import spread
-from leakgauge.inference.conformal import Judgement, conformal_p_values, judge, normal_scores_of_gaussians
+from leakgauge.inference.conformal import AttackResult, conformal_p_values, gaussian_z_scores, judge
 from leakgauge.quantile.bag import Learner, attacker_seed, fit_attacker
 from leakgauge.quantile.base import resamples
 from leakgauge.quantile.inputs import Inputs
 
 TITLE = "Out-of-bag calibration: the realised FPR"
 ABOUT = (
-    "Log scores depend on four statistics of an image, with noise whose size depends on them too.  Bags of `mlp` "
+    "Log scores depend on four features of an image, with noise whose size depends on them too.  Bags of `mlp` "
     "and `gbm` are fitted on n auxiliary images and judge 4,000 fresh non-members and 4,000 members, whose scores "
     "are two units of noise lower.  A bag of 30 is cut into bags of 5, 10 and 11.  Exact: the mean of a "
     "calibration split of as many images, floor(alpha (n + 1)) / (n + 1).  Before: the upper middle of an even "
@@ -104,14 +104,14 @@ def _draw(learner: str, count: int, seed: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng([1, count, seed])
     roles = {"auxiliary": (count, 0.0), "holdout": (FRESH, 0.0), "member": (FRESH, DROP)}
     drawn = {role: _images(rng, *of) for role, of in roles.items()}
-    z, unseen = _bag(learner, drawn, seed)
+    z, out_of_bag = _bag(learner, drawn, seed)
     noise = {role: of[2] for role, of in drawn.items()}
     rows = []
     for size in BAGS:
         bags = [slice(start, start + size) for start in range(0, LARGEST - size + 1, size)]
         for alpha in ALPHAS:
             of_bags = [
-                _rates({role: of[:, bag] for role, of in z.items()}, unseen[:, bag], noise, alpha) for bag in bags
+                _rates({role: of[:, bag] for role, of in z.items()}, out_of_bag[:, bag], noise, alpha) for bag in bags
             ]
             if all(of_bags):
                 means = pd.DataFrame(of_bags).mean().to_dict()
@@ -120,16 +120,16 @@ def _draw(learner: str, count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def _rates(
-    z: dict[str, np.ndarray], unseen: np.ndarray, noise: dict[str, np.ndarray], alpha: float
+    z: dict[str, np.ndarray], out_of_bag: np.ndarray, noise: dict[str, np.ndarray], alpha: float
 ) -> dict[str, float]:
     """What both rules realise at alpha, and the control; empty where no p-value reaches alpha."""
-    voted = unseen.any(axis=1)
+    voted = out_of_bag.any(axis=1)
     flagging = int(np.floor(alpha * (voted.sum() + 1) + 1e-9))
     if not flagging:
         return {}
     others = {role: z[role] for role in ("holdout", "member")}
-    now: Judgement = judge(others, [z["auxiliary"]], unseen, np.ones(len(unseen), dtype=bool))
-    calibrating = upper_middle(z["auxiliary"][voted], unseen[voted])
+    now: AttackResult = judge(others, [z["auxiliary"]], out_of_bag, np.ones(len(out_of_bag), dtype=bool))
+    calibrating = upper_middle(z["auxiliary"][voted], out_of_bag[voted])
     before = {
         role: conformal_p_values(upper_middle(of, np.ones_like(of, dtype=bool)), calibrating)
         for role, of in others.items()
@@ -145,7 +145,7 @@ def _rates(
 
 
 def upper_middle(z: np.ndarray, voters: np.ndarray) -> np.ndarray:
-    """The margin as it was: the (V // 2 + 1)-th smallest z of V voters.  z, voters : (N, B)."""
+    """The membership score as it was: the (V // 2 + 1)-th smallest z of V voters.  z, voters : (N, B)."""
     ordered = np.sort(np.where(voters, z, np.inf), axis=1)
     return -ordered[np.arange(len(z)), voters.sum(axis=1) // 2]
 
@@ -158,7 +158,7 @@ def _images(rng: np.random.Generator, count: int, drop: float) -> tuple[np.ndarr
 
 
 def _bag(learner: str, drawn: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Role -> (N, 30) normal scores of one bag, and its out-of-bag mask."""
+    """Role -> (N, 30) z-scores of one bag, and its out-of-bag mask."""
     options = Learner.model_validate(LEARNERS[learner]).root
     inputs = {role: Inputs(np.empty((len(of[0]), 0, 0, 0), dtype=np.uint8), of[0]) for role, of in drawn.items()}
     count = len(drawn["auxiliary"][0])
@@ -172,5 +172,5 @@ def _bag(learner: str, drawn: dict, seed: int) -> tuple[dict[str, np.ndarray], n
     for role, of in drawn.items():
         predicted = [attacker.predict(inputs[role]) for attacker in bag]
         location, scale = (np.concatenate([getattr(p, what) for p in predicted], 1) for what in ("location", "scale"))
-        z[role] = normal_scores_of_gaussians(of[1], location, scale)
-    return z, np.stack([one.unseen for one in resample], axis=1)
+        z[role] = gaussian_z_scores(of[1], location, scale)
+    return z, np.stack([one.out_of_bag for one in resample], axis=1)

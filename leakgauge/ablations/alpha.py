@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from leakgauge.inference.conformal import Judgement, fpr_range, votes
+from leakgauge.inference.conformal import AttackResult, fpr_range, votes
 from leakgauge.inference.roc import exact_rate
 
 GRID = np.geomspace(1e-4, 0.5, 25).round(6)
@@ -14,19 +14,19 @@ COLUMNS = ["learner", "verdict", "nominal"] + [
 COLUMNS += ["fpr_expected_low", "fpr_expected_high"]  # what chance leaves of calibrated verdicts, by `fpr_range`
 
 
-def measure(judgements: dict[str, Judgement], alphas: list[float], confidence: float) -> pd.DataFrame:
+def measure(results: dict[str, AttackResult], alphas: list[float], confidence: float) -> pd.DataFrame:
     """Calibrated and raw verdicts of each learner at the alphas of the grid and those asked for.
 
     An alpha below 1 / (calibrating images + 1), which no p-value can reach, is left out.  Columns: `COLUMNS`.
     """
     rows = []
-    for learner, judgement in judgements.items():
+    for learner, result in results.items():
         for alpha in sorted({*alphas, *GRID.tolist()}):
-            if (judgement.calibration_size + 1) * alpha < 1 - 1e-9:
+            if (result.calibration_size + 1) * alpha < 1 - 1e-9:
                 continue
-            calibrated = {role: judgement.p_value[role] <= alpha for role in RATES.values()}
-            raw = {role: votes(judgement.margin[role], alpha) for role in RATES.values()}
-            expected = fpr_range(judgement.calibration_size, len(judgement.p_value["holdout"]), alpha, confidence)
+            calibrated = {role: result.p_value[role] <= alpha for role in RATES.values()}
+            raw = {role: votes(result.membership_score[role], alpha) for role in RATES.values()}
+            expected = fpr_range(result.calibration_size, len(result.p_value["holdout"]), alpha, confidence)
             for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (np.nan, np.nan))):
                 rows.append((learner, verdict, alpha, *_rates(flagged, confidence), *ends))
     return pd.DataFrame(rows, columns=COLUMNS)

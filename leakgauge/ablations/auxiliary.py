@@ -5,17 +5,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from leakgauge.inference.conformal import Judgement, fpr_range
+from leakgauge.inference.conformal import AttackResult, fpr_range
 from leakgauge.inference.metrics import POWER, Evaluate, power
 from leakgauge.inference.roc import exact_rate
-from leakgauge.runner import Named, Workshop
+from leakgauge.runner import BagRunner, Named
 
 REALISED = tuple(f"realised_fpr{end}" for end in ("", "_ci_low", "_ci_high", "_expected_low", "_expected_high"))
-COLUMNS = ["learner", "auxiliary", *POWER, "unseen_loss", *REALISED]
+COLUMNS = ["learner", "auxiliary", *POWER, "out_of_bag_loss", *REALISED]
 
 
 def measure(
-    workshop: Workshop,
+    runner: BagRunner,
     learner: Named,
     size: int,
     score: str,
@@ -26,23 +26,25 @@ def measure(
 
     counts : images of each subset; a smaller one is part of a larger one.  Columns: `COLUMNS`.
     """
-    total = len(workshop.roles["auxiliary"])
-    order = np.random.default_rng(workshop.seed).permutation(total)
+    total = len(runner.roles["auxiliary"])
+    order = np.random.default_rng(runner.seed).permutation(total)
     rows = []
     for count in sorted({total if count == "all" else count for count in counts}):
-        bag = workshop.fit(learner, size, [score], np.sort(order[:count]), f"sweep {count} auxiliary")
-        judgement = bag.judge()
-        row = {"learner": learner.name, "auxiliary": count, "unseen_loss": bag.unseen_loss}
-        reached = power(judgement.margin["member"], judgement.margin["holdout"], asked.curve_fpr, asked.confidence)
-        rows.append(row | reached | _realised(judgement, asked.curve_fpr, asked.confidence))
+        bag = runner.fit(learner, size, [score], np.sort(order[:count]), f"sweep {count} auxiliary")
+        result = bag.judge()
+        row = {"learner": learner.name, "auxiliary": count, "out_of_bag_loss": bag.out_of_bag_loss}
+        reached = power(
+            result.membership_score["member"], result.membership_score["holdout"], asked.curve_fpr, asked.confidence
+        )
+        rows.append(row | reached | _realised(result, asked.curve_fpr, asked.confidence))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _realised(judgement: Judgement, alpha: float, confidence: float) -> dict[str, float | None]:
+def _realised(result: AttackResult, alpha: float, confidence: float) -> dict[str, float | None]:
     """The FPR of calibrated verdicts at alpha; None where too few images calibrate for any p-value to reach it."""
-    if (judgement.calibration_size + 1) * alpha < 1 - 1e-9:
+    if (result.calibration_size + 1) * alpha < 1 - 1e-9:
         return dict.fromkeys(REALISED)
-    flagged = judgement.p_value["holdout"] <= alpha
+    flagged = result.p_value["holdout"] <= alpha
     rate = exact_rate(int(flagged.sum()), len(flagged), confidence)
-    expected = fpr_range(judgement.calibration_size, rate.total, alpha, confidence)
+    expected = fpr_range(result.calibration_size, rate.total, alpha, confidence)
     return dict(zip(REALISED, (rate.value, rate.low, rate.high, *expected), strict=True))

@@ -6,30 +6,28 @@ import pandas as pd
 from leakgauge.inference.metrics import POWER, Evaluate, power
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.quantile.networks import ResNetAttacker, ResNetOptions
-from leakgauge.runner import Named, Workshop
+from leakgauge.runner import BagRunner, Named
 
-COLUMNS = ["learner", "width", "parameters", *POWER, "unseen_loss"]
+COLUMNS = ["learner", "width", "parameters", *POWER, "out_of_bag_loss"]
 
 
 def measure(
-    workshop: Workshop, resnet: Named, size: int, score: str, widths: list[int], asked: Evaluate
+    runner: BagRunner, resnet: Named, size: int, score: str, widths: list[int], asked: Evaluate
 ) -> pd.DataFrame:
     """Parameters, AUC, TPR at the curves' FPR and pinball loss out of bag, by width.  Columns: `COLUMNS`."""
-    auxiliary = workshop.roles["auxiliary"]
+    auxiliary = runner.roles["auxiliary"]
     rows = []
     for width in sorted(set(widths)):
         options = ResNetOptions.model_validate(resnet.options.model_dump() | {"width": width})
-        bag = workshop.fit(
-            Named(resnet.name, options), size, [score], np.arange(len(auxiliary)), f"sweep width {width}"
-        )
-        margin = bag.judge().margin
+        bag = runner.fit(Named(resnet.name, options), size, [score], np.arange(len(auxiliary)), f"sweep width {width}")
+        membership_score = bag.judge().membership_score
         row = {"learner": resnet.name, "width": width, "parameters": _parameters(auxiliary.inputs, options)}
-        reached = power(margin["member"], margin["holdout"], asked.curve_fpr, asked.confidence)
-        rows.append(row | reached | {"unseen_loss": bag.unseen_loss})
+        reached = power(membership_score["member"], membership_score["holdout"], asked.curve_fpr, asked.confidence)
+        rows.append(row | reached | {"out_of_bag_loss": bag.out_of_bag_loss})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _parameters(inputs: Inputs, options: ResNetOptions) -> int:
     """What one attacker has to learn."""
-    network = ResNetAttacker.build(inputs.images.shape[1], inputs.statistics.shape[1], 1, options)
+    network = ResNetAttacker.build(inputs.images.shape[1], inputs.features.shape[1], 1, options)
     return sum(weights.numel() for weights in network.parameters())

@@ -18,7 +18,7 @@ FOLDS = 10  # and the fewest images of a set: one a fold
 
 @dataclass(frozen=True)
 class Blind:
-    """How well images of one set are told from those of another by their statistics."""
+    """How well images of one set are told from those of another by their features."""
 
     auc: float  # out of fold; 0.5 is chance
     low: float  # the ends of `roc.auc`'s interval
@@ -29,9 +29,9 @@ class Blind:
 def blind_check(first: np.ndarray, second: np.ndarray, confidence: float, permutations: int, seed: int) -> Blind | None:
     """Tell two sets apart by cross-validated ridge regression of the label (a regularised linear discriminant).
 
-    first, second : (M, F) and (N, F) statistics.  Returns None where either set has fewer than `FOLDS` images.
+    first, second : (M, F) and (N, F) features.  Returns None where either set has fewer than `FOLDS` images.
 
-    Columns become normal scores, so that no outlier counts more than its rank and a constant column counts nothing.
+    Columns become z-scores, so that no outlier counts more than its rank and a constant column counts nothing.
     The penalty, one a column, expects labels to be half explained.  The AUC is blind to class imbalance.
 
     The p-value is exact: labels are shuffled within folds and everything is done again (Phipson & Smyth 2010).

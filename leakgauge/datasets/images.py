@@ -128,7 +128,7 @@ SUFFIXES = {  # the raster formats of Pillow, without those that start other pro
 }
 FORMATS = sorted({name for suffix, name in Image.registered_extensions().items() if suffix in SUFFIXES})
 NO_MAGIC = "TGA"  # a format that is not told by its first bytes
-LEAST = 2  # pixels a side: the statistics of an image are of differences between neighbours
+LEAST = 2  # pixels a side: the features of an image are of differences between neighbours
 ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
 SAID = {  # what may be odd about a picture -> how the notes go on after so many images
     "orientation": "with an EXIF orientation other than upright, which is not followed",
@@ -216,7 +216,7 @@ def _check_size(image: np.ndarray, name: str) -> None:
     if min(image.shape[:2]) < LEAST:
         raise InputError(
             f"{name}: is {_describe(image)}: an image must be at least {LEAST} pixels wide and high, for its "
-            "statistics are of differences between neighbouring pixels"
+            "features are of differences between neighbouring pixels"
         )
 
 

@@ -57,8 +57,8 @@ def _classes(folder: Path) -> tuple[dict[Path, str], list[str]]:
     annotations = folder / "val_annotations.txt"
     rows = [line.split("\t") for line in _text(annotations, "the classes of the validation images").splitlines()]
     class_of = {row[0]: row[1] for row in rows if len(row) > 1}
-    if strangers := [file for file in files if file.name not in class_of]:
-        raise InputError(f"{strangers[0]}: {annotations} does not tell its class")
+    if unknown := [file for file in files if file.name not in class_of]:
+        raise InputError(f"{unknown[0]}: {annotations} does not tell its class")
     return {file: class_of[file.name] for file in files}, notes
 
 

@@ -22,7 +22,7 @@ Use = Literal["given", "none"]
 Labels = list[int | None]
 Captions = list[str | None]
 Column = Literal["label", "caption"]
-Told = Tensor | list[str] | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
+Conditioning = Tensor | list[str] | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Unconditional:
         """Which column of the dataset the network is told."""
         return None
 
-    def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
+    def told(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """Nothing, whatever the dataset has."""
         return None
 
-    def in_turn(self, count: int) -> Told:
+    def sample_conditions(self, count: int) -> Conditioning:
         """Nothing to take turns."""
         return None
 
-    def inputs(self, told: Told) -> dict[str, Tensor]:
+    def inputs(self, told: Conditioning) -> dict[str, Tensor]:
         """What a batch adds to a call of the network."""
         return {}
 
@@ -57,7 +57,7 @@ class ByClass:
         """Which column of the dataset the network is told."""
         return "label" if use == "given" else None
 
-    def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
+    def told(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """The class of each image, (N,) int64.  Raises InputError."""
         if use == "none":
             if self.null < self.count and self.null in labels:
@@ -76,11 +76,11 @@ class ByClass:
                 raise InputError(f"the target knows classes 0 to {self.count - 1}, an image has label {label}")
         return torch.tensor(labels)
 
-    def in_turn(self, count: int) -> Told:
+    def sample_conditions(self, count: int) -> Conditioning:
         """One class after another, (count,) int64."""
         return torch.arange(count) % self.count
 
-    def inputs(self, told: Told) -> dict[str, Tensor]:
+    def inputs(self, told: Conditioning) -> dict[str, Tensor]:
         """What a batch of these classes, (B,) int64, adds to a call of the network."""
         if not isinstance(told, Tensor):
             raise ValueError("a class-conditional network needs classes")
@@ -97,7 +97,7 @@ class ByText:
         """Which column of the dataset the network is told."""
         return "caption" if use == "given" else None
 
-    def told(self, labels: Labels, captions: Captions, use: Use) -> Told:
+    def told(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """The prompt of each image.  Raises InputError where captions are asked for and an image has none."""
         if use == "none":
             return [""] * len(captions)
@@ -109,11 +109,11 @@ class ByText:
             )
         return prompts
 
-    def in_turn(self, count: int) -> Told:
+    def sample_conditions(self, count: int) -> Conditioning:
         """Empty prompts."""
         return [""] * count
 
-    def inputs(self, told: Told) -> dict[str, Tensor]:
+    def inputs(self, told: Conditioning) -> dict[str, Tensor]:
         """What a batch of these prompts adds to a call of the network."""
         if not isinstance(told, list):
             raise ValueError("a network conditional on text needs prompts")

@@ -11,7 +11,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from leakgauge.config import Options
-from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Labels, Told, Use
+from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
 from leakgauge.errors import InputError
@@ -116,7 +116,7 @@ class Denoiser:
             return
         shape = 1, self.autoencoder.channels if self.autoencoder else channels, rows * factor, columns * factor
         pixels = torch.arange(math.prod(shape)).remainder(256).to(torch.uint8).reshape(shape)
-        bound = self.given(self.condition.in_turn(1))
+        bound = self.given(self.condition.sample_conditions(1))
         try:
             x0 = bound.encode(pixels)
             noise = [bound.epsilon(x0, t) for t in (0, self.process.num_train_timesteps - 1)]
@@ -136,11 +136,11 @@ class Denoiser:
         size = config.sample_size or (height // factor, width // factor)
         return (config.in_channels, *((size, size) if isinstance(size, int) else size))
 
-    def told_of(self, labels: Labels, captions: Captions, use: Use) -> Told:
+    def conditioning_of(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """What the network is told of each of N images, or of any slice of them.  Raises InputError."""
         return self.condition.told(labels, captions, use)
 
-    def given(self, told: Told) -> "Denoiser":
+    def given(self, told: Conditioning) -> "Denoiser":
         """The same denoiser, bound to what the network is told of a batch."""
         bound = copy.copy(self)
         bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(told).items()}

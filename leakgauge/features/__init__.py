@@ -1,4 +1,4 @@
-"""What can be said of an image in numbers: named statistics, for learners that take a table and for grouping.
+"""What can be said of an image in numbers: named features, for learners that take a table and for grouping.
 
 One family a file, registered here.  Any size from 2x2 up, grey or RGB.
 """
@@ -20,7 +20,7 @@ FAMILIES: tuple[Family, ...] = (
 CHUNK = 512  # images to be described at a time: few enough for the processor's cache
 
 
-def describe_images(images: np.ndarray) -> dict[str, np.ndarray]:
+def features_of_pixels(images: np.ndarray) -> dict[str, np.ndarray]:
     """Every statistic by name, each (N,) float32 and finite.  images : (N, C, H, W) uint8, C = 1 or 3."""
     planes = colour.luma_and_chroma(images)
     columns = {name: values for family in FAMILIES for name, values in family(planes).items()}

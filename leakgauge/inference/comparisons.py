@@ -6,17 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
-from leakgauge.inference.conformal import Judgement
+from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.metrics import Figures, level_name
 from leakgauge.inference.roc import FEWEST_FALSE_POSITIVES, auc
 
 DRAWS = 1000
-Pair = tuple[np.ndarray, np.ndarray]  # margins of the same images by two judgements, the first one and the second
+Pair = tuple[
+    np.ndarray, np.ndarray
+]  # membership scores of the same images by two results, the first one and the second
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Figure of the first judgement minus that of the second, and the ends of its interval."""
+    """Figure of the first result minus that of the second, and the ends of its interval."""
 
     value: float
     low: float
@@ -28,14 +30,14 @@ def paired_difference(
 ) -> tuple[Difference | None, Difference]:
     """Differences of TPR at `fpr` and of AUC.
 
-    member : two (M,) margins of the same members.  holdout : two (N,) of the same holdout images.
-    Members and holdout images are drawn anew, `DRAWS` times and the same for both judgements; the intervals are the
+    member : two (M,) membership scores of the same members.  holdout : two (N,) of the same holdout images.
+    Members and holdout images are drawn anew, `DRAWS` times and the same for both results; the intervals are the
     percentiles of the differences (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).  The
     TPR's difference is None where the holdout cannot resolve `fpr` (fpr N < 1); where fewer than
     `FEWEST_FALSE_POSITIVES` are expected (fpr N < 5) a bootstrap cannot vouch for it, and its interval is [-1, 1].
     """
     rng = np.random.default_rng(seed)
-    pairs = [_Measured(*margins, fpr) for margins in zip(member, holdout, strict=True)]
+    pairs = [_Measured(*membership_scores, fpr) for membership_scores in zip(member, holdout, strict=True)]
     sizes = len(member[0]), len(holdout[0])
     whole = _difference(pairs, *(np.ones(size, dtype=np.int64) for size in sizes))
     drawn = np.array([_difference(pairs, *(_resample(rng, size) for size in sizes)) for _ in range(DRAWS)])
@@ -59,7 +61,7 @@ def _difference(pairs: "list[_Measured]", members: np.ndarray, holdout: np.ndarr
 
 
 class _Measured:
-    """One judgement's margins, sorted once, so that a draw costs one sweep."""
+    """One result's membership scores, sorted once, so that a draw costs one sweep."""
 
     def __init__(self, member: np.ndarray, holdout: np.ndarray, fpr: float) -> None:
         self.order = np.argsort(holdout)
@@ -75,15 +77,15 @@ class _Measured:
         return np.array([tpr, members @ shares / (members.sum() * below[-1])])
 
 
-def gain(of: Judgement, over: Judgement | None, name: str | None, fpr: float, confidence: float) -> Figures:
+def gain(of: AttackResult, over: AttackResult | None, name: str | None, fpr: float, confidence: float) -> Figures:
     """Flat figures: `compared_with`, and the paired difference of TPR at `fpr` and of AUC with its interval.
 
-    over, name : the judgement compared with and what it is called; None, and all figures are None, where there is none.
+    over, name : the result compared with and what it is called; None, and all figures are None, where there is none.
     So they are where no member is known, and the TPR's where the holdout cannot resolve `fpr`.
     """
     tpr, auc = None, None
-    if over is not None and len(of.margin["member"]):
-        member, holdout = ((of.margin[role], over.margin[role]) for role in ("member", "holdout"))
+    if over is not None and len(of.membership_score["member"]):
+        member, holdout = ((of.membership_score[role], over.membership_score[role]) for role in ("member", "holdout"))
         tpr, auc = paired_difference(member, holdout, fpr, confidence)
     return {"compared_with": name, **_named(f"tpr_gain_at_fpr_{level_name(fpr)}", tpr), **_named("auc_gain", auc)}
 

@@ -8,12 +8,12 @@ import numpy as np
 from scipy.stats import beta, betabinom, norm
 
 
-def normal_scores_of_gaussians(log_scores: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def gaussian_z_scores(log_scores: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """z of each image under each attacker.  log_scores : (N,); location, scale : (N, B).  Returns (N, B)."""
     return (log_scores[:, None] - location) / scale
 
 
-def normal_scores_of_quantiles(log_scores: np.ndarray, levels: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+def quantile_z_scores(log_scores: np.ndarray, levels: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """z of each image under each attacker, from quantiles at K increasing levels.
 
     log_scores : (N,); levels : (K,); quantiles : (N, B, K).  Returns (N, B).
@@ -33,10 +33,11 @@ def normal_scores_of_quantiles(log_scores: np.ndarray, levels: np.ndarray, quant
     return z[lower] + (y - left) * (z[upper] - z[lower]) / (right - left)
 
 
-def bag_margin(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
-    """The margin of a bag, minus the median z of its voters: they say "member" at alpha when it is >= -Phi^-1(alpha).
+def bag_vote(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
+    """The membership score of a bag, minus the median z of its voters: they say "member" at alpha when it is >=
+    -Phi^-1(alpha).
 
-    z : (N, B) normal scores, or (N, B, K) of K columns.  voters : (N, B) bool, which attackers vote on each image; by
+    z : (N, B) z-scores, or (N, B, K) of K columns.  voters : (N, B) bool, which attackers vote on each image; by
     default all.  Returns (N,) or (N, K); -inf where none votes.
     """
     if voters is None:
@@ -50,9 +51,9 @@ def bag_margin(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
 def drawn_voters(z: np.ndarray, voters: np.ndarray) -> np.ndarray:
     """The attackers that vote on each new image: those of a calibrating image drawn at random.  (N, B) bool.
 
-    z : (N, B) normal scores of the new images.  voters : (n, B) bool, which attackers vote on each calibrating image.
+    z : (N, B) z-scores of the new images.  voters : (n, B) bool, which attackers vote on each calibrating image.
 
-    The draw is a hash (splitmix64) of the image's own normal scores, to three decimals: whatever its name, and the
+    The draw is a hash (splitmix64) of the image's own z-scores, to three decimals: whatever its name, and the
     order or batch that it comes in, the same image gets the same voters.
     """
     if not len(voters) or voters.all():
@@ -71,17 +72,18 @@ def _splitmix64(key: np.ndarray) -> np.ndarray:
     return key ^ (key >> np.uint64(31))
 
 
-def votes(margin: np.ndarray, alpha: float) -> np.ndarray:
+def votes(membership_score: np.ndarray, alpha: float) -> np.ndarray:
     """The vote at nominal level alpha, as the learner's own quantiles have it.  (N,) bool."""
-    return margin >= -norm.ppf(alpha)
+    return membership_score >= -norm.ppf(alpha)
 
 
-def conformal_p_values(margin: np.ndarray, non_members: np.ndarray) -> np.ndarray:
+def conformal_p_values(membership_score: np.ndarray, non_members: np.ndarray) -> np.ndarray:
     """p-value of each image for "not a member": (1 + #{non-members at least as member-like}) / (n + 1).
 
-    margin : (N,) of the images asked about.  non_members : (n,) honest margins of non-members.  Returns (N,).
+    membership_score : (N,) of the images asked about.  non_members : (n,) honest membership scores of non-members.
+    Returns (N,).
     """
-    below = np.searchsorted(np.sort(non_members), margin, side="left")
+    below = np.searchsorted(np.sort(non_members), membership_score, side="left")
     return (1 + len(non_members) - below) / (len(non_members) + 1)
 
 
@@ -96,9 +98,9 @@ def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[flo
     """Bounds of the false-positive rate at `alpha` of one draw of the images that calibrate, at this confidence.
 
     calibrating : n, how many images calibrate.  Averaged over draws the rate of a conformal verdict is at most alpha.
-    Given one draw it follows Beta(k, n + 1 - k) with k = floor(alpha (n + 1)) (Vovk, "Conditional Validity of Inductive
-    Conformal Predictors", 2012), exact for images kept apart and margins without ties; out-of-bag calibration comes
-    close.  Both bounds are zero where no p-value can reach alpha, that is where alpha < 1 / (n + 1).
+    Given one draw it follows Beta(k, n + 1 - k) with k = floor(alpha (n + 1)) (Vovk, "Conditional Validity of
+    Inductive Conformal Predictors", 2012), exact for images kept apart and membership scores without ties; out-of-bag
+    calibration comes close.  Both bounds are zero where no p-value can reach alpha, that is where alpha < 1 / (n + 1).
     """
     if not (flagging := _flagging(calibrating, alpha)):
         return 0.0, 0.0
@@ -131,14 +133,14 @@ def _flagging(calibrating: int, alpha: float) -> int:
 
 
 def weighted_p_values(
-    margin: np.ndarray, weight: np.ndarray, non_members: np.ndarray, their_weight: np.ndarray
+    membership_score: np.ndarray, weight: np.ndarray, non_members: np.ndarray, their_weight: np.ndarray
 ) -> np.ndarray:
     """p-value of each image for "not a member".  Returns (N,).
 
-    margin, weight : (N,) of the images asked about.  non_members, their_weight : (n,) of honest non-members.
+    membership_score, weight : (N,) of the images asked about.  non_members, their_weight : (n,) of honest non-members.
     """
     order = np.argsort(non_members)
-    below = np.searchsorted(non_members[order], margin, side="left")
+    below = np.searchsorted(non_members[order], membership_score, side="left")
     from_here = np.append(np.cumsum(their_weight[order][::-1])[::-1], 0.0)  # (n + 1,): sum of w_i at least this high
     return (from_here[below] + weight) / (their_weight.sum() + weight)
 
@@ -149,15 +151,15 @@ def effective_size(weight: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AttackResult:
     """One bag on one target.  Dictionaries go by role, `member`, `holdout` or `suspect`."""
 
-    z: dict[str, np.ndarray]  # (N, B) normal scores
-    margin: dict[str, np.ndarray]  # (N,) of all attackers; higher is more member-like
+    z: dict[str, np.ndarray]  # (N, B) z-scores
+    membership_score: dict[str, np.ndarray]  # (N,) of all attackers; higher is more member-like
     matched: dict[str, np.ndarray]  # (N,) of as many attackers as vote on a calibrating image: behind the p-values
     p_value: dict[str, np.ndarray]  # (N,) of "not a member"
-    non_members: np.ndarray  # (n,) margins of the auxiliary images behind the p-values
-    calibration_by: str  # "kept apart": nothing was learnt from these images; "out of bag": see `calibration`
+    non_members: np.ndarray  # (n,) membership scores of the auxiliary images behind the p-values
+    calibration_by: str  # "calibration split": nothing was learnt from these images; "out of bag": see `calibration`
 
     @property
     def calibration_size(self) -> int:
@@ -166,30 +168,32 @@ class Judgement:
 
 
 def judge(
-    z: dict[str, np.ndarray], auxiliary: Iterable[np.ndarray], unseen: np.ndarray, calibrates: np.ndarray
-) -> Judgement:
+    z: dict[str, np.ndarray], auxiliary: Iterable[np.ndarray], out_of_bag: np.ndarray, calibrates: np.ndarray
+) -> AttackResult:
     """Margins and p-values of the images of each role, as `calibration` says.
 
-    z : role -> (N, B) normal scores.  auxiliary : pieces of (n, B) normal scores.  unseen : (n, B) out-of-bag mask.
-    calibrates : (n,) bool, the auxiliary images whose margins the p-values come from; of these an image that every
-    attacker saw says nothing and is left out.
+    z : role -> (N, B) z-scores.  auxiliary : pieces of (n, B) z-scores.  out_of_bag : (n, B) out-of-bag mask.
+    calibrates : (n,) bool, the auxiliary images whose membership scores the p-values come from; of these an image that
+    every attacker saw says nothing and is left out.
     """
-    margin = {role: bag_margin(scores) for role, scores in z.items()}
-    honest = calibrates & unseen.any(axis=1)
-    non_members = honest_margins(auxiliary, unseen, honest)
-    matched = {role: bag_margin(scores, drawn_voters(scores, unseen[honest])) for role, scores in z.items()}
+    membership_score = {role: bag_vote(scores) for role, scores in z.items()}
+    honest = calibrates & out_of_bag.any(axis=1)
+    non_members = out_of_bag_scores(auxiliary, out_of_bag, honest)
+    matched = {role: bag_vote(scores, drawn_voters(scores, out_of_bag[honest])) for role, scores in z.items()}
     p_value = {role: conformal_p_values(values, non_members) for role, values in matched.items()}
-    apart = not calibrates.all() and unseen[calibrates].all()
-    return Judgement(z, margin, matched, p_value, non_members, "kept apart" if apart else "out of bag")
+    apart = not calibrates.all() and out_of_bag[calibrates].all()
+    return AttackResult(
+        z, membership_score, matched, p_value, non_members, "calibration split" if apart else "out of bag"
+    )
 
 
-def honest_margins(pieces: Iterable[np.ndarray], unseen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The margins of auxiliary images by those attackers that never saw them, (n',) or (n', K).
+def out_of_bag_scores(pieces: Iterable[np.ndarray], out_of_bag: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The membership scores of auxiliary images by those attackers that never saw them, (n',) or (n', K).
 
-    pieces : of (n, B) normal scores, or (n, B, K).  unseen : (n, B) bool.  wanted : (n,) bool, n' of the images.
+    pieces : of (n, B) z-scores, or (n, B, K).  out_of_bag : (n, B) bool.  wanted : (n,) bool, n' of the images.
     """
-    margins, end = [], 0
+    membership_scores, end = [], 0
     for z in pieces:
         here = slice(end, end := end + len(z))
-        margins.append(bag_margin(z[wanted[here]], unseen[here][wanted[here]]))
-    return np.concatenate(margins)
+        membership_scores.append(bag_vote(z[wanted[here]], out_of_bag[here][wanted[here]]))
+    return np.concatenate(membership_scores)

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 
 def fuse(z: np.ndarray) -> np.ndarray:
-    """K normal scores to one.  z : (..., K) float, lower is more member-like.  Returns (...) float."""
+    """K z-scores to one.  z : (..., K) float, lower is more member-like.  Returns (...) float."""
     return np.log(z.shape[-1]) - np.logaddexp.reduce(-z, axis=-1)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.stats import rankdata
 
 from leakgauge.config import Options
-from leakgauge.inference.conformal import Judgement, bag_margin, fpr_range, votes
+from leakgauge.inference.conformal import AttackResult, bag_vote, fpr_range, votes
 from leakgauge.inference.roc import Rate, asr, auc, exact_rate, roc, tpr_at_fpr
 
 Level = Annotated[float, Field(gt=0, lt=1)]
@@ -28,12 +28,12 @@ class Evaluate(Options):
 Figures = dict[str, float | int | str | None]
 
 
-def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> Figures:
+def summarise(result: AttackResult, alphas: list[float], confidence: float) -> Figures:
     """AUC, ASR, TPR at each FPR, and at each nominal alpha what the calibrated and the raw verdicts realise.
 
     A TPR at an FPR that the holdout cannot resolve is None, never a number; so is all that no member is known for.
     """
-    member, holdout = judgement.margin["member"], judgement.margin["holdout"]
+    member, holdout = result.membership_score["member"], result.membership_score["holdout"]
     area = auc(member, holdout, confidence) if len(member) else (None, None, None)
     figures: Figures = dict(zip(("auc", "auc_ci_low", "auc_ci_high"), area, strict=True))
     figures["asr"] = asr(member, holdout) if len(member) else None
@@ -42,23 +42,23 @@ def summarise(judgement: Judgement, alphas: list[float], confidence: float) -> F
         figures |= named_rate(f"tpr_at_fpr_{level_name(alpha)}", rate)
     for alpha in alphas:
         verdicts = {
-            "realised_fpr": judgement.p_value["holdout"] <= alpha,
+            "realised_fpr": result.p_value["holdout"] <= alpha,
             "raw_realised_fpr": votes(holdout, alpha),
-            "tpr": judgement.p_value["member"] <= alpha,
+            "tpr": result.p_value["member"] <= alpha,
         }
         for name, flagged in verdicts.items():
             rate = exact_rate(int(flagged.sum()), len(flagged), confidence) if len(flagged) else None
             figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", rate)
-        low, high = fpr_range(judgement.calibration_size, len(holdout), alpha, confidence)
+        low, high = fpr_range(result.calibration_size, len(holdout), alpha, confidence)
         name = f"realised_fpr_at_alpha_{level_name(alpha)}_expected"
         figures |= {f"{name}_low": low, f"{name}_high": high}
     return figures | {
         "members": len(member),
         "holdout": len(holdout),
-        "calibration": judgement.calibration_size,
-        "calibration_by": judgement.calibration_by,
+        "calibration": result.calibration_size,
+        "calibration_by": result.calibration_by,
         "fpr_resolution": 1 / len(holdout),
-        "p_value_resolution": 1 / (judgement.calibration_size + 1),
+        "p_value_resolution": 1 / (result.calibration_size + 1),
     }
 
 
@@ -85,7 +85,7 @@ def deciles(values: np.ndarray) -> np.ndarray:
 
 
 def conditional_fpr(
-    judgement: Judgement, groups: dict[str, pd.Series], alphas: list[float], confidence: float
+    result: AttackResult, groups: dict[str, pd.Series], alphas: list[float], confidence: float
 ) -> pd.DataFrame:
     """What calibrated verdicts realise on each group of the holdout.
 
@@ -96,16 +96,16 @@ def conditional_fpr(
     rows = []
     for by, group in groups.items():
         for alpha in alphas:
-            flagged = pd.Series(judgement.p_value["holdout"] <= alpha)
+            flagged = pd.Series(result.p_value["holdout"] <= alpha)
             for name, of_group in flagged.groupby(group.reset_index(drop=True)):
                 rate = exact_rate(int(of_group.sum()), len(of_group), confidence)
-                expected = fpr_range(judgement.calibration_size, rate.total, alpha, confidence)
+                expected = fpr_range(result.calibration_size, rate.total, alpha, confidence)
                 rows.append((by, name, alpha, rate.value, rate.low, rate.high, rate.count, rate.total, *expected))
     columns = ["group_by", "group", "nominal", "realised", "ci_low", "ci_high", "false_positives", "images"]
     return pd.DataFrame(rows, columns=[*columns, "expected_low", "expected_high"])
 
 
-def worst_decile(judgement: Judgement, decile: np.ndarray, alphas: list[float], confidence: float) -> Figures:
+def worst_decile(result: AttackResult, decile: np.ndarray, alphas: list[float], confidence: float) -> Figures:
     """The largest FPR that calibrated verdicts realise on any decile, with its counts, at each nominal alpha.
 
     The largest of ten is above nominal by chance alone.  Its interval, and `_expected_high`, the largest rate that
@@ -115,11 +115,11 @@ def worst_decile(judgement: Judgement, decile: np.ndarray, alphas: list[float], 
     together = 1 - (1 - confidence) / DECILES
     figures: Figures = {}
     for alpha in alphas:
-        flagged = judgement.p_value["holdout"] <= alpha
+        flagged = result.p_value["holdout"] <= alpha
         groups = [flagged[decile == number] for number in np.unique(decile)]
         worst = max((exact_rate(int(group.sum()), len(group), together) for group in groups), key=lambda r: r.value)
         name = f"worst_decile_fpr_at_alpha_{level_name(alpha)}"
-        _, most = fpr_range(judgement.calibration_size, worst.total, alpha, together)
+        _, most = fpr_range(result.calibration_size, worst.total, alpha, together)
         figures |= named_rate(name, worst) | {f"{name}_images": worst.total, f"{name}_expected_high": most}
     return figures
 
@@ -128,30 +128,30 @@ POINTS = 400  # of an ROC curve, at most
 POWER = ("auc", "auc_ci_low", "auc_ci_high", "tpr", "tpr_ci_low", "tpr_ci_high")
 
 
-def roc_points(judgement: Judgement) -> pd.DataFrame:
+def roc_points(result: AttackResult) -> pd.DataFrame:
     """The ROC curve from 1 / holdout up, thinned evenly on a log axis; read as steps.  Columns: fpr, tpr.
 
     Like every curve with a TPR it has no rows where no member is known.
     """
-    if not len(judgement.margin["member"]):
+    if not len(result.membership_score["member"]):
         return pd.DataFrame(columns=["fpr", "tpr"])
-    fpr, tpr = roc(judgement.margin["member"], judgement.margin["holdout"])
-    grid = np.geomspace(1 / len(judgement.margin["holdout"]), 1, POINTS)
+    fpr, tpr = roc(result.membership_score["member"], result.membership_score["holdout"])
+    grid = np.geomspace(1 / len(result.membership_score["holdout"]), 1, POINTS)
     steps = np.unique(np.searchsorted(fpr, grid * (1 + 1e-9), side="right") - 1)  # the best TPR with FPR <= grid
     return pd.DataFrame({"fpr": fpr[steps], "tpr": tpr[steps]}).query("fpr > 0")
 
 
-def calibration_curve(judgement: Judgement, alphas: list[float], confidence: float) -> pd.DataFrame:
+def calibration_curve(result: AttackResult, alphas: list[float], confidence: float) -> pd.DataFrame:
     """Nominal alpha against the FPR that raw and calibrated verdicts realise on the holdout.
 
     Columns: verdict, nominal, realised, ci_low, ci_high, false_positives, expected_low, expected_high (of calibrated
     verdicts: what chance leaves of an exact calibration, by `fpr_range`).
     """
     rows = []
-    total = len(judgement.p_value["holdout"])
+    total = len(result.p_value["holdout"])
     for alpha in sorted({*alphas, *np.geomspace(1e-3, 0.5, 19).round(6).tolist()}):
-        expected = fpr_range(judgement.calibration_size, total, alpha, confidence)
-        calibrated, raw = judgement.p_value["holdout"] <= alpha, votes(judgement.margin["holdout"], alpha)
+        expected = fpr_range(result.calibration_size, total, alpha, confidence)
+        calibrated, raw = result.p_value["holdout"] <= alpha, votes(result.membership_score["holdout"], alpha)
         for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (np.nan, np.nan))):
             rate = exact_rate(int(flagged.sum()), total, confidence)
             rows.append((verdict, alpha, rate.value, rate.low, rate.high, rate.count, *ends))
@@ -159,12 +159,12 @@ def calibration_curve(judgement: Judgement, alphas: list[float], confidence: flo
     return pd.DataFrame(rows, columns=[*columns, "expected_low", "expected_high"])
 
 
-def bag_size_curve(judgement: Judgement, fpr: float, confidence: float) -> pd.DataFrame:
+def bag_size_curve(result: AttackResult, fpr: float, confidence: float) -> pd.DataFrame:
     """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `power`."""
-    sizes = range(1, judgement.z["holdout"].shape[1] + 1) if len(judgement.margin["member"]) else ()
+    sizes = range(1, result.z["holdout"].shape[1] + 1) if len(result.membership_score["member"]) else ()
     rows = []
     for size in sizes:
-        member, holdout = (bag_margin(judgement.z[role][:, :size]) for role in ("member", "holdout"))
+        member, holdout = (bag_vote(result.z[role][:, :size]) for role in ("member", "holdout"))
         rows.append({"attackers": size, **power(member, holdout, fpr, confidence)})
     return pd.DataFrame(rows, columns=["attackers", *POWER])
 
@@ -195,7 +195,7 @@ def drawn_by_name(ids: list[str], seed: int) -> np.ndarray:
     return np.array([int.from_bytes(digest[:8]) for digest in digests], dtype=np.uint64)
 
 
-def set_apart(ids: list[str], share: float, seed: int) -> np.ndarray:
+def selection_split(ids: list[str], share: float, seed: int) -> np.ndarray:
     """(N,) bool: about this share of the images; more images never move those there were."""
     return drawn_by_name(ids, seed) < share * 2**64
 
@@ -210,11 +210,11 @@ def rank_candidates(
     """
     rows = []
     for name in member.columns:
-        margins = -member[name].to_numpy(), -holdout[name].to_numpy()
-        area, low, high = auc(*margins, confidence)
+        membership_scores = -member[name].to_numpy(), -holdout[name].to_numpy()
+        area, low, high = auc(*membership_scores, confidence)
         value = area
         if criterion != "auc":
-            rate = tpr_at_fpr(*margins, criterion, confidence)
+            rate = tpr_at_fpr(*membership_scores, criterion, confidence)
             assert rate is not None  # the caller's promise
             value, low, high = rate.value, rate.low, rate.high
         rows.append((name, value, low, high, area))

@@ -34,11 +34,14 @@ TIED = 0.4  # 0.01 of 0.025: the product of two uniform p-values is below 0.0105
 
 
 def roc(member: np.ndarray, holdout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FPR and TPR at every threshold, rising from (0, 0) to (1, 1).  Arguments: margins, (M,) and (N,)."""
+    """FPR and TPR at every threshold, rising from (0, 0) to (1, 1).  Arguments: membership scores, (M,) and (N,)."""
     thresholds = np.unique(np.concatenate([member, holdout]))[::-1]
     fpr, tpr = (
-        np.append(0.0, (len(margin) - np.searchsorted(np.sort(margin), thresholds)) / len(margin))
-        for margin in (holdout, member)
+        np.append(
+            0.0,
+            (len(membership_score) - np.searchsorted(np.sort(membership_score), thresholds)) / len(membership_score),
+        )
+        for membership_score in (holdout, member)
     )
     return fpr, tpr
 
@@ -64,17 +67,17 @@ def tpr_at_fpr(member: np.ndarray, holdout: np.ndarray, alpha: float, confidence
     The interval allows for both draws, that of the members and that of the holdout, whose quantile the threshold is:
 
     - J of N holdout images lie above the threshold of true FPR alpha, J ~ Binomial(N, alpha), so that it lies between
-      the J-th and the (J + 1)-th largest margin of the holdout;
+      the J-th and the (J + 1)-th largest membership score of the holdout;
     - if X of M members lie above it, the TPR follows Beta(X + 1/2, M - X + 1/2) (Jeffreys), X halfway between what
-      the two margins flag; 0 stays possible where none, and 1 where all are flagged.
+      the two membership scores flag; 0 stays possible where none, and 1 where all are flagged.
 
     The ends are quantiles of the mixture over J: without a threshold's draw (N large) Jeffreys' interval for a
     proportion (Brown, Cai & DasGupta, Statistical Science 2001), without the members' that of an order statistic.
-    Where fewer than `FEWEST_FALSE_POSITIVES` are expected the interval is a one-sided lower bound at `confidence`,
-    and its upper end is 1; where (1 - alpha)^N > 1 - confidence, all of the holdout may lie below that threshold, and
-    the bound is 0: without assumptions nothing more is known.  None where the holdout cannot resolve alpha.
-    Where margins of the holdout tie near the threshold, chance alone may decide whether a whole block is flagged: then
-    the block and the share of members each err, and `TIED` of the error is left to either end.  Coverage:
+    Where fewer than `FEWEST_FALSE_POSITIVES` are expected the interval is a one-sided lower bound at `confidence`, and
+    its upper end is 1; where (1 - alpha)^N > 1 - confidence, all of the holdout may lie below that threshold, and the
+    bound is 0: without assumptions nothing more is known.  None where the holdout cannot resolve alpha. Where
+    membership scores of the holdout tie near the threshold, chance alone may decide whether a whole block is flagged:
+    then the block and the share of members each err, and `TIED` of the error is left to either end.  Coverage:
     benchmarks/validity.
     """
     hits = true_positives_at_fpr(member, holdout, alpha)
@@ -96,7 +99,7 @@ def _counts_at_fpr(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """For each J that is likely: its probability, and the least and the most members that the threshold may flag.
 
-    Last, whether margins of the holdout tie there.
+    Last, whether membership scores of the holdout tie there.
     """
     n, falling, members = len(holdout), np.sort(holdout)[::-1], np.sort(member)
     first, last = binom.ppf([1e-7, 1 - 1e-7], n, alpha).astype(int)
@@ -104,7 +107,7 @@ def _counts_at_fpr(
     lowest, refused = np.append(np.inf, falling)[j], np.append(falling, -np.inf)[j]  # J-th and (J + 1)-th largest
     least = len(members) - np.searchsorted(members, lowest, side="left")
     most = len(members) - np.searchsorted(members, refused, side="right")
-    # where the two margins tie, neither is flagged
+    # where the two membership scores tie, neither is flagged
     return binom.pmf(j, n, alpha), np.minimum(least, most), most, bool((lowest == refused).any())
 
 
@@ -122,12 +125,13 @@ def _mixture_quantile(weights: np.ndarray, a: np.ndarray, b: np.ndarray, level: 
 
 
 def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[float, float, float]:
-    """P(member's margin > holdout's) + P(equal) / 2, and its interval, within [0, 1].
+    """P(member's membership score > holdout's) + P(equal) / 2, and its interval, within [0, 1].
 
     Of Wilson's kind: all areas theta with |theta - estimate| <= z sqrt(V(theta)), which keeps a width where members
     and holdout are told apart without an error, and where there are few.  V is the larger of two variances:
 
-    - that of Newcombe's method 5 (Statistics in Medicine 2006, 25:559), which supposes exponential margins and holds
+    - that of Newcombe's method 5 (Statistics in Medicine 2006, 25:559), which supposes exponential membership scores
+    and holds
       at the boundary, but not where the spreads differ much;
     - DeLong's (Biometrics 1988), as that of an area of the same number of independent images at theta; one image more
       that differs as much as any can is counted on either side, and z is Student's (Satterthwaite), for images are few.
@@ -159,11 +163,13 @@ def _at_most(area: float, images: int) -> float:
     return area * (1 - area)
 
 
-def _share_below(margin: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N,): the share of the others below each margin, with half of those equal to it."""
-    order, others = np.argsort(margin), np.sort(others)
-    below = np.empty(len(margin))
-    below[order] = sum(np.searchsorted(others, margin[order], side) for side in ("left", "right"))  # one sweep each
+def _share_below(membership_score: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,): the share of the others below each membership score, with half of those equal to it."""
+    order, others = np.argsort(membership_score), np.sort(others)
+    below = np.empty(len(membership_score))
+    below[order] = sum(
+        np.searchsorted(others, membership_score[order], side) for side in ("left", "right")
+    )  # one sweep each
     return below / 2 / len(others)
 
 

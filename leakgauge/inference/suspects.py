@@ -4,14 +4,15 @@ Naming.  Conformal p-values that share their calibration images are positively d
 Hochberg's rule still holds the false-discovery rate (Bates, Candes, Lei, Romano & Sesia, "Testing for Outliers with
 Conformal p-values", Annals of Statistics 2023, Theorem 2; for images kept apart to calibrate: out of bag it is close).
 
-The set.  If no suspect was used, and suspects come from where the holdout comes from, their margins rank among the
-holdout's as if drawn with them, for the same bag judges both and has seen neither: Mann & Whitney's test, one-sided
-(Annals of Mathematical Statistics 1947).  Its effect is an area under a curve, P(a suspect's margin is above a holdout
-image's): 1/2 if none was used.  Margins of auxiliary images would not do: few attackers vote on each, out of bag.
+The set.  If no suspect was used, and suspects come from where the holdout comes from, their membership scores rank
+among the holdout's as if drawn with them, for the same bag judges both and has seen neither: Mann & Whitney's test,
+one-sided (Annals of Mathematical Statistics 1947).  Its effect is an area under a curve, P(a suspect's membership
+score is above a holdout image's): 1/2 if none was used.  Membership scores of auxiliary images would not do: few
+attackers vote on each, out of bag.
 
-How many.  K of the N suspects were used; every K that the suspects do not contradict is in the interval.  Let w(margin)
-in (0, 1) rise with how much more likely a margin is of a member than of a holdout image.  The suspects' mean of w is
-expected at
+How many.  K of the N suspects were used; every K that the suspects do not contradict is in the interval.  Let
+w(membership score) in (0, 1) rise with how much more likely a membership score is of a member than of a holdout
+image.  The suspects' mean of w is expected at
 
     mu_K = (1 - K / N) mean w(holdout) + K / N mean w(members),
 
@@ -42,7 +43,7 @@ EACH_DRAWN = 500  # suspects, of more of which the mean is drawn, not each
 
 @dataclass(frozen=True)
 class SetTest:
-    """Whether any suspect was used.  effect : P(margin of a suspect > of a holdout image), with its interval."""
+    """Was any suspect used?  effect : P(membership score of a suspect > of a holdout image), with its interval."""
 
     p_value: float
     effect: float
@@ -65,14 +66,14 @@ def adjusted_p_values(p_values: np.ndarray) -> np.ndarray:
 
 
 def set_test(suspects: np.ndarray, holdout: np.ndarray, confidence: float) -> SetTest:
-    """Do suspects' margins lie above the holdout's?  suspects : (N,), holdout : (n,), margins by one bag."""
+    """Do suspects lie above the holdout?  suspects : (N,), holdout : (n,) membership scores by one bag."""
     p_value = float(mannwhitneyu(suspects, holdout, alternative="greater").pvalue)
     effect, low, high = auc(suspects, holdout, confidence)
     return SetTest(p_value, effect, low, high)
 
 
 def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray | None, confidence: float) -> Fraction:
-    """The share of the suspects that were used, from margins by one bag.
+    """The share of the suspects that were used, from membership scores by one bag.
 
     suspects : (N,), holdout : (n,), members : (M,), or None where none is known.
     """
@@ -92,14 +93,15 @@ def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray
 
 
 def _likeness(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, ...]:
-    """w of each margin: the probability of a member, were there as many as others, by logistic regression.
+    """w of each membership score: the probability of a member, were there as many as others, by logistic regression.
 
-    Margins are normal scores of their rank among the holdout's.  All 1/2 where members' are no higher.
+    Margins are z-scores of their rank among the holdout's.  All 1/2 where members' are no higher.
     """
     ordered = np.sort(holdout)
     ranks = [
-        (np.searchsorted(ordered, margin, "left") + np.searchsorted(ordered, margin, "right") + 1) / 2
-        for margin in (suspects, holdout, members)
+        (np.searchsorted(ordered, membership_score, "left") + np.searchsorted(ordered, membership_score, "right") + 1)
+        / 2
+        for membership_score in (suspects, holdout, members)
     ]
     scores = [norm.ppf(rank / (len(holdout) + 1))[:, None] for rank in ranks]
     if scores[2].mean() <= scores[1].mean():

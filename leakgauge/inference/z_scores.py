@@ -1,4 +1,4 @@
-"""What a bag's predictions say of the scores that were observed: normal scores, and who may speak for non-members."""
+"""What a bag's predictions say of the scores that were observed: z-scores, and who may speak for non-members."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leakgauge.errors import InputError
-from leakgauge.inference.conformal import Judgement, judge, normal_scores_of_gaussians, normal_scores_of_quantiles
+from leakgauge.inference.conformal import AttackResult, gaussian_z_scores, judge, quantile_z_scores
 from leakgauge.tables import (
     check_computed_on,
     column_names,
@@ -26,20 +26,20 @@ Combine = Callable[[np.ndarray], np.ndarray]  # K scores to one: (n, B, K) -> (n
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ZScores:
     """One bag of B attackers that learnt K score columns, on one target."""
 
     bag: dict[str, Any]  # bag.json: `scores` are the columns, the first of them the main one
-    z: Mapping[str, Iterable[np.ndarray]]  # role -> normal scores in pieces, each (n, B, K); gone over more than once
-    unseen: np.ndarray  # (n, B) bool: the attackers that never saw each auxiliary image
+    z: Mapping[str, Iterable[np.ndarray]]  # role -> z-scores in pieces, each (n, B, K); gone over more than once
+    out_of_bag: np.ndarray  # (n, B) bool: the attackers that never saw each auxiliary image
     calibrates: np.ndarray  # (n,) bool: the auxiliary images that p-values come from
 
-    def judge(self, combine: Combine) -> Judgement:
-        """The bag's judgement of the other roles' images by one number an attacker."""
-        nobody = np.empty((0, self.unseen.shape[1]))
+    def judge(self, combine: Combine) -> AttackResult:
+        """The bag's result of the other roles' images by one number an attacker."""
+        nobody = np.empty((0, self.out_of_bag.shape[1]))
         others = {role: pieces for role, pieces in self.z.items() if role != "auxiliary"}
         z = {role: np.concatenate([nobody, *map(combine, pieces)]) for role, pieces in others.items()}
-        return judge(z, map(combine, self.z["auxiliary"]), self.unseen, self.calibrates)
+        return judge(z, map(combine, self.z["auxiliary"]), self.out_of_bag, self.calibrates)
 
 
 def main_score(z: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def main_score(z: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The normal scores of one role's images, (n, B, K), a row group of the predictions at a time."""
+    """The z-scores of one role's images, (n, B, K), a row group of the predictions at a time."""
 
     predictions: Path
     rows: np.ndarray  # (P,) bool: the images' among all that are predicted for
@@ -76,9 +76,9 @@ def kept_rows(selection: Path, scores: dict[str, Path]) -> dict[str, np.ndarray]
     return {role: ~pc.is_in(read_ids(path), apart.combine_chunks()).to_numpy() for role, path in scores.items()}
 
 
-def read_evidence(
+def read_z_scores(
     path: Path, scores: dict[str, Path], kept: dict[str, np.ndarray], columns: int | None = None
-) -> Evidence:
+) -> ZScores:
     """Hold the scores of every role against what a bag predicts for its images.
 
     path : a table of predictions.  scores : role -> table.  kept : role -> (N,) bool, the rows that count.
@@ -101,10 +101,10 @@ def read_evidence(
         rows[rows] = kept[role]  # the images that count
         z[role] = Predicted(path, rows, observed, levels)
     auxiliary = pa.concat_tables(read_rows(path, ["out_of_bag", "calibrates"], pc.equal(roles, "auxiliary").to_numpy()))
-    return Evidence(bag, z, list_values(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy())
+    return ZScores(bag, z, list_values(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy())
 
 
-def normal_scores(rows: pa.Table, values: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
+def z_scores_of(rows: pa.Table, values: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
     """z of each image under each attacker in each column, (N, B, K).
 
     rows : what a bag predicts for N images.  values : column -> (N,) log scores.  levels : those of its quantiles.
@@ -116,7 +116,5 @@ def _of_column(rows: pa.Table, column: str, observed: np.ndarray, levels: np.nda
     if f"{column}.quantiles" in rows.column_names:
         quantiles = list_values(rows, f"{column}.quantiles")  # (N, B levels)
         of_each = quantiles.reshape(len(observed), quantiles.shape[1] // len(levels), len(levels))
-        return normal_scores_of_quantiles(observed, levels, of_each)
-    return normal_scores_of_gaussians(
-        observed, list_values(rows, f"{column}.location"), list_values(rows, f"{column}.scale")
-    )
+        return quantile_z_scores(observed, levels, of_each)
+    return gaussian_z_scores(observed, list_values(rows, f"{column}.location"), list_values(rows, f"{column}.scale"))

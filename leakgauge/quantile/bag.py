@@ -17,7 +17,7 @@ from leakgauge.config import Options
 from leakgauge.errors import InputError
 from leakgauge.quantile.base import LEVELS, Prediction, Quantiles, Resample
 from leakgauge.quantile.gbm import GBMAttacker, GBMOptions
-from leakgauge.quantile.inputs import Inputs, Lesson
+from leakgauge.quantile.inputs import Inputs, TrainingSet
 from leakgauge.quantile.networks import MLPAttacker, MLPOptions, NetworkAttacker, ResNetAttacker, ResNetOptions
 
 
@@ -36,11 +36,11 @@ class MarginalAttacker:
         self.quantiles = quantiles  # (S, K) float64
 
     @classmethod
-    def fit(cls, lesson: Lesson, options: MarginalOptions, seed: int) -> Self:
+    def fit(cls, training_set: TrainingSet, options: MarginalOptions, seed: int) -> Self:
         """The quantiles of what it is taught."""
-        log_scores = lesson.log_scores[lesson.resample.rows]  # (n, S)
+        log_scores = training_set.log_scores[training_set.resample.rows]  # (n, S)
         attacker = cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
-        lesson.look(1, attacker)
+        training_set.look(1, attacker)
         return attacker
 
     def predict(self, inputs: Inputs) -> Quantiles:
@@ -66,10 +66,10 @@ TOGETHER = 16  # networks that a GPU trains at once, for their activations must 
 class Attacker(Protocol):
     """One fitted learner: the distribution of a non-member's log scores given its image."""
 
-    looks_at_images: bool  # or at their statistics alone
+    looks_at_images: bool  # or at their features alone
 
     @classmethod
-    def fit(cls, lesson: Lesson, options: Any, seed: int) -> Self: ...
+    def fit(cls, training_set: TrainingSet, options: Any, seed: int) -> Self: ...
     def predict(self, inputs: Inputs) -> Prediction: ...
     def save(self, folder: Path) -> None: ...
     @classmethod
@@ -98,17 +98,19 @@ def fitted_at_once(options: LearnerOptions) -> int:
 def fit_attackers(
     inputs: Inputs, log_scores: np.ndarray, options: LearnerOptions, seeds: list[int], drawn: list[Resample]
 ) -> list[tuple[Attacker, pd.DataFrame]]:
-    """Attackers, networks of them at once, and the loss of each on the way: columns step, seen and unseen.
+    """Attackers, networks of them at once, and the loss of each on the way: columns step, seen and out-of-bag.
 
     log_scores : (N, S) float64.
     """
-    lessons = [Lesson(inputs, log_scores, resample) for resample in drawn]
+    training_sets = [TrainingSet(inputs, log_scores, resample) for resample in drawn]
     kind = ATTACKERS[options.kind]
     if issubclass(kind, NetworkAttacker):
-        attackers: list[Attacker] = [*kind.fit_together(lessons, options, seeds)]
+        attackers: list[Attacker] = [*kind.fit_together(training_sets, options, seeds)]
     else:
-        attackers = [kind.fit(lesson, options, seed) for lesson, seed in zip(lessons, seeds, strict=True)]
-    return [(attacker, lesson.curve()) for attacker, lesson in zip(attackers, lessons, strict=True)]
+        attackers = [
+            kind.fit(training_set, options, seed) for training_set, seed in zip(training_sets, seeds, strict=True)
+        ]
+    return [(attacker, training_set.curve()) for attacker, training_set in zip(attackers, training_sets, strict=True)]
 
 
 def fit_attacker(

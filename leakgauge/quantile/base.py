@@ -86,12 +86,12 @@ class Stopping:
 class Resample:
     """What one attacker learns from.
 
-    rows : (n,) indices, with repeats.  unseen : (N,) bool, images that it is neither fitted on nor stops by.
+    rows : (n,) indices, with repeats.  out_of_bag : (N,) bool, images that it is neither fitted on nor stops by.
     kept : (N,) bool, images that calibrate alone: settings must not be chosen by their losses; None: no such image.
     """
 
     rows: np.ndarray
-    unseen: np.ndarray
+    out_of_bag: np.ndarray
     stopping: Stopping | None = None
     kept: np.ndarray | None = None
 
@@ -114,14 +114,14 @@ def resamples(kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> 
         out_of_bag = np.setdiff1d(free, rows)
         order = np.random.default_rng([seed, attacker, 1]).permutation(out_of_bag)
         stops_by = np.sort(order[: min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING)]) if patience else order[:0]
-        unseen = np.ones(len(kept), dtype=bool)
-        unseen[rows] = unseen[stops_by] = False
+        out_of_bag = np.ones(len(kept), dtype=bool)
+        out_of_bag[rows] = out_of_bag[stops_by] = False
         stopping = Stopping(stops_by, patience) if len(stops_by) else None
-        drawn.append(Resample(rows, unseen, stopping, kept))
+        drawn.append(Resample(rows, out_of_bag, stopping, kept))
     return drawn
 
 
-def kept_apart(total: int, count: int, seed: int) -> np.ndarray:
+def calibration_split(total: int, count: int, seed: int) -> np.ndarray:
     """(N,) bool: `count` of `total` images that no attacker is fitted on."""
     kept = np.zeros(total, dtype=bool)
     kept[np.random.default_rng([seed, total]).permutation(total)[:count]] = True

@@ -1,4 +1,4 @@
-"""gbm: gradient-boosted trees (LightGBM) on image statistics.
+"""gbm: gradient-boosted trees (LightGBM) on image features.
 
 Head `location_scale`: the location is boosted on the log scores; the scale on the size of residuals that a location
 model made for images it had not seen, since the residuals of seen images are too small.
@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from leakgauge.config import Options
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
-from leakgauge.quantile.inputs import LOOKS, Features, Inputs, Lesson, distinct
+from leakgauge.quantile.inputs import LOOKS, FeatureRows, Inputs, TrainingSet, distinct
 
 FOLDS = 4
 BINNED = 15_000  # images, of more, that the bounds of bins are taken from: LightGBM holds them thrice
@@ -34,14 +34,14 @@ class GBMOptions(Options):
     leaves: int = Field(ge=2)
     learning_rate: PositiveFloat
     min_leaf: PositiveInt  # images in a leaf, at least
-    feature_fraction: float = Field(gt=0, le=1)  # of the statistics that a tree may look at
+    feature_fraction: float = Field(gt=0, le=1)  # of the features that a tree may look at
 
 
 @dataclass(frozen=True)
 class Held:
     """What boosting stops by: images, values (m,), and how many eighths of the trees may not lower their loss."""
 
-    features: Features
+    feature_rows: FeatureRows
     values: np.ndarray
     patience: int
 
@@ -55,28 +55,32 @@ class GBMAttacker:
         self.boosters = boosters  # one dictionary a score
 
     @classmethod
-    def fit(cls, lesson: Lesson, options: GBMOptions, seed: int) -> Self:
+    def fit(cls, training_set: TrainingSet, options: GBMOptions, seed: int) -> Self:
         """Boost on what it is taught; where it may stop early, each booster does so by itself."""
         boost = _boost_quantiles if options.head == "quantiles" else _boost_location_scale
-        statistics, rows, stopping = lesson.inputs.statistics, lesson.resample.rows, lesson.resample.stopping
-        features, boosters = Features(statistics, rows), []
-        for values in lesson.log_scores.T:
+        features, rows, stopping = (
+            training_set.inputs.features,
+            training_set.resample.rows,
+            training_set.resample.stopping,
+        )
+        feature_rows, boosters = FeatureRows(features, rows), []
+        for values in training_set.log_scores.T:
             held = (
-                Held(Features(statistics, stopping.rows), values[stopping.rows], stopping.patience)
+                Held(FeatureRows(features, stopping.rows), values[stopping.rows], stopping.patience)
                 if stopping
                 else None
             )
-            boosters.append(boost(features, values[rows], options, seed, held))
+            boosters.append(boost(feature_rows, values[rows], options, seed, held))
         most = max(booster.best_iteration for of_score in boosters for booster in of_score.values())
         attacker = cls(boosters)
-        lesson.look(most if stopping else options.trees, attacker)
+        training_set.look(most if stopping else options.trees, attacker)
         return attacker
 
     def predict(self, inputs: Inputs) -> Prediction:
-        """Only the statistics are looked at."""
-        features = Features(inputs.statistics, np.arange(len(inputs)))
+        """Only the features are looked at."""
+        feature_rows = FeatureRows(inputs.features, np.arange(len(inputs)))
         outputs = [
-            {what: _predict(booster, features) for what, booster in of_score.items()} for of_score in self.boosters
+            {what: _predict(booster, feature_rows) for what, booster in of_score.items()} for of_score in self.boosters
         ]
         if "location" in outputs[0]:
             location, residual = (np.stack([of[what] for of in outputs], 1) for what in ("location", "residual"))
@@ -105,20 +109,20 @@ class GBMAttacker:
 
 
 def _boost_location_scale(
-    features: Features, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
+    feature_rows: FeatureRows, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
 ) -> Boosters:
-    location = _boost(features, values, "regression", options.trees, options, seed, held)
+    location = _boost(feature_rows, values, "regression", options.trees, options, seed, held)
     trees = location.best_iteration if held else options.trees
-    image = distinct(features)
+    image = distinct(feature_rows)
     fold = np.random.default_rng(seed).permutation(image.max() + 1)[image] % FOLDS  # repeats stay together
     residuals = np.empty(len(values))
     for k in range(FOLDS):
-        fitted, unseen = fold != k, fold == k
-        of_others = _boost(features.of(fitted), values[fitted], "regression", trees, options, seed)
-        residuals[unseen] = values[unseen] - _predict(of_others, features.of(unseen))
+        fitted, left_out = fold != k, fold == k
+        of_others = _boost(feature_rows.of(fitted), values[fitted], "regression", trees, options, seed)
+        residuals[left_out] = values[left_out] - _predict(of_others, feature_rows.of(left_out))
     if held:
-        held = replace(held, values=_size(held.values - _predict(location, held.features)))
-    residual = _boost(features, _size(residuals), "gamma", options.scale_trees, options, seed, held)
+        held = replace(held, values=_size(held.values - _predict(location, held.feature_rows)))
+    residual = _boost(feature_rows, _size(residuals), "gamma", options.scale_trees, options, seed, held)
     return {"location": location, "residual": residual}
 
 
@@ -127,10 +131,10 @@ def _size(residuals: np.ndarray) -> np.ndarray:
 
 
 def _boost_quantiles(
-    features: Features, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
+    feature_rows: FeatureRows, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
 ) -> Boosters:
     return {
-        _level_name(level): _boost(features, values, "quantile", options.trees, options, seed, held, alpha=level)
+        _level_name(level): _boost(feature_rows, values, "quantile", options.trees, options, seed, held, alpha=level)
         for level in LEVELS
     }
 
@@ -140,7 +144,7 @@ def _level_name(level: float) -> str:
 
 
 def _boost(
-    features: Features,
+    feature_rows: FeatureRows,
     values: np.ndarray,
     objective: str,
     trees: int,
@@ -149,7 +153,7 @@ def _boost(
     held: Held | None = None,
     **more: float,
 ) -> lgb.Booster:
-    """Boosted trees from features (N, F) to values (N,), at most `trees`; the same bytes on any number of cores."""
+    """Boosted trees from feature_rows (N, F) to values (N,), at most `trees`; the same bytes on any number of cores."""
     settings = {
         "objective": objective,
         "num_leaves": options.leaves,
@@ -164,7 +168,7 @@ def _boost(
         "verbosity": -1,
         **more,
     }
-    taught = lgb.Dataset(features, values)
+    taught = lgb.Dataset(feature_rows, values)
     if held is None:
         return lgb.train(settings, taught, num_boost_round=trees)
     rounds = held.patience * math.ceil(trees / LOOKS)
@@ -172,11 +176,11 @@ def _boost(
         settings,
         taught,
         num_boost_round=trees,
-        valid_sets=[lgb.Dataset(held.features, held.values, reference=taught)],
+        valid_sets=[lgb.Dataset(held.feature_rows, held.values, reference=taught)],
         callbacks=[lgb.early_stopping(rounds, verbose=False)],
     )
 
 
-def _predict(booster: lgb.Booster, features: Features) -> np.ndarray:
-    parts = [booster.predict(part, num_threads=1) for part in features.parts()]
+def _predict(booster: lgb.Booster, feature_rows: FeatureRows) -> np.ndarray:
+    parts = [booster.predict(part, num_threads=1) for part in feature_rows.parts()]
     return np.concatenate(parts).astype(np.float64)

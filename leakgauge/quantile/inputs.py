@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from leakgauge.errors import InputError
 from leakgauge.quantile.base import Resample, mean_pinball_loss
-from leakgauge.tables import decode_images, read_groups, read_table, statistics_of
+from leakgauge.tables import decode_images, features_of, read_groups, read_table
 
 PART = 1024  # rows in memory at once, where all are needed
 
@@ -73,29 +73,29 @@ DECODED = 256  # images decoded at once
 
 @dataclass(frozen=True)
 class Inputs:
-    """N images.  images : (N, C, H, W) uint8.  statistics : (N, F) float32.  Either in memory or in a file."""
+    """N images.  images : (N, C, H, W) uint8.  features : (N, F) float32.  Either in memory or in a file."""
 
     images: Rows
-    statistics: Rows
+    features: Rows
 
     def __len__(self) -> int:
-        return len(self.statistics)
+        return len(self.features)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Self:
         """Those of some rows, in their order, in memory."""
-        return type(self)(self.images[rows], self.statistics[rows])
+        return type(self)(self.images[rows], self.features[rows])
 
 
-def read_inputs(images: Path, statistics: Path, looks_at_images: bool, folder: Path) -> Inputs:
-    """Tables of images and of their statistics as files of rows in `folder`, which live as long as it does.
+def read_inputs(images: Path, features: Path, looks_at_images: bool, folder: Path) -> Inputs:
+    """Tables of images and of their features as files of rows in `folder`, which live as long as it does.
 
     looks_at_images : of the learner; images that nobody looks at are not decoded, and have no pixels.
 
     Raises InputError for a damaged table, or a statistic that is not finite.
     """
-    count = read_table(statistics, ["image_id"]).num_rows
-    parts = (statistics_of(group, statistics) for group in read_groups(statistics))
-    described = write_rows(folder / f"{statistics.stem}.statistics.npy", count, parts)
+    count = read_table(features, ["image_id"]).num_rows
+    parts = (features_of(group, features) for group in read_groups(features))
+    described = write_rows(folder / f"{features.stem}.features.npy", count, parts)
     if looks_at_images:
         return Inputs(write_rows(folder / f"{images.stem}.images.npy", count, _decoded(images)), described)
     return Inputs(np.empty((count, 0, 0, 0), dtype=np.uint8), described)
@@ -110,13 +110,13 @@ def _decoded(images: Path) -> Iterator[np.ndarray]:
 COLUMNS = 16  # compared at once
 
 
-class Features(lgb.Sequence):
-    """Some rows of the statistics, (n, F) float64."""
+class FeatureRows(lgb.Sequence):
+    """Some rows of the features, (n, F) float64."""
 
     batch_size = PART
 
-    def __init__(self, statistics: Rows, rows: np.ndarray) -> None:
-        self.statistics, self.rows = statistics, rows
+    def __init__(self, features: Rows, rows: np.ndarray) -> None:
+        self.features, self.rows = features, rows
         self._number, self._part = -1, np.empty((0, 0))  # the part that was read last: single rows come in order
 
     def __len__(self) -> int:
@@ -125,7 +125,7 @@ class Features(lgb.Sequence):
     def __getitem__(self, index: int | slice) -> np.ndarray:  # type: ignore[override]
         """One row or several."""
         if isinstance(index, slice):
-            return self.statistics[self.rows[index]].astype(np.float64)
+            return self.features[self.rows[index]].astype(np.float64)
         number, place = divmod(int(index), PART)
         if number != self._number:
             self._number, self._part = number, self[number * PART : (number + 1) * PART]
@@ -133,18 +133,18 @@ class Features(lgb.Sequence):
 
     def of(self, chosen: np.ndarray) -> Self:
         """Those of a mask (n,)."""
-        return type(self)(self.statistics, self.rows[chosen])
+        return type(self)(self.features, self.rows[chosen])
 
     def parts(self) -> Iterator[np.ndarray]:
         """All rows, some at a time."""
         return (self[start : start + PART] for start in range(0, len(self), PART))
 
 
-def distinct(features: Features) -> np.ndarray:
+def distinct(feature_rows: FeatureRows) -> np.ndarray:
     """The place of each row among the distinct ones in their order, (n,): `np.unique`, a few columns at a time."""
-    rows, place = np.unique(features.rows, return_inverse=True)
-    alike, rank = Features(features.statistics, rows), np.zeros(len(rows), dtype=np.int64)
-    for column in range(0, features.statistics.shape[1], COLUMNS):
+    rows, place = np.unique(feature_rows.rows, return_inverse=True)
+    alike, rank = FeatureRows(feature_rows.features, rows), np.zeros(len(rows), dtype=np.int64)
+    for column in range(0, feature_rows.features.shape[1], COLUMNS):
         block = np.concatenate([part[:, column : column + COLUMNS] for part in alike.parts()])
         order = np.lexsort((*block.T[::-1], rank))
         new = (block[order[1:]] != block[order[:-1]]).any(1) | (np.diff(rank[order]) > 0)
@@ -158,13 +158,13 @@ LOOKS = 8  # at the losses, from the first epoch (or tree) to the last
 WATCHED = 500  # images of each sort whose loss is followed while an attacker is fitted
 
 
-class Lesson:
+class TrainingSet:
     """The images and log scores, (N, S) float64, that one attacker learns from, as its resample says."""
 
     def __init__(self, inputs: Inputs, log_scores: np.ndarray, resample: Resample) -> None:
         self.inputs, self.log_scores, self.resample = inputs, log_scores, resample
-        unseen = resample.unseen if resample.kept is None else resample.unseen & ~resample.kept
-        self._watched = {"seen": np.unique(resample.rows)[:WATCHED], "unseen": np.flatnonzero(unseen)[:WATCHED]}
+        out_of_bag = resample.out_of_bag if resample.kept is None else resample.out_of_bag & ~resample.kept
+        self._watched = {"seen": np.unique(resample.rows)[:WATCHED], "out_of_bag": np.flatnonzero(out_of_bag)[:WATCHED]}
         self._curve: list[dict[str, float]] = []
         self._best, self._lowest = 0, np.inf  # the look kept, counted from 1, and its loss
 
@@ -186,7 +186,7 @@ class Lesson:
         return stopping is not None and len(self._curve) - self._best >= stopping.patience
 
     def curve(self) -> pd.DataFrame:
-        """The losses up to what was kept: columns step, seen and unseen (mean pinball losses)."""
+        """The losses up to what was kept: columns step, seen and out-of-bag (mean pinball losses)."""
         return pd.DataFrame(self._curve[: self._best], columns=["step", *self._watched])
 
     def _loss(self, attacker: Any, rows: np.ndarray) -> float:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from leakgauge.compute import best_device
 from leakgauge.config import Options
 from leakgauge.quantile.base import Prediction
-from leakgauge.quantile.inputs import PART, Inputs, Lesson
+from leakgauge.quantile.inputs import PART, Inputs, TrainingSet
 from leakgauge.quantile.training import Dropout, Head, head_prediction, standard_normal_bias, train
 
 PREDICT_BATCH = 500
-FARTHEST = 5.0  # deviations: statistics beyond are clipped, so that a strange image is not extrapolated to
+FARTHEST = 5.0  # deviations: features beyond are clipped, so that a strange image is not extrapolated to
 
 
 class NetworkOptions(Options):
@@ -42,46 +42,46 @@ def hidden_layers(inputs: int, width: int, depth: int, dropout: float) -> nn.Seq
 
 
 class Network(nn.Module):
-    """A body that makes features of images and statistics, and a linear head that starts out at N(0, 1)."""
+    """A body that makes units of images and features, and a linear head that starts out at N(0, 1)."""
 
-    statistics_mean: Tensor  # (F,) float32
-    statistics_spread: Tensor
+    features_mean: Tensor  # (F,) float32
+    features_spread: Tensor
     score_mean: Tensor  # (S,) float64
     score_spread: Tensor
 
-    def __init__(self, body: nn.Module, features: int, scores: int, head: Head, statistics: int) -> None:
+    def __init__(self, body: nn.Module, units: int, scores: int, head: Head, features: int) -> None:
         super().__init__()
         self.body = body
         bias = standard_normal_bias(head, scores)
-        self.head = nn.Linear(features, len(bias))
+        self.head = nn.Linear(units, len(bias))
         nn.init.zeros_(self.head.weight)
         self.head.bias.data.copy_(bias)
-        self.register_buffer("statistics_mean", torch.zeros(statistics))
-        self.register_buffer("statistics_spread", torch.ones(statistics))
+        self.register_buffer("features_mean", torch.zeros(features))
+        self.register_buffer("features_spread", torch.ones(features))
         self.register_buffer("score_mean", torch.zeros(scores, dtype=torch.float64))
         self.register_buffer("score_spread", torch.ones(scores, dtype=torch.float64))
 
-    def forward(self, images: Tensor, statistics: Tensor) -> Tensor:
-        """images : (B, ...), as `planes` made them.  statistics : (B, F) float32.  Returns (B, outputs)."""
-        standardised = ((statistics - self.statistics_mean) / self.statistics_spread).clamp(-FARTHEST, FARTHEST)
+    def forward(self, images: Tensor, features: Tensor) -> Tensor:
+        """images : (B, ...), as `planes` made them.  features : (B, F) float32.  Returns (B, outputs)."""
+        standardised = ((features - self.features_mean) / self.features_spread).clamp(-FARTHEST, FARTHEST)
         return self.head(self.body(images, standardised).float())
 
-    def standardise(self, lesson: Lesson) -> None:
+    def standardise(self, training_set: TrainingSet) -> None:
         """Take means and spreads from what the network is to be fitted on."""
-        statistics, rows = lesson.inputs.statistics, lesson.resample.rows
+        features, rows = training_set.inputs.features, training_set.resample.rows
         parts = [rows[start : start + PART] for start in range(0, len(rows), PART)]
 
         def total(of: Callable[[Tensor], Tensor]) -> Tensor:
-            result = torch.zeros(statistics.shape[1], dtype=torch.float64)  # a list of results would pin freed memory
+            result = torch.zeros(features.shape[1], dtype=torch.float64)  # a list of results would pin freed memory
             for part in parts:
-                result += of(torch.from_numpy(statistics[part]).double())
+                result += of(torch.from_numpy(features[part]).double())
             return result
 
         mean = total(lambda values: values.sum(0)) / len(rows)
         spread = (total(lambda values: (values - mean).square().sum(0)) / (len(rows) - 1)).sqrt().float()
-        self.statistics_mean.copy_(mean)  # of a constant column exact, and its spread 0, in float64 alone
-        self.statistics_spread.copy_(spread.where(spread > 0, torch.inf))  # what never varied tells nothing
-        log_scores = torch.from_numpy(lesson.log_scores[rows])
+        self.features_mean.copy_(mean)  # of a constant column exact, and its spread 0, in float64 alone
+        self.features_spread.copy_(spread.where(spread > 0, torch.inf))  # what never varied tells nothing
+        log_scores = torch.from_numpy(training_set.log_scores[rows])
         self.score_mean.copy_(log_scores.mean(0))
         self.score_spread.copy_(log_scores.std(0).clamp(min=1e-6))
 
@@ -99,26 +99,26 @@ class NetworkAttacker:
 
     @staticmethod
     @abstractmethod
-    def build(channels: int, statistics: int, scores: int, options: Any) -> Network:
+    def build(channels: int, features: int, scores: int, options: Any) -> Network:
         """The network before training."""
 
     @classmethod
-    def fit(cls, lesson: Lesson, options: Any, seed: int) -> Self:
+    def fit(cls, training_set: TrainingSet, options: Any, seed: int) -> Self:
         """Train one network on what it is taught."""
-        return cls.fit_together([lesson], options, [seed])[0]
+        return cls.fit_together([training_set], options, [seed])[0]
 
     @classmethod
-    def fit_together(cls, lessons: list[Lesson], options: Any, seeds: list[int]) -> list[Self]:
+    def fit_together(cls, training_sets: list[TrainingSet], options: Any, seeds: list[int]) -> list[Self]:
         """Train several networks at once, each as `fit` would by itself."""
         attackers, generators = [], []
-        for lesson, seed in zip(lessons, seeds, strict=True):
+        for training_set, seed in zip(training_sets, seeds, strict=True):
             torch.manual_seed(seed)
-            channels, statistics = lesson.inputs.images.shape[1], lesson.inputs.statistics.shape[1]
-            network = cls.build(channels, statistics, lesson.log_scores.shape[1], options)
+            channels, features = training_set.inputs.images.shape[1], training_set.inputs.features.shape[1]
+            network = cls.build(channels, features, training_set.log_scores.shape[1], options)
             generators.append(torch.Generator().set_state(torch.get_rng_state()))  # goes on from the weights' draws
-            network.standardise(lesson)
+            network.standardise(training_set)
             attackers.append(cls(network.to(best_device()), options))
-        train(attackers, lessons, generators, options)
+        train(attackers, training_sets, generators, options)
         return attackers
 
     @torch.inference_mode()
@@ -129,10 +129,10 @@ class NetworkAttacker:
         outputs = []
         for start in range(0, len(inputs), PREDICT_BATCH):
             part = inputs[start : start + PREDICT_BATCH]
-            images, statistics = (torch.tensor(a, device=device) for a in (part.images, part.statistics))
+            images, features = (torch.tensor(a, device=device) for a in (part.images, part.features))
             with self.precision(device):
                 views = [images, images.flip(3)] if self.looks_at_images else [images]
-                said = [self.network(self.planes(view), statistics).float() for view in views]
+                said = [self.network(self.planes(view), features).float() for view in views]
             outputs.append(torch.stack(said).mean(0).cpu())
         mean, spread = self.network.score_mean.cpu(), self.network.score_spread.cpu()
         return head_prediction(torch.cat(outputs), mean, spread, self.options.head)
@@ -146,7 +146,7 @@ class NetworkAttacker:
     def load(cls, folder: Path, options: Any) -> Self:
         """Read what `save` wrote."""
         tensors = load_file(folder / "network.safetensors")
-        network = cls.build(cls.channels(tensors), len(tensors["statistics_mean"]), len(tensors["score_mean"]), options)
+        network = cls.build(cls.channels(tensors), len(tensors["features_mean"]), len(tensors["score_mean"]), options)
         network.load_state_dict(tensors)
         return cls(network, options)
 
@@ -155,9 +155,9 @@ class NetworkAttacker:
         """The images' channels, read off the weights."""
         return 1
 
-    def standardised(self, lesson: Lesson) -> Tensor:
+    def standardised(self, training_set: TrainingSet) -> Tensor:
         """The log scores that it is fitted on, (n, S) float64, in units of their mean and spread."""
-        log_scores = torch.from_numpy(lesson.log_scores[lesson.resample.rows])
+        log_scores = torch.from_numpy(training_set.log_scores[training_set.resample.rows])
         return (log_scores - self.network.score_mean.cpu()) / self.network.score_spread.cpu()
 
     def precision(self, device: torch.device) -> torch.autocast:
@@ -178,29 +178,29 @@ class MLPOptions(NetworkOptions):
     depth: PositiveInt  # hidden layers
 
 
-class StatisticsBody(nn.Module):
-    """Hidden layers on the statistics; the images are not looked at."""
+class FeaturesBody(nn.Module):
+    """Hidden layers on the features; the images are not looked at."""
 
-    def __init__(self, statistics: int, options: MLPOptions) -> None:
+    def __init__(self, features: int, options: MLPOptions) -> None:
         super().__init__()
-        self.layers = hidden_layers(statistics, options.width, options.depth, options.dropout)
+        self.layers = hidden_layers(features, options.width, options.depth, options.dropout)
 
-    def forward(self, images: Tensor, statistics: Tensor) -> Tensor:
-        """statistics : (B, F) standardised.  Returns (B, width)."""
-        return self.layers(statistics)
+    def forward(self, images: Tensor, features: Tensor) -> Tensor:
+        """features : (B, F) standardised.  Returns (B, width)."""
+        return self.layers(features)
 
 
 class MLPAttacker(NetworkAttacker):
     """A fitted MLP."""
 
     @staticmethod
-    def build(channels: int, statistics: int, scores: int, options: MLPOptions) -> Network:
+    def build(channels: int, features: int, scores: int, options: MLPOptions) -> Network:
         """The network before training."""
-        return Network(StatisticsBody(statistics, options), options.width, scores, options.head, statistics)
+        return Network(FeaturesBody(features, options), options.width, scores, options.head, features)
 
 
 VIEWS = 7  # planes made of each channel: itself, three differences, and their logarithms
-HIDDEN = 2  # layers above features and statistics together
+HIDDEN = 2  # layers above units and features together
 
 
 class ResNetOptions(NetworkOptions):
@@ -209,8 +209,8 @@ class ResNetOptions(NetworkOptions):
     kind: Literal["resnet"]
     width: PositiveInt  # channels of the first stage; the next two have 2x and 4x
     blocks: PositiveInt  # residual blocks of a stage
-    statistics: bool  # look at the image's statistics too
-    hidden: PositiveInt  # units above features and statistics, where these are looked at
+    features: bool  # look at the image's features too
+    hidden: PositiveInt  # units above units and features, where these are looked at
 
 
 class ResidualBlock(nn.Module):
@@ -230,9 +230,9 @@ class ResidualBlock(nn.Module):
 
 
 class ImageBody(nn.Module):
-    """Three residual stages; what each found, averaged over positions, goes on together with the statistics."""
+    """Three residual stages; what each found, averaged over positions, goes on together with the features."""
 
-    def __init__(self, channels: int, statistics: int, options: ResNetOptions) -> None:
+    def __init__(self, channels: int, features: int, options: ResNetOptions) -> None:
         super().__init__()
         width = options.width
         self.stem = nn.Conv2d(VIEWS * channels, width, 3, 1, 1)
@@ -244,22 +244,22 @@ class ImageBody(nn.Module):
         self.norm = nn.LayerNorm(found)
         self.dropout = Dropout(options.dropout, found)
         self.hidden = nn.Sequential()
-        self.features = found
-        if options.statistics:
-            self.hidden = hidden_layers(found + statistics, options.hidden, HIDDEN, options.dropout)
-            self.features = options.hidden
-        self.statistics = options.statistics
+        self.units = found
+        if options.features:
+            self.hidden = hidden_layers(found + features, options.hidden, HIDDEN, options.dropout)
+            self.units = options.hidden
+        self.features = options.features
 
-    def forward(self, images: Tensor, statistics: Tensor) -> Tensor:
-        """images : (B, VIEWS * C, H, W) of `views`.  statistics : (B, F) standardised.  Returns (B, features)."""
+    def forward(self, images: Tensor, features: Tensor) -> Tensor:
+        """images : (B, VIEWS * C, H, W) of `views`.  features : (B, F) standardised.  Returns (B, units)."""
         x = self.stem(images)
         found = []
         for stage in self.stages:
             x = stage(x)
             active = F.relu(x).float()
             found += [active.mean((2, 3)), torch.log(active.square().mean((2, 3)) + 1e-3)]  # (B, channels) each
-        features = self.dropout(self.norm(torch.cat(found, 1)))
-        return self.hidden(torch.cat([features, statistics], 1) if self.statistics else features)
+        units = self.dropout(self.norm(torch.cat(found, 1)))
+        return self.hidden(torch.cat([units, features], 1) if self.features else units)
 
 
 class ResNetAttacker(NetworkAttacker):
@@ -268,10 +268,10 @@ class ResNetAttacker(NetworkAttacker):
     looks_at_images = True
 
     @staticmethod
-    def build(channels: int, statistics: int, scores: int, options: ResNetOptions) -> Network:
+    def build(channels: int, features: int, scores: int, options: ResNetOptions) -> Network:
         """The network before training."""
-        body = ImageBody(channels, statistics, options)
-        return Network(body, body.features, scores, options.head, statistics)
+        body = ImageBody(channels, features, options)
+        return Network(body, body.units, scores, options.head, features)
 
     @staticmethod
     def channels(tensors: dict[str, Tensor]) -> int:

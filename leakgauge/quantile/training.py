@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from torch.func import functional_call, stack_module_state, vmap
 
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, gaussian_loss, pinball_loss
-from leakgauge.quantile.inputs import LOOKS, Lesson
+from leakgauge.quantile.inputs import LOOKS, TrainingSet
 
 
 class Dropout(nn.Module):
@@ -78,7 +78,7 @@ class Batch(NamedTuple):
     """What one network is shown at once.  log_scores : (B, S) standardised.  masks : of its dropout."""
 
     images: Tensor
-    statistics: Tensor
+    features: Tensor
     log_scores: Tensor
     masks: Tensors
 
@@ -90,11 +90,11 @@ class Alone:
         (self.network,) = networks
         self.weights: list[Tensor] = list(self.network.parameters())
 
-    def outputs(self, images: Tensor, statistics: Tensor, masks: Tensors) -> Tensor:
-        """images : (1, B, C, H, W).  statistics : (1, B, F)."""
+    def outputs(self, images: Tensor, features: Tensor, masks: Tensors) -> Tensor:
+        """images : (1, B, C, H, W).  features : (1, B, F)."""
         for name, mask in masks.items():
             self.network.get_submodule(name.removesuffix(".mask")).mask = mask[0]
-        return self.network(images[0], statistics[0])[None]
+        return self.network(images[0], features[0])[None]
 
     def clip(self) -> None:
         """Shorten the gradient to at most `LARGEST_GRADIENT`."""
@@ -113,13 +113,13 @@ class Together:
         self.weights: list[Tensor] = list(self.stacked.values())
         self.shape = copy.deepcopy(networks[0]).to("meta").train()
 
-    def outputs(self, images: Tensor, statistics: Tensor, masks: Tensors) -> Tensor:
-        """images : (G, B, C, H, W).  statistics : (G, B, F)."""
+    def outputs(self, images: Tensor, features: Tensor, masks: Tensors) -> Tensor:
+        """images : (G, B, C, H, W).  features : (G, B, F)."""
 
         def outputs(tensors: Tensors, *seen: Tensor) -> Tensor:
             return functional_call(self.shape, tensors, seen)
 
-        return vmap(outputs)(self.stacked | self.buffers | masks, images, statistics)
+        return vmap(outputs)(self.stacked | self.buffers | masks, images, features)
 
     def clip(self) -> None:
         """Shorten each network's gradient to at most `LARGEST_GRADIENT`."""
@@ -137,11 +137,15 @@ class Together:
                 weights.copy_(self.stacked[name][number])
 
 
-def train(attackers: list[Any], lessons: list[Lesson], generators: list[torch.Generator], options: Any) -> None:
+def train(
+    attackers: list[Any], training_sets: list[TrainingSet], generators: list[torch.Generator], options: Any
+) -> None:
     """Train the networks of attackers, all of one shape and on equally many rows, on what each is taught."""
     networks = [attacker.network for attacker in attackers]
     trained = Alone(networks) if len(networks) == 1 else Together(networks)
-    scores = [attacker.standardised(lesson) for attacker, lesson in zip(attackers, lessons, strict=True)]
+    scores = [
+        attacker.standardised(training_set) for attacker, training_set in zip(attackers, training_sets, strict=True)
+    ]
     optimizer = torch.optim.AdamW(trained.weights, options.learning_rate, weight_decay=options.weight_decay)
     steps = options.epochs * math.ceil(len(scores[0]) / options.batch_size)
     warm_up = 0.2 if steps > 5 else 0.0  # of the steps: with 5, a rise from the first step to the first, torch raises
@@ -152,41 +156,41 @@ def train(attackers: list[Any], lessons: list[Lesson], generators: list[torch.Ge
             network.train()
         orders = [torch.randperm(len(scores[0]), generator=own).split(options.batch_size) for own in generators]
         for rows in zip(*orders, strict=True):
-            drawn = zip(attackers, lessons, scores, rows, generators, strict=True)
+            drawn = zip(attackers, training_sets, scores, rows, generators, strict=True)
             _step(trained, attackers[0], [_draw(*each) for each in drawn], optimizer)
             schedule.step()
         if (epoch + 1) * LOOKS // options.epochs > epoch * LOOKS // options.epochs:
             trained.hand_out()
-            for number, (attacker, lesson) in enumerate(zip(attackers, lessons, strict=True)):
-                if not lesson.over and lesson.look(epoch + 1, attacker):
+            for number, (attacker, training_set) in enumerate(zip(attackers, training_sets, strict=True)):
+                if not training_set.over and training_set.look(epoch + 1, attacker):
                     kept[number] = copy.deepcopy(attacker.network.state_dict())
-            if all(lesson.over for lesson in lessons):
+            if all(training_set.over for training_set in training_sets):
                 break
     for network, weights in zip(networks, kept, strict=True):
         network.load_state_dict(weights)
 
 
-def _draw(attacker: Any, lesson: Lesson, scores: Tensor, rows: Tensor, generator: torch.Generator) -> Batch:
+def _draw(attacker: Any, training_set: TrainingSet, scores: Tensor, rows: Tensor, generator: torch.Generator) -> Batch:
     """A batch of one network's own.  rows : (B,) of its resample."""
-    seen = lesson.inputs[lesson.resample.rows[rows.numpy()]]
+    seen = training_set.inputs[training_set.resample.rows[rows.numpy()]]
     images = torch.from_numpy(seen.images)
     if attacker.looks_at_images:
         mirrored = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
     masks = draw_masks(attacker.network, len(rows), generator)
-    return Batch(images, torch.from_numpy(seen.statistics), scores[rows].float(), masks)
+    return Batch(images, torch.from_numpy(seen.features), scores[rows].float(), masks)
 
 
 def _step(trained: Alone | Together, attacker: Any, batches: list[Batch], optimizer: torch.optim.Optimizer) -> None:
     """One step of every network.  attacker : any of theirs; it says what they make of images."""
     device = trained.weights[0].device
-    images, statistics, y = (
+    images, features, y = (
         torch.stack(parts).to(device) for parts in zip(*(batch[:3] for batch in batches), strict=True)
     )
     masks = {name: torch.stack([batch.masks[name] for batch in batches]).to(device) for name in batches[0].masks}
     planes = attacker.planes(images.flatten(0, 1)).unflatten(0, images.shape[:2])
     with attacker.precision(device):
-        outputs = trained.outputs(planes, statistics, masks)
+        outputs = trained.outputs(planes, features, masks)
     loss = head_loss(outputs.flatten(0, 1), y.flatten(0, 1), attacker.options.head)
     optimizer.zero_grad()
     (loss * len(batches)).backward()  # the sum of the networks' mean losses

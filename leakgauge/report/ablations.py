@@ -67,7 +67,7 @@ def _timestep(table: pd.DataFrame, fpr: float) -> Figure:
 
 
 def _auxiliary(table: pd.DataFrame, fpr: float) -> Figure:
-    figure = _panels(table, "auxiliary", "Auxiliary images", fpr, ["tpr", "auc", "unseen_loss", "realised_fpr"])
+    figure = _panels(table, "auxiliary", "Auxiliary images", fpr, ["tpr", "auc", "out_of_bag_loss", "realised_fpr"])
     figure.axes[-1].axhline(fpr, color=GREY, linestyle=":")
     for axes in figure.axes:
         _ticks_at(axes, table["auxiliary"])
@@ -75,7 +75,7 @@ def _auxiliary(table: pd.DataFrame, fpr: float) -> Figure:
 
 
 def _width(table: pd.DataFrame, fpr: float) -> Figure:
-    figure = _panels(table, "parameters", "Parameters of an attacker", fpr, ["tpr", "auc", "unseen_loss"])
+    figure = _panels(table, "parameters", "Parameters of an attacker", fpr, ["tpr", "auc", "out_of_bag_loss"])
     for axes in figure.axes:
         _ticks_at(axes, table["parameters"])
     return figure
@@ -86,7 +86,7 @@ def _panels(table: pd.DataFrame, x: str, xlabel: str, fpr: float, measures: list
     labels = {
         "tpr": f"TPR at {100 * fpr:g} % FPR",
         "auc": "AUC",
-        "unseen_loss": "Pinball loss of unseen images",
+        "out_of_bag_loss": "Pinball loss of out_of_bag images",
         "realised_fpr": f"Realised FPR, {100 * fpr:g} % asked for",
     }
     columns = 3 if len(measures) == 3 else 2

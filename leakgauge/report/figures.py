@@ -33,7 +33,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def by_learner(curve: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Look and rows of each judgement, in the order of the file: a fusion is dashed, in its learner's colour."""
+    """Look and rows of each result, in the order of the file: a fusion is dashed, in its learner's colour."""
     names = [str(name) for name in curve["learner"].unique()]
     of_learner = {name: name.removesuffix("_fusion") for name in names}
     colours = {learner: COLOURS[i % len(COLOURS)] for i, learner in enumerate(dict.fromkeys(of_learner.values()))}
@@ -174,9 +174,9 @@ def _fit(curve: pd.DataFrame) -> Figure:
     """Mean losses of a bag's attackers; a learner that is fitted in one go has one mark."""
     figure, axes = new_axes("Share of the fit (%)", "Mean pinball loss (units of a log score)")
     for style, rows in by_learner(curve):
-        losses = rows.groupby("step")[["seen", "unseen"]].mean()
+        losses = rows.groupby("step")[["seen", "out_of_bag"]].mean()
         done = 100 * losses.index / losses.index.max()
-        axes.plot(done, losses["unseen"], marker=".", **style)
+        axes.plot(done, losses["out_of_bag"], marker=".", **style)
         (seen,) = axes.plot(done, losses["seen"], color=style["color"], linestyle=":", marker="o", markersize=3)
         seen.set_markerfacecolor("none")
     axes.set_xlim(0, 102)
@@ -219,7 +219,7 @@ def draw_p_values(verdicts: pd.DataFrame, resolution: float) -> bytes:
     return to_png(figure)
 
 
-def surest(verdicts: pd.DataFrame, images: dict[str, bytes]) -> list[dict[str, Any]]:
+def most_confident(verdicts: pd.DataFrame, images: dict[str, bytes]) -> list[dict[str, Any]]:
     """The suspects of the lowest p-values: their verdicts, and `png`.  images : image_id -> PNG."""
     rows = verdicts.sort_values(["p_value", "image_id"]).head(SHOWN).to_dict(orient="records")
     return [{**row, "png": images[row["image_id"]]} for row in rows]

@@ -25,17 +25,17 @@ class TargetPage:
     target: str
     entry: Any  # its entry in the registry
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
-    facts: dict[str, Any]  # figures, judgements, bags and options as `evaluate` left them
+    facts: dict[str, Any]  # figures, results, bags and options as `evaluate` left them
     guards: dict[str, Any]  # what each guard found, as `guard` left it
     check: dict[str, Any]  # what the target is told, and the null check, as `check` left them
     selection: dict[str, Any]  # the score chosen, among how many, on how many images, as `select` left it
-    surest: str  # the judgement behind the gallery
+    most_confident: str  # the result behind the gallery
     figures: dict[str, bytes]  # name -> PNG of a curve
     exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
     samples: bytes  # PNG of what the target generates
     taken: dict[str, Any]  # files of the target that were not taken, and values that diffusers filled in
     inference: dict[str, Any]  # what `infer` found of the suspects as a set, and how it was asked
-    suspects: list[dict[str, Any]]  # verdicts of the surest, each with its `png`
+    suspects: list[dict[str, Any]]  # verdicts of the most_confident, each with its `png`
     left_out: list[str]  # what the readers of the images and the suspects did not take, a sentence each
 
 
@@ -67,8 +67,8 @@ COLUMNS = 6
 
 
 def exposed_pairs(verdicts: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The `count` members of the largest margin among those whose score is at least the lowest holdout score, each
-    with the holdout image nearest to it in score; every holdout image at most once.
+    """The `count` members of the largest membership score among those whose score is at least the lowest holdout
+    score, each with the holdout image nearest to it in score; every holdout image at most once.
 
     verdicts : one learner's rows.  Returns image_id, score, p_value and holdout_id, holdout_score, holdout_p_value;
     no rows where all members score below all holdout images.
@@ -76,7 +76,7 @@ def exposed_pairs(verdicts: pd.DataFrame, count: int) -> pd.DataFrame:
     columns = ["image_id", "score", "p_value"]
     holdout = verdicts.loc[verdicts["role"] == "holdout", columns].reset_index(drop=True)
     shared = (verdicts["role"] == "member") & (verdicts["score"] >= holdout["score"].min())
-    members = verdicts[shared].nlargest(count, "margin")[columns].reset_index(drop=True)
+    members = verdicts[shared].nlargest(count, "membership_score")[columns].reset_index(drop=True)
     distance = np.abs(np.log(holdout["score"].to_numpy()) - np.log(members["score"].to_numpy())[:, None])
     twins = []
     for row in range(min(len(members), len(holdout))):

@@ -21,7 +21,7 @@ def features(norms: np.ndarray) -> np.ndarray:
 
 
 def gsa(shadows: list[tuple[np.ndarray, np.ndarray]], target: np.ndarray, seed: int) -> np.ndarray:
-    """The margin of each image put to the target, (N,): higher is more member-like.
+    """The membership score of each image put to the target, (N,): higher is more member-like.
 
     shadows : of each shadow model its images' gradient norms, (n, tensors), and whether each trained it, (n,) bool.
     target : gradient norms under the target, (N, tensors).

@@ -18,7 +18,7 @@ COLUMNS = ["attack", "rule", "column", "knowledge", "network_calls", "models_tra
 
 
 class Attack(NamedTuple):
-    """What `COLUMNS` say of an attack, and its margins."""
+    """What `COLUMNS` say of an attack, and its membership scores."""
 
     attack: str
     rule: str
@@ -27,16 +27,16 @@ class Attack(NamedTuple):
     network_calls: int  # an image; a backward pass counts as two
     models_trained: int
     training_seconds: float
-    margin: dict[str, np.ndarray]  # of members and holdout, higher is more member-like
+    membership_score: dict[str, np.ndarray]  # of members and holdout, higher is more member-like
 
 
 def single_scores(audit: Audit, chosen: dict[str, str], calls: dict[str, int]) -> list[Attack]:
     """Each family's score with one threshold for all images.  chosen : family -> column."""
     attacks = []
     for family, column in chosen.items():
-        margin = {role: -audit.roles[role].log_scores[column] for role in ("member", "holdout")}
+        membership_score = {role: -audit.roles[role].log_scores[column] for role in ("member", "holdout")}
         knows = API if family == "ReDiffuse" else PREDICTIONS
-        attacks.append(Attack(family, ONE, column, knows, calls[column], 0, 0.0, margin))
+        attacks.append(Attack(family, ONE, column, knows, calls[column], 0, 0.0, membership_score))
     return attacks
 
 
@@ -47,15 +47,17 @@ def quantile_bags(
     attacks = []
     for family, column in chosen.items():
         started = time.monotonic()
-        margin = fit_bag(audit.roles, [column], bag, folder / "bags", f"bag on {family}").judge().margin
+        membership_score = (
+            fit_bag(audit.roles, [column], bag, folder / "bags", f"bag on {family}").judge().membership_score
+        )
         spent, knows = time.monotonic() - started, API if family == "ReDiffuse" else PREDICTIONS
         knows = f"{knows}, non-members"
-        attacks.append(Attack(family, EACH, column, knows, calls[column], bag.size, spent, margin))
+        attacks.append(Attack(family, EACH, column, knows, calls[column], bag.size, spent, membership_score))
     started, columns = time.monotonic(), list(chosen.values())
-    margin = fused(fit_bag(audit.roles, columns, bag, folder / "bags", "bag on all")).margin
+    membership_score = fused(fit_bag(audit.roles, columns, bag, folder / "bags", "bag on all")).membership_score
     total, spent = sum(calls[column] for column in columns), time.monotonic() - started
     knows = f"{PREDICTIONS}, non-members"
-    return [*attacks, Attack("fusion", FUSED, " ".join(columns), knows, total, bag.size, spent, margin)]
+    return [*attacks, Attack("fusion", FUSED, " ".join(columns), knows, total, bag.size, spent, membership_score)]
 
 
 def labelled(audit: Audit, column: str, interval: int, model: Path) -> list[Attack]:
@@ -66,7 +68,7 @@ def labelled(audit: Audit, column: str, interval: int, model: Path) -> list[Atta
     differences = step_differences(target, target.encode(torch.from_numpy(np.concatenate(images))), t, interval).cpu()
     is_member = np.repeat([True, False], [len(part) for part in images])
     started = time.monotonic()
-    margin = secmi_nns(differences, is_member, audit.seed)
+    membership_score = secmi_nns(differences, is_member, audit.seed)
     spent, knows = time.monotonic() - started, f"{PREDICTIONS}, labels of a fifth"
-    judged = {"member": margin[is_member], "holdout": margin[~is_member]}
+    judged = {"member": membership_score[is_member], "holdout": membership_score[~is_member]}
     return [Attack("SecMI-NNs", "a network", column, knows, t // interval + 2, FOLDS, spent, judged)]

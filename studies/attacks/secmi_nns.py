@@ -32,7 +32,7 @@ def step_differences(target: Denoiser, x0: Tensor, t: int, interval: int) -> Ten
 
 
 def secmi_nns(differences: Tensor, is_member: np.ndarray, seed: int) -> np.ndarray:
-    """The margin of each image, (N,): the mean logit of the networks that were not taught by it.
+    """The membership score of each image, (N,): the mean logit of the networks that were not taught by it.
 
     differences : (N, C, H, W) float32.  is_member : (N,) bool.
     """

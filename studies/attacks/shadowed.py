@@ -43,9 +43,9 @@ def shadowed(
     attacks, members = [], len(roles["member"])
     for sort in ("gsa1", "gsa2"):
         started = time.monotonic()
-        lessons = [(norms[sort], is_member) for norms, is_member in zip(of_shadows, taught, strict=True)]
-        margin = gsa(lessons, of_target[sort], target.seed)
-        judged = {"member": margin[:members], "holdout": margin[members:]}
+        training_sets = [(norms[sort], is_member) for norms, is_member in zip(of_shadows, taught, strict=True)]
+        membership_score = gsa(training_sets, of_target[sort], target.seed)
+        judged = {"member": membership_score[:members], "holdout": membership_score[members:]}
         calls, spent = 3 * len(timesteps), seconds + time.monotonic() - started
         attacks.append(Attack(sort.upper(), "boosted trees", "", KNOWS, calls, len(taught), spent, judged))
     return attacks

@@ -12,14 +12,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FOLDS = 5
-STRENGTH = 0.01  # inverse of the L2 penalty: few images, many statistics
+STRENGTH = 0.01  # inverse of the L2 penalty: few images, many features
 LARGEST = 50.0  # weight, and its inverse the smallest: what lies beyond is noise
 
 
 def density_ratio(auxiliary: np.ndarray, asked: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the auxiliary images and of those asked about, (n,) and (N,), each from folds without the image.
 
-    auxiliary, asked : statistics, (n, F) and (N, F).
+    auxiliary, asked : features, (n, F) and (N, F).
     """
     features = np.concatenate([auxiliary, asked])
     is_asked = np.repeat([0, 1], [len(auxiliary), len(asked)])

@@ -7,7 +7,7 @@ import numpy as np
 from leakgauge.attacks.registry import TErrorGrid
 from leakgauge.checks.blind import Blind, blind_check
 from leakgauge.diffusion.denoiser import Denoiser
-from leakgauge.features import describe_images
+from leakgauge.features import features_of_pixels
 from leakgauge.inference.conformal import effective_size, weighted_p_values
 from leakgauge.inference.roc import exact_rate
 from leakgauge.quantile.inputs import Inputs
@@ -35,13 +35,13 @@ def shift_auxiliary(
     rng = np.random.default_rng([seed, list(SHIFTS).index(shift)])
     pixels, left = SHIFTS[shift](before.inputs.images[:], labels, strength, rng)
     pixels, ids = pixels[left], of.ids[[of.hashes.tolist().index(digest) for digest in before.hashes[left].tolist()]]
-    statistics = np.stack(list(describe_images(pixels).values()), axis=1)
+    features = np.stack(list(features_of_pixels(pixels).values()), axis=1)
     hashes = np.array([pixel_hash(image) for image in pixels.transpose(0, 2, 3, 1)])
-    shifted = Population(ids, pixels, labels[left], hashes, statistics, of.names)
+    shifted = Population(ids, pixels, labels[left], hashes, features, of.names)
     scores = score_images(target, shifted, np.arange(len(pixels)), view, f"{shift} {strength:g}")
     log_scores = {name: np.log(values) for name, values in scores.items()}
     distinct = np.sort(np.unique(hashes, return_index=True)[1])  # two patches of a photograph may be copies
-    return roles | {"auxiliary": Scored(Inputs(pixels, statistics), hashes, log_scores)[distinct]}
+    return roles | {"auxiliary": Scored(Inputs(pixels, features), hashes, log_scores)[distinct]}
 
 
 def only_t_error(view: View, last: int) -> View:
@@ -54,23 +54,23 @@ def only_t_error(view: View, last: int) -> View:
 
 def blind(roles: dict[str, Scored], confidence: float, permutations: int, seed: int) -> Blind:
     """Are auxiliary images told from those asked about, without the target?"""
-    asked = np.concatenate([roles[role].inputs.statistics[:] for role in ASKED])
-    found = blind_check(roles["auxiliary"].inputs.statistics[:], asked, confidence, permutations, seed)
+    asked = np.concatenate([roles[role].inputs.features[:] for role in ASKED])
+    found = blind_check(roles["auxiliary"].inputs.features[:], asked, confidence, permutations, seed)
     assert found is not None, "a bag needs more images than the check"
     return found
 
 
 def judged(fitted: Fitted, roles: dict[str, Scored], seed: int, measure: Measure) -> list[dict[str, Any]]:
     """Realised FPR and TPR of calibrated verdicts at each alpha, plain and weighted: a row each."""
-    judgement, unseen = fitted.judge(), fitted.evidence.unseen.any(axis=1)
-    asked = np.concatenate([roles[role].inputs.statistics[:] for role in ASKED])
-    theirs, weight = density_ratio(roles["auxiliary"].inputs.statistics[:], asked, seed)
+    result, out_of_bag = fitted.judge(), fitted.z_scores.out_of_bag.any(axis=1)
+    asked = np.concatenate([roles[role].inputs.features[:] for role in ASKED])
+    theirs, weight = density_ratio(roles["auxiliary"].inputs.features[:], asked, seed)
     weights = dict(zip(ASKED, np.split(weight, [len(roles["member"])]), strict=True))
-    p_values = {"plain": judgement.p_value, "weighted": {}}
+    p_values = {"plain": result.p_value, "weighted": {}}
     for role in ASKED:
-        honest = judgement.non_members, theirs[unseen]
-        p_values["weighted"][role] = weighted_p_values(judgement.matched[role], weights[role], *honest)
-    sizes = {"plain": float(unseen.sum()), "weighted": effective_size(theirs[unseen])}
+        honest = result.non_members, theirs[out_of_bag]
+        p_values["weighted"][role] = weighted_p_values(result.matched[role], weights[role], *honest)
+    sizes = {"plain": float(out_of_bag.sum()), "weighted": effective_size(theirs[out_of_bag])}
     rows = []
     for calibration, p_value in p_values.items():
         for alpha in measure.alphas:

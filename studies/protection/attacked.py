@@ -24,12 +24,12 @@ def attacked(
     roles = setting.audit.roles
     columns = list(dict.fromkeys([asked.score, *fusion]))
     fitted = fit_bag(roles, columns, bag, folder, f"{setting.defence} {setting.strength}, seed {setting.audit.seed}")
-    margins = {
+    membership_scores = {
         ONE_FOR_ALL: {role: -roles[role].log_scores[asked.score] for role in ("member", "holdout")},
-        PER_IMAGE: fitted.judge().margin,
-        SEVERAL: fused(fitted).margin,
+        PER_IMAGE: fitted.judge().membership_score,
+        SEVERAL: fused(fitted).membership_score,
     }
     return [
-        {"rule": rule} | reached(margin["member"][setting.members], margin["holdout"], asked)
-        for rule, margin in margins.items()
+        {"rule": rule} | reached(membership_score["member"][setting.members], membership_score["holdout"], asked)
+        for rule, membership_score in membership_scores.items()
     ]

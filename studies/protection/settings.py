@@ -44,13 +44,13 @@ class Setting(NamedTuple):
 
 def settings(own: Defences, population: Population) -> Iterator[Setting]:
     """Every model, the undefended one first."""
-    everybody = slice(None)
+    all_rows = slice(None)
     for audit in audits_of(own.reference, population, own.seeds):
-        yield Setting(NONE, "", own.reference, audit, everybody)
+        yield Setting(NONE, "", own.reference, audit, all_rows)
     steps = recipe_of(own.reference).steps
     for audit in audits_of(own.early_stopping, population, own.seeds, last_only=False):
         if audit.step < steps:
-            yield Setting(EARLY, f"{audit.step} steps", own.early_stopping, audit, everybody)
+            yield Setting(EARLY, f"{audit.step} steps", own.early_stopping, audit, all_rows)
     repeats, members = recipe_of(own.repeated).repeats, recipe_of(own.repeated).shares.member
     copied = round(repeats.share * members)
     for audit in audits_of(own.repeated, population, own.seeds):
@@ -59,7 +59,7 @@ def settings(own: Defences, population: Population) -> Iterator[Setting]:
     for defence, views in own.defences.items():
         for strength, view in views.items():
             for audit in audits_of(view, population, own.seeds):
-                yield Setting(defence, strength, view, audit, everybody)
+                yield Setting(defence, strength, view, audit, all_rows)
 
 
 def recipe_of(view: str) -> Recipe:

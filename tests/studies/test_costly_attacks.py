@@ -44,8 +44,8 @@ def norms(start: int, steps: int) -> dict[str, np.ndarray]:
     return gradient_norms(target, target.encode(IMAGES), IDS, TIMESTEPS, 0)
 
 
-def told_apart(margin: np.ndarray, members: slice, others: slice) -> tuple[float, float, float]:
-    return auc(margin[members], margin[others], 0.999)
+def told_apart(membership_score: np.ndarray, members: slice, others: slice) -> tuple[float, float, float]:
+    return auc(membership_score[members], membership_score[others], 0.999)
 
 
 def test_norms_are_those_of_plain_backward_passes():
@@ -108,8 +108,8 @@ def test_every_image_is_judged_only_by_networks_that_it_did_not_teach():
     """Labels that nothing tells: whoever were judged by what they taught would come out above chance."""
     rng = np.random.default_rng(0)
     differences, is_member = torch.rand(150, 1, 4, 4), rng.random(150) < 0.5
-    margin = secmi_nns(differences, is_member, 0)
-    _, low, high = auc(margin[is_member], margin[~is_member], 0.999)
+    membership_score = secmi_nns(differences, is_member, 0)
+    _, low, high = auc(membership_score[is_member], membership_score[~is_member], 0.999)
     assert low < 0.5 < high
     fold = _folds(is_member, 0)
     counts = [[int((fold[labels] == number).sum()) for number in range(5)] for labels in (is_member, ~is_member)]
@@ -119,15 +119,15 @@ def test_every_image_is_judged_only_by_networks_that_it_did_not_teach():
 @pytest.mark.slow
 @pytest.mark.parametrize("sort", ["gsa1", "gsa2"])
 def test_gsa_finds_the_members_of_an_overfitted_target_and_nobody_where_the_target_saw_none(sort):
-    members, strangers, others = slice(0, GROUP), slice(2 * GROUP, 3 * GROUP), slice(3 * GROUP, 4 * GROUP)
+    members, unknown, others = slice(0, GROUP), slice(2 * GROUP, 3 * GROUP), slice(3 * GROUP, 4 * GROUP)
     target, shadows = norms(0, 600)[sort], []
     for start in (GROUP, 2 * GROUP):
         is_member = (np.arange(4 * GROUP) >= start) & (np.arange(4 * GROUP) < start + GROUP)
         pool = np.arange(4 * GROUP) >= GROUP  # no shadow sees the target's members
         shadows.append((norms(start, 600)[sort][pool], is_member[pool]))
-    margin = gsa(shadows, target, 0)
-    assert told_apart(margin, members, others)[0] > 0.95
-    _, low, high = told_apart(margin, strangers, others)
+    membership_score = gsa(shadows, target, 0)
+    assert told_apart(membership_score, members, others)[0] > 0.95
+    _, low, high = told_apart(membership_score, unknown, others)
     assert low < 0.5 < high
 
 
@@ -137,6 +137,6 @@ def test_secmi_nns_finds_the_members_of_an_overfitted_target_and_nobody_where_th
     differences = step_differences(target, target.encode(IMAGES), 20, 10)
     for members, answer in ((slice(0, GROUP), "near 1"), (slice(GROUP, 2 * GROUP), "chance")):
         rows = np.r_[members, others]
-        margin = secmi_nns(differences[rows], np.arange(len(rows)) < GROUP, 0)
-        value, low, high = auc(margin[:GROUP], margin[GROUP:], 0.999)
+        membership_score = secmi_nns(differences[rows], np.arange(len(rows)) < GROUP, 0)
+        value, low, high = auc(membership_score[:GROUP], membership_score[GROUP:], 0.999)
         assert value > 0.95 if answer == "near 1" else low < 0.5 < high

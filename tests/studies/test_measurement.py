@@ -29,8 +29,8 @@ ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
 
 def scored(values: list[float], column: str = "t_error_t10") -> Scored:
     count = len(values)
-    images, statistics = np.zeros((count, 1, 2, 2), np.uint8), np.zeros((count, 1), np.float32)
-    return Scored(Inputs(images, statistics), np.arange(count).astype(str), {column: np.array(values)})
+    images, features = np.zeros((count, 1, 2, 2), np.uint8), np.zeros((count, 1), np.float32)
+    return Scored(Inputs(images, features), np.arange(count).astype(str), {column: np.array(values)})
 
 
 def test_one_threshold_for_all_counts_by_hand():
@@ -110,15 +110,15 @@ def population(tmp_path, monkeypatch) -> Population:
     write_table(
         tmp_path / "data/scores/small.parquet", pa.Table.from_pandas(pd.concat(parts), preserve_index=False), {}
     )
-    pixels, statistics = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2), np.arange(6, dtype=np.float32)[:, None]
-    return Population(ids, pixels, np.arange(6), ids, statistics, ["brightness"])
+    pixels, features = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2), np.arange(6, dtype=np.float32)[:, None]
+    return Population(ids, pixels, np.arange(6), ids, features, ["brightness"])
 
 
 def test_the_images_of_a_view_keep_their_pixels_and_their_scores_together(population):
     (audit,) = audits_of("small", population, [1])
     assert (audit.seed, audit.step) == (1, 9)
     assert audit.roles["member"].hashes.tolist() == ["image-5", "image-4"]
-    assert audit.roles["member"].inputs.statistics[:, 0].tolist() == [5, 4]
+    assert audit.roles["member"].inputs.features[:, 0].tolist() == [5, 4]
     assert audit.roles["holdout"].log_scores["t_error_t10"].tolist() == [5, 6]
 
 
@@ -147,7 +147,10 @@ def test_a_fusion_of_two_scores_that_err_apart_tells_more_than_either(tmp_path, 
         roles[role] = Scored(inputs, np.array([f"{role} {row}" for row in range(600)]), values)
     bag = BagOptions(learner="marginal", size=3, seed=0)
     fitted = fit_bag(roles, ["one", "two"], bag, tmp_path / "work", "test")
-    caught = [(j.margin["member"] > np.sort(j.margin["holdout"])[-7]).mean() for j in (fitted.judge(), fused(fitted))]
+    caught = [
+        (j.membership_score["member"] > np.sort(j.membership_score["holdout"])[-7]).mean()
+        for j in (fitted.judge(), fused(fitted))
+    ]
     assert caught[1] > caught[0] + 0.1
     unknown = bag.model_copy(update={"learner": "forest"})
     with pytest.raises(InputError, match=r"params.yaml: learners.forest is not there \(there is marginal\)"):

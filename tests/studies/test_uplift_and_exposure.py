@@ -16,8 +16,8 @@ ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
 
 def test_a_rule_gains_nothing_over_itself_and_the_interval_says_so():
     rng = np.random.default_rng(0)
-    margins = rng.standard_normal(60) + 1, rng.standard_normal(90)
-    assert gain(margins, margins, tpr_at(0.1), 0.95, 0) == [0, 0, 0]
+    membership_scores = rng.standard_normal(60) + 1, rng.standard_normal(90)
+    assert gain(membership_scores, membership_scores, tpr_at(0.1), 0.95, 0) == [0, 0, 0]
 
 
 def test_a_gain_on_the_same_images_is_known_better_than_on_others():

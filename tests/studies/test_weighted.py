@@ -17,10 +17,10 @@ def test_by_hand():
 
 def test_equal_weights_are_no_weights_whatever_their_size_and_ties_move_together():
     rng = np.random.default_rng(0)
-    margin, non_members = rng.integers(0, 9, 200).astype(float), rng.integers(0, 9, 150).astype(float)
-    plain = conformal_p_values(margin, non_members)
+    membership_score, non_members = rng.integers(0, 9, 200).astype(float), rng.integers(0, 9, 150).astype(float)
+    plain = conformal_p_values(membership_score, non_members)
     for weight in (1.0, 7.0):
-        weighted = weighted_p_values(margin, np.full(200, weight), non_members, np.full(150, weight))
+        weighted = weighted_p_values(membership_score, np.full(200, weight), non_members, np.full(150, weight))
         np.testing.assert_allclose(weighted, plain, rtol=1e-12)
 
 
@@ -35,14 +35,16 @@ def test_the_effective_size_of_equal_weights_is_their_count_and_of_one_that_outw
 
 
 def test_where_the_ratio_is_known_plain_verdicts_break_and_weighted_ones_hold():
-    """Images x ~ N(0, 1) calibrate for x ~ N(1, 1); a non-member's margin is x and a little noise."""
+    """Images x ~ N(0, 1) calibrate for x ~ N(1, 1); a non-member's membership score is x and a little noise."""
     rng, alpha, counts = np.random.default_rng(1), 0.1, {"plain": 0, "weighted": 0}
     for _ in range(200):
         x, y = rng.standard_normal(800), 1 + rng.standard_normal(50)
-        non_members, margin = (values + 0.3 * rng.standard_normal(len(values)) for values in (x, y))
+        non_members, membership_score = (values + 0.3 * rng.standard_normal(len(values)) for values in (x, y))
         ratios = [norm.pdf(values, loc=1) / norm.pdf(values) for values in (y, x)]
-        counts["plain"] += int((conformal_p_values(margin, non_members) <= alpha).sum())
-        counts["weighted"] += int((weighted_p_values(margin, ratios[0], non_members, ratios[1]) <= alpha).sum())
+        counts["plain"] += int((conformal_p_values(membership_score, non_members) <= alpha).sum())
+        counts["weighted"] += int(
+            (weighted_p_values(membership_score, ratios[0], non_members, ratios[1]) <= alpha).sum()
+        )
     rates = {name: exact_rate(count, 200 * 50, 0.999) for name, count in counts.items()}
     assert rates["plain"].low > 2 * alpha
     assert rates["weighted"].low < alpha < rates["weighted"].high + 0.01
