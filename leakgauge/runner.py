@@ -81,15 +81,15 @@ class BagRunner:
     seed: int
     folder: Path
 
-    def fit(self, learner: Named, size: int, columns: list[str], taught: np.ndarray, what: str) -> Fitted:
+    def fit(self, learner: Named, size: int, columns: list[str], rows: np.ndarray, what: str) -> Fitted:
         """A bag of `size` attackers that learn `columns` of some auxiliary images, calibrated out of bag on them.
 
-        taught : which auxiliary images, (n,) rows.  what : told beside the progress bar.  Raises InputError.
+        rows : which auxiliary images, (n,) rows.  what : told beside the progress bar.  Raises InputError.
         """
-        roles = self.roles | {"auxiliary": self.roles["auxiliary"][taught]}
-        none_apart = np.zeros(len(taught), dtype=bool)
-        drawn = resamples(none_apart, self.seed, size)
-        folder = self.folder / _key(learner, columns, taught)
+        roles = self.roles | {"auxiliary": self.roles["auxiliary"][rows]}
+        no_split = np.zeros(len(rows), dtype=bool)
+        drawn = resamples(no_split, self.seed, size)
+        folder = self.folder / _key(learner, columns, rows)
         paths = [folder / f"attacker_{number:03d}.safetensors" for number in range(size)]
         jobs = [
             (roles, columns, learner, attacker_seed(self.seed, number), drawn[number], path)
@@ -100,13 +100,13 @@ class BagRunner:
         said = [load_file(path) for path in paths]
         z = {role: [np.stack([of[role] for of in said], axis=1)] for role in roles}  # in one piece, (N, B, S)
         out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)
-        z_scores = ZScores({"score": columns[0], "scores": columns}, z, out_of_bag, ~none_apart)
+        z_scores = ZScores({"score": columns[0], "scores": columns}, z, out_of_bag, ~no_split)
         return Fitted(z_scores, float(np.mean([of["out_of_bag_loss"][0] for of in said])))
 
 
-def _key(learner: Named, columns: list[str], taught: np.ndarray) -> str:
+def _key(learner: Named, columns: list[str], rows: np.ndarray) -> str:
     """The name of what a bag is, but for its size."""
-    parts = [learner.options.model_dump(), columns, taught.tolist()]
+    parts = [learner.options.model_dump(), columns, rows.tolist()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -114,9 +114,9 @@ def _fit_one(
     roles: dict[str, Scored], columns: list[str], learner: Named, seed: int, resample: Resample, destination: Path
 ) -> None:
     """Fit one attacker and write the z-scores, (N, S) a role, that images have under it."""
-    taught = roles["auxiliary"]
-    values = np.stack([taught.log_scores[column] for column in columns], axis=1)  # (n, S)
-    attacker, curve = fit_attacker(taught.inputs, values, learner.options, seed, resample)
+    auxiliary = roles["auxiliary"]
+    values = np.stack([auxiliary.log_scores[column] for column in columns], axis=1)  # (n, S)
+    attacker, curve = fit_attacker(auxiliary.inputs, values, learner.options, seed, resample)
     said = {role: _normal_scores(attacker.predict(of.inputs), of, columns) for role, of in roles.items()}
     if not all(np.isfinite(z).all() for z in said.values()):
         raise InputError(f"{PARAMS}: learners.{learner.name}: predicts NaN or inf: a lower learning_rate helps")

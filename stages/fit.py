@@ -69,7 +69,7 @@ def fit(target: str, learner: str) -> None:
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, features, scores]) as folder:
         made = folder / "bag"
-        inputs = read_inputs(images, features, ATTACKERS[learner_options.kind].looks_at_images, folder)
+        inputs = read_inputs(images, features, ATTACKERS[learner_options.kind].needs_pixels, folder)
         _fit_all(inputs, values, learner_options, options.seed, drawn, made)
         out_of_bag = list_column(np.stack([resample.out_of_bag for resample in drawn], axis=1))
         calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)
@@ -162,10 +162,10 @@ def _fit_some(
 
 
 def _curves(made: Path, bag_size: int) -> pd.DataFrame:
-    """Columns attacker, step, seen, out-of-bag."""
+    """Columns attacker, step, train, out_of_bag."""
     curves = [pd.read_csv(attacker_folder(made, number) / "curve.csv") for number in range(bag_size)]
     return pd.concat([curve.assign(attacker=number) for number, curve in enumerate(curves)])[
-        ["attacker", "step", "seen", "out_of_bag"]
+        ["attacker", "step", "train", "out_of_bag"]
     ]
 
 

@@ -43,7 +43,7 @@ def _predict_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
     ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
     if read_table(features, ["image_id"]).column("image_id").to_pylist() != ids:
         raise InputError(f"{features}: tells of other images than {images} holds: run `dvc repro`")
-    inputs = read_inputs(images, features, ATTACKERS[bag.options.kind].looks_at_images, folder)
+    inputs = read_inputs(images, features, ATTACKERS[bag.options.kind].needs_pixels, folder)
     columns = predict_all(bag, inputs, role)
     out_of_bag, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))
     named = {name: list_column(values) for name, values in columns.items()}

@@ -109,9 +109,9 @@ def test_the_network_kept_is_the_one_of_the_lowest_loss(kind, inputs, noise):
     resample, losses = one_resample(len(inputs), patience=2), {}
 
     class Noted(TrainingSet):
-        def look(self, step: int, attacker: Attacker) -> bool:
+        def validate(self, step: int, attacker: Attacker) -> bool:
             losses[step] = mean_pinball_loss(attacker.predict(inputs[rows]), noise[rows])
-            return super().look(step, attacker)
+            return super().validate(step, attacker)
 
     rows, training_set = resample.stopping.rows, Noted(inputs, noise, resample)
     attacker = ATTACKERS[kind].fit(training_set, options(kind), 0)
@@ -150,7 +150,7 @@ def test_the_losses_that_settings_are_chosen_by_are_of_no_image_kept_apart():
     kept = calibration_split(300, 100, seed=0)
     for resample in resamples(kept, seed=0, bag_size=3):
         inputs = Inputs(np.zeros((300, 1, 8, 8), dtype=np.uint8), np.zeros((300, 1), dtype=np.float32))
-        watched = TrainingSet(inputs, np.zeros((300, 1)), resample)._watched["out_of_bag"]
+        watched = TrainingSet(inputs, np.zeros((300, 1)), resample)._monitored["out_of_bag"]
         assert len(watched)
         assert not kept[watched].any()
         assert resample.out_of_bag[kept].all(), "they calibrate"

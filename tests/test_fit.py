@@ -135,7 +135,7 @@ def test_the_score_learnt_may_be_the_one_that_select_chose(audit):
 @pytest.mark.parametrize("learner", TINY_LEARNERS)
 def test_the_curve_tells_the_losses_of_every_attacker(audit, learner):
     rows = curve(learner)
-    assert list(rows.columns) == ["attacker", "step", "seen", "out_of_bag"]
+    assert list(rows.columns) == ["attacker", "step", "train", "out_of_bag"]
     assert list(rows["attacker"].unique()) == list(range(5))
     assert np.isfinite(rows.to_numpy()).all()
     last = rows.groupby("attacker").last()

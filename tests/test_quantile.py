@@ -345,7 +345,7 @@ def test_being_watched_changes_nothing(learner, inputs, tmp_path):
     scores, steps = brightness_scores(inputs), []
 
     class NobodyLooks(TrainingSet):
-        def look(self, step: int, attacker: Attacker) -> bool:
+        def validate(self, step: int, attacker: Attacker) -> bool:
             steps.append(step)
             return True
 
@@ -442,10 +442,10 @@ def test_the_curve_of_an_attacker_ends_at_its_own_losses(learner, inputs):
     scores = brightness_scores(inputs)
     (resample,) = resamples(np.zeros(200, dtype=bool), seed=0, bag_size=1)
     attacker, curve = fit_attacker(inputs, scores, options(learner), 0, resample)
-    assert list(curve.columns) == ["step", "seen", "out_of_bag"]
+    assert list(curve.columns) == ["step", "train", "out_of_bag"]
     prediction = attacker.predict(inputs[resample.out_of_bag])
     assert curve["out_of_bag"].iloc[-1] == pytest.approx(mean_pinball_loss(prediction, scores[resample.out_of_bag]))
-    assert curve["seen"].iloc[-1] < curve["out_of_bag"].iloc[-1]
+    assert curve["train"].iloc[-1] < curve["out_of_bag"].iloc[-1]
     if not learner.startswith("gbm"):
         assert len(curve) == 8
         assert curve["step"].is_monotonic_increasing
@@ -455,7 +455,7 @@ def test_the_curve_of_an_attacker_ends_at_its_own_losses(learner, inputs):
 def test_an_attacker_that_saw_every_image_has_no_unseen_loss(inputs):
     everyone = Resample(np.arange(len(inputs)), np.zeros(len(inputs), dtype=bool))
     _, curve = fit_attacker(inputs, brightness_scores(inputs), options("marginal"), 0, everyone)
-    assert curve["seen"].notna().all()
+    assert curve["train"].notna().all()
     assert curve["out_of_bag"].isna().all()
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from leakgauge.datasets.archive import Archive, official, opened
-from leakgauge.datasets.images import Entry, Images, from_array, gather, listed
+from leakgauge.datasets.images import Entry, Images, collate, from_array, listed
 
 ARCHIVES = {
     "cifar10": Archive(
@@ -60,7 +60,7 @@ def read(entry: CifarEntry) -> Images:
     records = np.concatenate(list(rows.values()))  # (N, labels + 3072)
     planes = records[:, LABELS[entry.source] :].reshape(-1, *SHAPE)
     pictures = (from_array(image.transpose(1, 2, 0)) for image in planes)
-    pixels, notes = gather(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
+    pixels, notes = collate(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
     labels = records[:, LABELS[entry.source] - 1].tolist()
     left_out = listed("parts", [part for part in FILES[entry.source] if part not in parts])
     return Images(ids, pixels, labels, [None] * len(ids), notes=left_out + notes)

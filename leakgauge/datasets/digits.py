@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from sklearn.datasets import load_digits
 
-from leakgauge.datasets.images import Entry, Images, from_array, gather
+from leakgauge.datasets.images import Entry, Images, collate, from_array
 
 
 class DigitsEntry(Entry):
@@ -19,5 +19,5 @@ def read(entry: DigitsEntry) -> Images:
     digits = load_digits()
     scans = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
     ids = [f"digits-{index:04d}" for index in range(len(scans))]
-    pixels, notes = gather(map(from_array, scans), len(ids), entry, ids.__getitem__)
+    pixels, notes = collate(map(from_array, scans), len(ids), entry, ids.__getitem__)
     return Images(ids, pixels, [int(label) for label in digits.target], [None] * len(ids), notes=notes)

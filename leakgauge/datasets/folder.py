@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints
 
 from leakgauge.cli import ignored
-from leakgauge.datasets.images import SUFFIXES, Entry, Images, decode, gather, listed, sniffed
+from leakgauge.datasets.images import SUFFIXES, Entry, Images, collate, decode, listed, sniffed
 from leakgauge.errors import InputError
 
 JUNK = ("Thumbs.db", "desktop.ini")  # what a file manager leaves
@@ -176,7 +176,7 @@ def read_files(
     """The images of files somewhere below the entry's folder.  Raises InputError naming a bad file."""
     ids = _names(files, Path(entry.path))
     pictures = (decode(file, str(file)) for file in files)
-    pixels, odd = gather(pictures, len(files), entry, lambda number: str(files[number]))
+    pixels, odd = collate(pictures, len(files), entry, lambda number: str(files[number]))
     return Images(ids, pixels, labels, list(ids), classes=classes, notes=notes + odd)
 
 

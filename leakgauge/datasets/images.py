@@ -43,7 +43,7 @@ class Entry(Options):
     size: PositiveInt | None = None
 
 
-def frame(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
+def preprocess(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
     """An image as its entry asks for it, (H, W, C) uint8, C = 1 or 3.  Raises InputError, which calls it `name`."""
     picture = _coloured(_shallow(picture, entry, name), entry, name)
     width, height = picture.size
@@ -175,7 +175,7 @@ def from_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
-def gather(
+def collate(
     pictures: Iterable[Image.Image], count: int, entry: Entry, name: Callable[[int], str]
 ) -> tuple[np.ndarray, list[str]]:
     """`count` >= 1 pictures, framed as their entry asks, as (N, H, W, C) uint8, and notes on what was odd about them.
@@ -186,7 +186,7 @@ def gather(
     pixels, odd = np.empty(0), Counter[str]()
     for number, picture in enumerate(tqdm(pictures, total=count, desc="read images", unit="image", disable=None)):
         odd.update(picture.info.get(ODDITIES, ["alpha"] if _has_alpha(picture) else []))
-        image = frame(picture, entry, name(number))
+        image = preprocess(picture, entry, name(number))
         if number == 0:
             _check_size(image, name(0))
             pixels = np.empty((count, *image.shape), np.uint8)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from leakgauge.datasets.images import Entry, Images, from_array, gather, listed
+from leakgauge.datasets.images import Entry, Images, collate, from_array, listed
 from leakgauge.errors import InputError
 
 TAKEN = ("images", "labels")
@@ -30,7 +30,7 @@ def read(entry: NpzEntry) -> Images:
     images = arrays["images"]
     _check(path, images)
     ids = [str(row) for row in range(len(images))]
-    pixels, notes = gather(map(from_array, images), len(ids), entry, lambda number: f"{path}: image {number}")
+    pixels, notes = collate(map(from_array, images), len(ids), entry, lambda number: f"{path}: image {number}")
     labels = _labels(path, arrays.get("labels"), len(ids))
     return Images(ids, pixels, labels, [None] * len(ids), notes=listed("arrays", others) + notes)
 

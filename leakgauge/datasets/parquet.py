@@ -18,7 +18,7 @@ from pydantic import StringConstraints, model_validator
 
 from leakgauge.config import Options
 from leakgauge.datasets.folder import Found, walk
-from leakgauge.datasets.images import Entry, Images, decode, gather, listed
+from leakgauge.datasets.images import Entry, Images, collate, decode, listed
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
 from leakgauge.tables import image_ids, read_batches, read_schema
@@ -110,7 +110,7 @@ def read(entry: ParquetEntry) -> Images:
         return f"{files_of[number]}: image '{ids[number]}'"
 
     encoded = itertools.chain.from_iterable(itertools.starmap(_encoded, zip(files, columns, strict=True)))
-    pixels, odd = gather(_pictures(encoded, len(ids), place, name), len(ids), entry, name)
+    pixels, odd = collate(_pictures(encoded, len(ids), place, name), len(ids), entry, name)
     captions = table.column("caption").to_pylist() if "caption" in table.column_names else None
     notes += listed("columns", sorted({other for file in columns for other in file.others}))
     labels, paths = (table.column(name).to_pylist() for name in ("label", "path"))

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from leakgauge.datasets.archive import Archive, official, opened
-from leakgauge.datasets.images import Entry, Images, from_array, gather, listed
+from leakgauge.datasets.images import Entry, Images, collate, from_array, listed
 
 ARCHIVE = Archive(
     "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
@@ -44,7 +44,7 @@ def read(entry: STL10Entry) -> Images:
         ids = [f"{part}-{row:05d}" for part in parts for row in range(counts[part])]
         labels = [label for part in parts for label in _labels(tar, part, counts[part])]
         pictures = (picture for part in parts for picture in _pictures(tar, part))
-        pixels, notes = gather(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
+        pixels, notes = collate(pictures, len(ids), entry, lambda number: f"{archive}: image '{ids[number]}'")
     left_out = listed("parts", [part for part in PARTS if part not in parts])
     return Images(ids, pixels, labels, [None] * len(ids), notes=left_out + notes)
 

@@ -30,7 +30,7 @@ class MarginalOptions(Options):
 class MarginalAttacker:
     """Quantiles of the auxiliary log scores; the image is not looked at."""
 
-    looks_at_images = False
+    needs_pixels = False
 
     def __init__(self, quantiles: np.ndarray) -> None:
         self.quantiles = quantiles  # (S, K) float64
@@ -40,7 +40,7 @@ class MarginalAttacker:
         """The quantiles of what it is taught."""
         log_scores = training_set.log_scores[training_set.resample.rows]  # (n, S)
         attacker = cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
-        training_set.look(1, attacker)
+        training_set.validate(1, attacker)
         return attacker
 
     def predict(self, inputs: Inputs) -> Quantiles:
@@ -66,7 +66,7 @@ TOGETHER = 16  # networks that a GPU trains at once, for their activations must 
 class Attacker(Protocol):
     """One fitted learner: the distribution of a non-member's log scores given its image."""
 
-    looks_at_images: bool  # or at their features alone
+    needs_pixels: bool  # or at their features alone
 
     @classmethod
     def fit(cls, training_set: TrainingSet, options: Any, seed: int) -> Self: ...
@@ -98,7 +98,7 @@ def fitted_at_once(options: LearnerOptions) -> int:
 def fit_attackers(
     inputs: Inputs, log_scores: np.ndarray, options: LearnerOptions, seeds: list[int], drawn: list[Resample]
 ) -> list[tuple[Attacker, pd.DataFrame]]:
-    """Attackers, networks of them at once, and the loss of each on the way: columns step, seen and out-of-bag.
+    """Attackers, networks of them at once, and the loss of each on the way: columns step, train and out_of_bag.
 
     log_scores : (N, S) float64.
     """

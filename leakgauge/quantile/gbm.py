@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from leakgauge.config import Options
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
-from leakgauge.quantile.inputs import LOOKS, FeatureRows, Inputs, TrainingSet, distinct
+from leakgauge.quantile.inputs import VALIDATIONS, FeatureRows, Inputs, TrainingSet, distinct
 
 FOLDS = 4
 BINNED = 15_000  # images, of more, that the bounds of bins are taken from: LightGBM holds them thrice
@@ -38,7 +38,7 @@ class GBMOptions(Options):
 
 
 @dataclass(frozen=True)
-class Held:
+class EarlyStopping:
     """What boosting stops by: images, values (m,), and how many eighths of the trees may not lower their loss."""
 
     feature_rows: FeatureRows
@@ -49,14 +49,14 @@ class Held:
 class GBMAttacker:
     """Boosters by what they predict: `location` and `residual` (its mean absolute value), or `quantile_<level>`."""
 
-    looks_at_images = False
+    needs_pixels = False
 
     def __init__(self, boosters: list[Boosters]) -> None:
         self.boosters = boosters  # one dictionary a score
 
     @classmethod
     def fit(cls, training_set: TrainingSet, options: GBMOptions, seed: int) -> Self:
-        """Boost on what it is taught; where it may stop early, each booster does so by itself."""
+        """Boost on the training set; where it may stop early, each booster does so by itself."""
         boost = _boost_quantiles if options.head == "quantiles" else _boost_location_scale
         features, rows, stopping = (
             training_set.inputs.features,
@@ -65,15 +65,15 @@ class GBMAttacker:
         )
         feature_rows, boosters = FeatureRows(features, rows), []
         for values in training_set.log_scores.T:
-            held = (
-                Held(FeatureRows(features, stopping.rows), values[stopping.rows], stopping.patience)
+            early_stopping = (
+                EarlyStopping(FeatureRows(features, stopping.rows), values[stopping.rows], stopping.patience)
                 if stopping
                 else None
             )
-            boosters.append(boost(feature_rows, values[rows], options, seed, held))
+            boosters.append(boost(feature_rows, values[rows], options, seed, early_stopping))
         most = max(booster.best_iteration for of_score in boosters for booster in of_score.values())
         attacker = cls(boosters)
-        training_set.look(most if stopping else options.trees, attacker)
+        training_set.validate(most if stopping else options.trees, attacker)
         return attacker
 
     def predict(self, inputs: Inputs) -> Prediction:
@@ -109,10 +109,10 @@ class GBMAttacker:
 
 
 def _boost_location_scale(
-    feature_rows: FeatureRows, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
+    feature_rows: FeatureRows, values: np.ndarray, options: GBMOptions, seed: int, early_stopping: EarlyStopping | None
 ) -> Boosters:
-    location = _boost(feature_rows, values, "regression", options.trees, options, seed, held)
-    trees = location.best_iteration if held else options.trees
+    location = _boost(feature_rows, values, "regression", options.trees, options, seed, early_stopping)
+    trees = location.best_iteration if early_stopping else options.trees
     image = distinct(feature_rows)
     fold = np.random.default_rng(seed).permutation(image.max() + 1)[image] % FOLDS  # repeats stay together
     residuals = np.empty(len(values))
@@ -120,9 +120,11 @@ def _boost_location_scale(
         fitted, left_out = fold != k, fold == k
         of_others = _boost(feature_rows.of(fitted), values[fitted], "regression", trees, options, seed)
         residuals[left_out] = values[left_out] - _predict(of_others, feature_rows.of(left_out))
-    if held:
-        held = replace(held, values=_size(held.values - _predict(location, held.feature_rows)))
-    residual = _boost(feature_rows, _size(residuals), "gamma", options.scale_trees, options, seed, held)
+    if early_stopping:
+        early_stopping = replace(
+            early_stopping, values=_size(early_stopping.values - _predict(location, early_stopping.feature_rows))
+        )
+    residual = _boost(feature_rows, _size(residuals), "gamma", options.scale_trees, options, seed, early_stopping)
     return {"location": location, "residual": residual}
 
 
@@ -131,10 +133,12 @@ def _size(residuals: np.ndarray) -> np.ndarray:
 
 
 def _boost_quantiles(
-    feature_rows: FeatureRows, values: np.ndarray, options: GBMOptions, seed: int, held: Held | None
+    feature_rows: FeatureRows, values: np.ndarray, options: GBMOptions, seed: int, early_stopping: EarlyStopping | None
 ) -> Boosters:
     return {
-        _level_name(level): _boost(feature_rows, values, "quantile", options.trees, options, seed, held, alpha=level)
+        _level_name(level): _boost(
+            feature_rows, values, "quantile", options.trees, options, seed, early_stopping, alpha=level
+        )
         for level in LEVELS
     }
 
@@ -150,7 +154,7 @@ def _boost(
     trees: int,
     options: GBMOptions,
     seed: int,
-    held: Held | None = None,
+    early_stopping: EarlyStopping | None = None,
     **more: float,
 ) -> lgb.Booster:
     """Boosted trees from feature_rows (N, F) to values (N,), at most `trees`; the same bytes on any number of cores."""
@@ -168,15 +172,15 @@ def _boost(
         "verbosity": -1,
         **more,
     }
-    taught = lgb.Dataset(feature_rows, values)
-    if held is None:
-        return lgb.train(settings, taught, num_boost_round=trees)
-    rounds = held.patience * math.ceil(trees / LOOKS)
+    dataset = lgb.Dataset(feature_rows, values)
+    if early_stopping is None:
+        return lgb.train(settings, dataset, num_boost_round=trees)
+    rounds = early_stopping.patience * math.ceil(trees / VALIDATIONS)
     return lgb.train(
         settings,
-        taught,
+        dataset,
         num_boost_round=trees,
-        valid_sets=[lgb.Dataset(held.feature_rows, held.values, reference=taught)],
+        valid_sets=[lgb.Dataset(early_stopping.feature_rows, early_stopping.values, reference=dataset)],
         callbacks=[lgb.early_stopping(rounds, verbose=False)],
     )
 

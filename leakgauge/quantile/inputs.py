@@ -86,17 +86,17 @@ class Inputs:
         return type(self)(self.images[rows], self.features[rows])
 
 
-def read_inputs(images: Path, features: Path, looks_at_images: bool, folder: Path) -> Inputs:
+def read_inputs(images: Path, features: Path, needs_pixels: bool, folder: Path) -> Inputs:
     """Tables of images and of their features as files of rows in `folder`, which live as long as it does.
 
-    looks_at_images : of the learner; images that nobody looks at are not decoded, and have no pixels.
+    needs_pixels : of the learner; images that nobody looks at are not decoded, and have no pixels.
 
     Raises InputError for a damaged table, or a statistic that is not finite.
     """
     count = read_table(features, ["image_id"]).num_rows
     parts = (features_of(group, features) for group in read_groups(features))
     described = write_rows(folder / f"{features.stem}.features.npy", count, parts)
-    if looks_at_images:
+    if needs_pixels:
         return Inputs(write_rows(folder / f"{images.stem}.images.npy", count, _decoded(images)), described)
     return Inputs(np.empty((count, 0, 0, 0), dtype=np.uint8), described)
 
@@ -154,8 +154,8 @@ def distinct(feature_rows: FeatureRows) -> np.ndarray:
     return rank[place]
 
 
-LOOKS = 8  # at the losses, from the first epoch (or tree) to the last
-WATCHED = 500  # images of each sort whose loss is followed while an attacker is fitted
+VALIDATIONS = 8  # of an attacker, evenly from the first epoch (or tree) to the last
+MONITORED = 500  # images of each sort whose loss is followed while an attacker is fitted
 
 
 class TrainingSet:
@@ -164,13 +164,16 @@ class TrainingSet:
     def __init__(self, inputs: Inputs, log_scores: np.ndarray, resample: Resample) -> None:
         self.inputs, self.log_scores, self.resample = inputs, log_scores, resample
         out_of_bag = resample.out_of_bag if resample.kept is None else resample.out_of_bag & ~resample.kept
-        self._watched = {"seen": np.unique(resample.rows)[:WATCHED], "out_of_bag": np.flatnonzero(out_of_bag)[:WATCHED]}
+        self._monitored = {
+            "train": np.unique(resample.rows)[:MONITORED],
+            "out_of_bag": np.flatnonzero(out_of_bag)[:MONITORED],
+        }
         self._curve: list[dict[str, float]] = []
-        self._best, self._lowest = 0, np.inf  # the look kept, counted from 1, and its loss
+        self._best, self._lowest = 0, np.inf  # the validation kept, counted from 1, and its loss
 
-    def look(self, step: int, attacker: Any) -> bool:
+    def validate(self, step: int, attacker: Any) -> bool:
         """Note the losses after a step.  Whether to keep the attacker as it is: it stops by no lower loss so far."""
-        losses = {name: self._loss(attacker, rows) for name, rows in self._watched.items() if len(rows)}
+        losses = {name: self._loss(attacker, rows) for name, rows in self._monitored.items() if len(rows)}
         self._curve.append({"step": step, **losses})
         stopping = self.resample.stopping
         loss = self._loss(attacker, stopping.rows) if stopping else -np.inf
@@ -180,14 +183,14 @@ class TrainingSet:
         return True
 
     @property
-    def over(self) -> bool:
+    def stopped(self) -> bool:
         """Whether patience is at an end."""
         stopping = self.resample.stopping
         return stopping is not None and len(self._curve) - self._best >= stopping.patience
 
     def curve(self) -> pd.DataFrame:
-        """The losses up to what was kept: columns step, seen and out-of-bag (mean pinball losses)."""
-        return pd.DataFrame(self._curve[: self._best], columns=["step", *self._watched])
+        """The losses up to what was kept: columns step, train and out_of_bag (mean pinball losses)."""
+        return pd.DataFrame(self._curve[: self._best], columns=["step", *self._monitored])
 
     def _loss(self, attacker: Any, rows: np.ndarray) -> float:
         return mean_pinball_loss(attacker.predict(self.inputs[rows]), self.log_scores[rows])

@@ -92,7 +92,7 @@ class NetworkAttacker:
     One that does sees them mirrored at random while it is fitted, and averages over both while it predicts.
     """
 
-    looks_at_images = False
+    needs_pixels = False
 
     def __init__(self, network: Network, options: Any) -> None:
         self.network, self.options = network, options
@@ -131,7 +131,7 @@ class NetworkAttacker:
             part = inputs[start : start + PREDICT_BATCH]
             images, features = (torch.tensor(a, device=device) for a in (part.images, part.features))
             with self.precision(device):
-                views = [images, images.flip(3)] if self.looks_at_images else [images]
+                views = [images, images.flip(3)] if self.needs_pixels else [images]
                 said = [self.network(self.planes(view), features).float() for view in views]
             outputs.append(torch.stack(said).mean(0).cpu())
         mean, spread = self.network.score_mean.cpu(), self.network.score_spread.cpu()
@@ -265,7 +265,7 @@ class ImageBody(nn.Module):
 class ResNetAttacker(NetworkAttacker):
     """A fitted residual network."""
 
-    looks_at_images = True
+    needs_pixels = True
 
     @staticmethod
     def build(channels: int, features: int, scores: int, options: ResNetOptions) -> Network:

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from torch.func import functional_call, stack_module_state, vmap
 
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, gaussian_loss, pinball_loss
-from leakgauge.quantile.inputs import LOOKS, TrainingSet
+from leakgauge.quantile.inputs import VALIDATIONS, TrainingSet
 
 
 class Dropout(nn.Module):
@@ -159,12 +159,12 @@ def train(
             drawn = zip(attackers, training_sets, scores, rows, generators, strict=True)
             _step(trained, attackers[0], [_draw(*each) for each in drawn], optimizer)
             schedule.step()
-        if (epoch + 1) * LOOKS // options.epochs > epoch * LOOKS // options.epochs:
+        if (epoch + 1) * VALIDATIONS // options.epochs > epoch * VALIDATIONS // options.epochs:
             trained.hand_out()
             for number, (attacker, training_set) in enumerate(zip(attackers, training_sets, strict=True)):
-                if not training_set.over and training_set.look(epoch + 1, attacker):
+                if not training_set.stopped and training_set.validate(epoch + 1, attacker):
                     kept[number] = copy.deepcopy(attacker.network.state_dict())
-            if all(training_set.over for training_set in training_sets):
+            if all(training_set.stopped for training_set in training_sets):
                 break
     for network, weights in zip(networks, kept, strict=True):
         network.load_state_dict(weights)
@@ -174,7 +174,7 @@ def _draw(attacker: Any, training_set: TrainingSet, scores: Tensor, rows: Tensor
     """A batch of one network's own.  rows : (B,) of its resample."""
     seen = training_set.inputs[training_set.resample.rows[rows.numpy()]]
     images = torch.from_numpy(seen.images)
-    if attacker.looks_at_images:
+    if attacker.needs_pixels:
         mirrored = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
     masks = draw_masks(attacker.network, len(rows), generator)

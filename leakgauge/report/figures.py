@@ -174,10 +174,10 @@ def _fit(curve: pd.DataFrame) -> Figure:
     """Mean losses of a bag's attackers; a learner that is fitted in one go has one mark."""
     figure, axes = new_axes("Share of the fit (%)", "Mean pinball loss (units of a log score)")
     for style, rows in by_learner(curve):
-        losses = rows.groupby("step")[["seen", "out_of_bag"]].mean()
+        losses = rows.groupby("step")[["train", "out_of_bag"]].mean()
         done = 100 * losses.index / losses.index.max()
         axes.plot(done, losses["out_of_bag"], marker=".", **style)
-        (seen,) = axes.plot(done, losses["seen"], color=style["color"], linestyle=":", marker="o", markersize=3)
+        (seen,) = axes.plot(done, losses["train"], color=style["color"], linestyle=":", marker="o", markersize=3)
         seen.set_markerfacecolor("none")
     axes.set_xlim(0, 102)
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)

@@ -14,7 +14,7 @@ UNITS = {
     "other_classes": "classes left out, of ten",
     "other_source": "patches of photographs: share",
 }
-LOOKS = {"plain": (COLOURS[1], "-"), "weighted": (COLOURS[0], "--")}
+VALIDATIONS = {"plain": (COLOURS[1], "-"), "weighted": (COLOURS[0], "--")}
 LEARNER, ALPHA = "mlp", 0.05  # drawn; the table has the others
 
 
@@ -44,7 +44,7 @@ def draw(rows: pd.DataFrame) -> bytes:
         panels[0][0].errorbar(
             [], [], color=colour, linestyle=line, marker="o", markersize=4, label=f"{name} calibration"
         )
-        for name, (colour, line) in LOOKS.items()
+        for name, (colour, line) in VALIDATIONS.items()
     ]
     handles += [panels[0][0].axhspan(0, 0, color=COLOURS[4], alpha=0.18, label="the blind check warns")]
     handles += [panels[0][0].plot([], [], color=GREY, linestyle=":", label="as asked for")[0]]
@@ -55,7 +55,7 @@ def draw(rows: pd.DataFrame) -> bytes:
 def _rates(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     """A mark a seed with its exact interval, and a line through their mean."""
     strengths = list(dict.fromkeys(rows["strength"]))
-    for side, (calibration, (colour, line)) in enumerate(LOOKS.items()):
+    for side, (calibration, (colour, line)) in enumerate(VALIDATIONS.items()):
         of_sort = rows[rows["calibration"] == calibration]
         seeds = list(dict.fromkeys(of_sort["seed"]))
         for number, seed in enumerate(seeds):
