@@ -1,4 +1,12 @@
-"""Scores and index files from elsewhere: other projects' files, read and checked."""
+"""Scores and index files from elsewhere: other projects' files, read and checked.
+
+A file of scores from elsewhere, one row an image: any attack on any model, known here by its numbers alone.
+
+Columns, in any order: `image_id` (strings or integers); `role` (member, auxiliary, holdout) or `is_member` (1 or 0).
+A suspect has the role `suspect`, or no `is_member`, and the id that it has in the pipeline, `suspect/<name>`. Every
+other column must be named as a score in the target's entry (`train_target.scores`): a positive number per image,
+lower where the image is more member-like. Neither the order of rows nor a column that is not named decides anything.
+"""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -1,4 +1,10 @@
-"""Fit bags in memory and judge with them, as the audit does: for ablations, studies and benchmarks."""
+"""Fit bags in memory and judge with them, as the audit does: for ablations, studies and benchmarks.
+
+Where experiments have their bags fitted: as `fit`, `predict` and `evaluate` would, without keeping the attackers.
+
+What is kept, until the whole stage is done, is what each attacker says of every image.  A killed run goes on from
+there, and an attacker that two experiments need is fitted once.
+"""
 
 import hashlib
 import json
@@ -7,7 +13,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 from safetensors.numpy import load_file, save
 
 from leakgauge.compute import spread
@@ -15,11 +20,11 @@ from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 from leakgauge.inference.conformal import AttackResult
-from leakgauge.inference.z_scores import ZScores, z_scores_of
+from leakgauge.inference.z_scores import ZScores
 from leakgauge.quantile.bag import LearnerOptions, attacker_seed, fit_attacker
-from leakgauge.quantile.base import LEVELS, Prediction, Resample, resamples
+from leakgauge.quantile.base import Resample, resamples
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.tables import decode_images, list_column, log_scores, read_features, read_table
+from leakgauge.tables import decode_images, log_scores, read_features, read_table
 
 
 @dataclass(frozen=True)
@@ -115,20 +120,13 @@ def _fit_one(
 ) -> None:
     """Fit one attacker and write the z-scores, (N, S) a role, that images have under it."""
     auxiliary = roles["auxiliary"]
-    values = np.stack([auxiliary.log_scores[column] for column in columns], axis=1)  # (n, S)
-    attacker, curve = fit_attacker(auxiliary.inputs, values, learner.options, seed, resample)
-    said = {role: _normal_scores(attacker.predict(of.inputs), of, columns) for role, of in roles.items()}
+    attacker, curve = fit_attacker(auxiliary.inputs, _stacked(auxiliary, columns), learner.options, seed, resample)
+    said = {role: attacker.predict(of.inputs).z_scores(_stacked(of, columns)) for role, of in roles.items()}
     if not all(np.isfinite(z).all() for z in said.values()):
         raise InputError(f"{PARAMS}: learners.{learner.name}: predicts NaN or inf: a lower learning_rate helps")
     write_bytes(destination, save({**said, "out_of_bag_loss": curve["out_of_bag"].to_numpy()[-1:]}))
 
 
-def _normal_scores(prediction: Prediction, images: Scored, columns: list[str]) -> np.ndarray:
-    """What `predict` would store of one attacker, held against the scores as `evaluate` does it.  (N, S)."""
-    stored = {
-        f"{column}.{what}": list_column(values)
-        for number, column in enumerate(columns)
-        for what, values in prediction.columns(number).items()
-    }
-    observed = {column: images.log_scores[column] for column in columns}
-    return np.ascontiguousarray(z_scores_of(pa.table(stored), observed, np.array(LEVELS))[:, 0])
+def _stacked(images: Scored, columns: list[str]) -> np.ndarray:
+    """(N, S) log scores."""
+    return np.stack([images.log_scores[column] for column in columns], axis=1)

@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "imports": set(),
     "attacks": {"diffusion"},
     "scoring": {"attacks", "diffusion"},
-    "quantile": set(),
+    "quantile": {"inference"},
     "inference": set(),
     "runner": {"quantile", "inference"},
     "ablations": {"runner", "quantile", "inference"},

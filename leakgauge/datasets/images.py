@@ -1,4 +1,12 @@
-"""Images as the project keeps them: what is read of a file, decoded to uint8, and what was odd about it."""
+"""Images as the project keeps them: what is read of a file, decoded to uint8, and what was odd about it.
+
+How an image may change on its way in: by nothing but what its dataset's entry in params.yaml says.
+
+In this order: `bits` says how many of 16 bits are in use, `colour` converts the image, `crop` cuts its middle square
+out, `size` resizes the square. Without these keys nothing is converted, cut or resized, and an image that would need
+it ends the stage. A camera's EXIF orientation is not followed, as it is not in most training code; the notes count
+it.
+"""
 
 import warnings
 from collections import Counter

@@ -1,4 +1,12 @@
-"""Parquet files with images, of this machine or of a dataset on the Hugging Face Hub."""
+"""Parquet files with images, of this machine or of a dataset on the Hugging Face Hub.
+
+Parquet in the Hub's layout, one row an image: a file, a folder of files, or files on the Hub.
+
+Columns: `image` (or `img`), a struct of encoded `bytes` (PNG, JPEG, whatever Pillow reads) and optionally `path`;
+optionally `image_id` (strings or integers; without it the row's number, counted over all files), `label` (integers)
+and `caption` (or `text`; strings). Others are not taken, and listed. Images are read in batches, so that row groups
+may be of any size.
+"""
 
 import io
 import itertools

@@ -1,4 +1,15 @@
-"""Open a diffusers pipeline: its network, process, autoencoder and conditioning, from its configuration."""
+"""Open a diffusers pipeline: its network, process, autoencoder and conditioning, from its configuration.
+
+The autoencoder of a latent diffusion model: images to what the diffusion runs on, always the same way.
+
+Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022, Sec. 3.1.
+
+From a diffusers pipeline folder to its parts, read by diffusers' own classes, with every check.
+
+Only folders that are named here are opened and only classes that are named here are made; weights are safetensors. A
+pipeline's safety checker is never loaded. Whatever a configuration says, what comes back is a model or an
+InputError.
+"""
 
 import inspect
 import json

@@ -1,4 +1,10 @@
-"""Take a pipeline in: a folder or a download is checked, and only what is opened is copied."""
+"""Take a pipeline in: a folder or a download is checked, and only what is opened is copied.
+
+A diffusers pipeline folder, taken as it is; weights that come pickled only where they are asked for by name.
+
+Only what is opened is copied: `model_index.json`, and of each part its configuration and its weights. Other files
+are listed as not taken. Weights among them are refused by name: an adapter or a second set would make another model.
+"""
 
 import hashlib
 import json

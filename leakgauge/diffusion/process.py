@@ -1,4 +1,38 @@
-"""The noise process, x_t = alpha_t x_0 + sigma_t eps, and what a network predicts of it."""
+"""The noise process, x_t = alpha_t x_0 + sigma_t eps, and what a network predicts of it.
+
+What a network predicts, and epsilon from it.
+
+Networks are trained to predict different things about x_t = alpha x_0 + sigma epsilon; each tells epsilon:
+
+| the network predicts | F | epsilon | x_0 |
+|---|---|---|---|
+| epsilon | epsilon | F | (x_t - sigma F) / alpha |
+| sample | x_0 | (x_t - alpha F) / sigma | F |
+| v_prediction | alpha epsilon - sigma x_0 | sigma x_t + alpha F | alpha x_t - sigma F |
+| score | -epsilon / sigma | -sigma F | x_t + sigma^2 F, for alpha = 1 |
+| velocity | epsilon - x_0 | x_t + alpha F | x_t - sigma F, for alpha + sigma = 1 |
+| edm | x_0, preconditioned | see `edm_prediction` | see `edm_prediction` |
+
+Where alpha is 0, x_t holds nothing of x_0 and epsilon does not tell it; a network that predicts `sample`,
+`v_prediction` or `velocity` still does.
+
+Ho et al., NeurIPS 2020 (epsilon); Salimans and Ho, "Progressive Distillation", ICLR 2022, App. D (v); Song et al.,
+"Score-Based Generative Modeling through SDEs", ICLR 2021 (score); Lipman et al., ICLR 2023 (velocity).
+
+The noise process: x_t = alpha_t x_0 + sigma_t epsilon, and the deterministic moves along it.
+
+A timestep is an index t = 0, ..., T - 1 of a grid from clean to noisy, T the scheduler's `num_train_timesteps`:
+
+| process | alpha_t | sigma_t | the network is told |
+|---|---|---|---|
+| variance preserving (DDPM, DDIM and kin) | sqrt(alphas_cumprod[t]) | sqrt(1 - alphas_cumprod[t]) | t |
+| variance exploding (score SDE) | 1 | sigma_min (sigma_max / sigma_min)^(t / (T - 1)) | sigma_t |
+| EDM | 1 | from sigma_min to sigma_max, evenly in sigma^(1 / rho) or in log(sigma) | log(sigma_t) / 4 |
+| flow matching | 1 - sigma_t | (t + 1) / T, then shifted | T sigma_t |
+
+Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, Eq. 12 with zero variance: the move is the same in
+every process, for it only solves the line above for x_0 and takes it elsewhere.
+"""
 
 import math
 from collections.abc import Callable

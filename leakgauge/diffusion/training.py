@@ -1,4 +1,17 @@
-"""Train a small diffusion model on members, and draw samples from it."""
+"""Train a small diffusion model on members, and draw samples from it.
+
+Look at what a target draws: generated images beside real ones.
+
+The target draws by the very moves that its scores are made of, so that a sheet that looks right says that it was read
+right: Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, from the last timestep to the first.
+
+Train a DDPM: the target whose leakage the pipeline then measures.
+
+Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, Algorithm 1 with the simple epsilon loss
+(Eq. 14), an exponential moving average of the weights, warm-up, gradient clipping and a decaying step size.
+
+Every random number is a function of (seed, step), so a run that was killed and resumed ends in the same bytes.
+"""
 
 import math
 from itertools import pairwise

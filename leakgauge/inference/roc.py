@@ -1,4 +1,9 @@
-"""ROC, AUC and TPR at a false-positive rate, with intervals that count the threshold's own uncertainty."""
+"""ROC, AUC and TPR at a false-positive rate, with intervals that count the threshold's own uncertainty.
+
+A membership score is a number per image; higher means more member-like.
+
+Members are the positive class.  Images of equal membership score are flagged together or not at all.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,10 @@
-"""What learners see: features and pixels of images, an attacker's training set, and rows read from disk."""
+"""What learners see: features and pixels of images, an attacker's training set, and rows read from disk.
+
+What one attacker is taught, what it loses on the way, and when that is enough.
+
+Prechelt, "Early Stopping - But When?", 1998: stop once the loss on images that are not fitted on has not gone down
+for a while, and keep what was best.
+"""
 
 import math
 import os
