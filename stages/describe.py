@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from leakgauge.cli import run
 from leakgauge.compute import spread
-from leakgauge.features import CHUNK, features_of_pixels
+from leakgauge.features import CHUNK, named_features
 from leakgauge.tables import decode_images, read_table, write_table
 
 
@@ -30,7 +30,7 @@ def describe(dataset: str) -> None:
 
 
 def _describe(images: pa.Table) -> pa.Table:
-    return pa.table(features_of_pixels(decode_images(images)))
+    return pa.table(named_features(decode_images(images)))
 
 
 if __name__ == "__main__":

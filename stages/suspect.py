@@ -12,7 +12,7 @@ import pyarrow as pa
 from leakgauge.cli import run
 from leakgauge.config import entry
 from leakgauge.datasets import Dataset, read_suspects
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.tables import IMAGES, decode_images, image_table, write_table
 
 PREFIX = "suspect/"  # of image_ids: a suspect may have the file name of another image
@@ -28,7 +28,7 @@ def suspect(dataset: str) -> None:
     if (images := read_suspects(options)) is not None:
         ids = [PREFIX + name for name in images.ids]
         table = image_table(ids, images.pixels, images.labels, images.paths, images.captions)
-        described = features_of_pixels(decode_images(table))
+        described = named_features(decode_images(table))
         features = pa.table({"image_id": ids, "label": table.column("label"), **described})
     notes = images.notes if images is not None else []
     folder = Path(f"data/suspects/{dataset}")

@@ -14,7 +14,7 @@ from families import FAMILIES, open_family, put_target, unet
 
 from leakgauge.attacks.t_error import t_errors
 from leakgauge.diffusion.denoiser import Denoiser, reinitialised, untrained
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.tables import decode_images, image_table, read_metadata, read_table, write_table
 from stages.check import IMAGES, check
 from stages.guard import guard
@@ -182,7 +182,7 @@ def test_near_copies_of_a_suspect_are_no_further_evidence(audit):
         write_table(
             Path(f"data/roles/{TARGET}/suspect.parquet"), image_table(ids, images, [None] * 20, [None] * 20), {}
         )
-        table = pa.table({"image_id": ids} | features_of_pixels(images.transpose(0, 3, 1, 2)))
+        table = pa.table({"image_id": ids} | named_features(images.transpose(0, 3, 1, 2)))
         write_table(Path(f"data/features/{TARGET}/suspect.parquet"), table, {})
         guard(TARGET)
         scores[name] = checked(TARGET)[1]["null_check"]["suspect"]
@@ -200,7 +200,7 @@ def test_an_untrained_network_of_every_family_gives_scores_that_differ_between_i
     x0 = target.encode(torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8))
     fresh = untrained(target, 0).given(target.condition.sample_conditions(4))
     with torch.inference_mode():
-        scores = t_errors(fresh, x0, fresh.epsilon(x0, 0), 10, 2)[:, -1]
+        scores = t_errors(fresh, x0, 10, 2)[:, -1]
     assert torch.isfinite(scores).all()
     assert (scores > 0).all()
     assert len(set(scores.tolist())) == 4

@@ -20,7 +20,7 @@ from leakgauge.datasets import READERS, Dataset, cifar, stl10
 from leakgauge.datasets.archive import Archive
 from leakgauge.datasets.images import Images
 from leakgauge.errors import InputError
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.files import file_hash
 from leakgauge.imports import read_index
 from leakgauge.tables import decode_images, read_metadata, read_table
@@ -453,7 +453,7 @@ def test_images_one_pixel_wide_or_high_are_refused(shape, refusal):
 def test_every_image_of_two_pixels_or_more_has_finite_features_and_a_hash(height, width, channels):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (5, channels, height, width), dtype=np.uint8)
-    described = features_of_pixels(np.concatenate([pixels, np.zeros_like(pixels)]))
+    described = named_features(np.concatenate([pixels, np.zeros_like(pixels)]))
     assert all(np.isfinite(values).all() for values in described.values())
     assert perceptual_hash(pixels).shape == (5,)
 

@@ -9,9 +9,9 @@ from leakgauge.features import (
     FAMILIES,
     colour,
     compression,
-    features_of_pixels,
     frequency,
     gradients,
+    named_features,
     structure,
     texture,
 )
@@ -52,7 +52,7 @@ def random_images(height: int, width: int, channels: int, count: int = 3) -> np.
 def test_every_size_and_colour_gives_finite_float32(channels, height, width):
     extremes = np.stack([np.full((channels, height, width), value, np.uint8) for value in (0, 255)])
     images = np.concatenate([random_images(height, width, channels), extremes])
-    columns = features_of_pixels(images)
+    columns = named_features(images)
     for name, values in columns.items():
         assert values.shape == (len(images),), name
         assert values.dtype == np.float32, name
@@ -62,11 +62,11 @@ def test_every_size_and_colour_gives_finite_float32(channels, height, width):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_order_and_company_change_no_value(channels):
     images = random_images(16, 16, channels, count=5)
-    together = features_of_pixels(images)
+    together = named_features(images)
     for row in range(5):
-        for name, (value,) in features_of_pixels(images[row : row + 1]).items():
+        for name, (value,) in named_features(images[row : row + 1]).items():
             assert value == pytest.approx(together[name][row], rel=1e-6, abs=1e-6), name
-    for name, values in features_of_pixels(images[::-1]).items():
+    for name, values in named_features(images[::-1]).items():
         np.testing.assert_allclose(values[::-1], together[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
@@ -75,21 +75,21 @@ def test_names_depend_on_size_and_colours_alone_and_grow_with_both():
     names = {}
     for channels in (1, 3):
         for size in (2, 4, 8, 16, 32, 48):
-            names[channels, size] = set(features_of_pixels(random_images(size, size, channels)))
+            names[channels, size] = set(named_features(random_images(size, size, channels)))
             flat = np.zeros((1, channels, size, size), np.uint8)
-            assert set(features_of_pixels(flat)) == names[channels, size], "what an image shows decides no name"
+            assert set(named_features(flat)) == names[channels, size], "what an image shows decides no name"
         assert names[channels, 2] < names[channels, 8] < names[channels, 32]
     for size in (8, 32):
         assert names[1, size] < names[3, size]
 
 
 def test_images_of_like_size_have_the_same_features():
-    assert set(features_of_pixels(random_images(32, 32, 3))) == set(features_of_pixels(random_images(33, 47, 3)))
+    assert set(named_features(random_images(32, 32, 3))) == set(named_features(random_images(33, 47, 3)))
 
 
 def test_grey_features_are_those_of_the_luma_of_equal_channels():
     grey = random_images(16, 16, 1)
-    of_grey, of_colour = features_of_pixels(grey), features_of_pixels(np.repeat(grey, 3, axis=1))
+    of_grey, of_colour = named_features(grey), named_features(np.repeat(grey, 3, axis=1))
     of_all_channels = {name for name in of_grey if name.startswith(("compressed_bits", "patch_"))}
     for name in of_grey.keys() - of_all_channels:
         assert of_colour[name] == pytest.approx(of_grey[name], abs=1e-3), name
@@ -100,7 +100,7 @@ def test_no_two_families_use_one_name():
     images = random_images(32, 32, 3)
     planes, pixels = luma_and_chroma(images), images.astype(np.float32)
     of_families = [*(family(planes) for family in FAMILIES), structure.describe(pixels)]
-    assert sum(map(len, of_families)) == len(features_of_pixels(images))
+    assert sum(map(len, of_families)) == len(named_features(images))
 
 
 # Colour

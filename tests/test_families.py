@@ -111,7 +111,7 @@ def test_t_errors_of_an_ideal_network_follow_the_closed_form(scheduler):
         c = sigma / (alpha**2 * network.s**2 + sigma**2)  # epsilon = c (x_t - alpha_t mu)
         return process.alpha[end].item() * (1 - sigma * c) / alpha + process.sigma[end].item() * c
 
-    found = t_errors(target, x0, target.epsilon(x0, 0), interval, count)
+    found = t_errors(target, x0, interval, count, target.epsilon(x0, 0))
     distance = (x0 - process.alpha[0].item() * network.mu).square().sum((1, 2, 3))
     for n in range(count):
         up, down = gain(n * interval, (n + 1) * interval), gain((n + 1) * interval, n * interval)

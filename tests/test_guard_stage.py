@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_params, write_params
 
 from leakgauge.config import target_entry
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.report.page import TargetPage, render
 from leakgauge.tables import ROLES, decode_images, image_table, read_metadata, read_table, write_table
 from stages.guard import guard
@@ -52,7 +52,7 @@ def replace_images(role: str, pixels: np.ndarray) -> None:
     path, described = ROLE / f"{role}.parquet", FEATURES / f"{role}.parquet"
     ids, labels = (read_table(path).column(name).to_pylist() for name in ("image_id", "label"))
     write_table(path, image_table(ids, pixels.transpose(0, 2, 3, 1), labels, [None] * len(ids)), read_metadata(path))
-    table = pa.table({"image_id": ids, "label": labels} | features_of_pixels(pixels))
+    table = pa.table({"image_id": ids, "label": labels} | named_features(pixels))
     write_table(described, table, read_metadata(described))
 
 
@@ -180,7 +180,7 @@ def test_suspects_that_look_different_set_the_alarm_off_and_others_do_not(audit)
         write_table(
             ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), [None] * 60, [None] * 60), {}
         )
-        table = pa.table({"image_id": ids, "label": [None] * 60} | features_of_pixels(pixels))
+        table = pa.table({"image_id": ids, "label": [None] * 60} | named_features(pixels))
         write_table(FEATURES / "suspect.parquet", table, {})
         guard(TARGET)
         assert found()["blind_suspect"]["fires"] == inverted
@@ -199,7 +199,7 @@ def test_copies_and_near_copies_of_a_suspect_are_no_further_evidence(audit, grey
         ids = [f"suspect/{row}" for row in range(count)]
         nothing = [None] * count
         write_table(ROLE / "suspect.parquet", image_table(ids, pixels.transpose(0, 2, 3, 1), nothing, nothing), {})
-        write_table(FEATURES / "suspect.parquet", pa.table({"image_id": ids} | features_of_pixels(pixels)), {})
+        write_table(FEATURES / "suspect.parquet", pa.table({"image_id": ids} | named_features(pixels)), {})
         guard(TARGET)
         found_of.append({name: of for name, of in found().items() if "suspect" in name})
     assert found_of[0] == found_of[1]

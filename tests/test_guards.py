@@ -20,7 +20,7 @@ from leakgauge.checks.near_duplicates import (
     pixel_rmse,
 )
 from leakgauge.datasets import digits
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.inference.conformal import fpr_interval
 from leakgauge.inference.suspects import set_test
 
@@ -217,7 +217,7 @@ def test_members_with_more_near_duplicates_than_others_are_told_from_members_wit
 
 
 def features(pixels: np.ndarray) -> np.ndarray:
-    return np.stack(list(features_of_pixels(pixels).values()), axis=1)
+    return np.stack(list(named_features(pixels).values()), axis=1)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def our_score(column: str, target: Denoiser, x0: torch.Tensor, noise: torch.Tens
     e0 = target.epsilon(x0, 0)
     if attack == "t_error":
         t, interval = (int(number) for number in rest.split("_k"))
-        return t_errors(target, x0, e0, interval, t // interval + 1)[:, -1]
+        return t_errors(target, x0, interval, t // interval + 1, e0)[:, -1]
     t = int(rest)
     if attack == "naive_loss":
         return naive_loss(target, x0, noise, t)

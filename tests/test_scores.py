@@ -42,7 +42,7 @@ def move(target: GaussianTarget, start: int, end: int) -> float:
 
 def test_t_errors_of_a_gaussian_target_follow_the_closed_form(gaussian_target):
     x0, interval, count = batch(), 10, 8
-    found = t_errors(gaussian_target, x0, gaussian_target.epsilon(x0, 0), interval, count)
+    found = t_errors(gaussian_target, x0, interval, count)
     alpha_0 = levels(gaussian_target, 0)[0]
     distance = (x0 - alpha_0 * gaussian_target.mu).square().sum((1, 2, 3))  # |x_t - alpha_t mu|^2 along the walk
     for n in range(count):

@@ -29,7 +29,7 @@ from leakgauge.attacks.registry import Attacks, score_batch
 from leakgauge.datasets.digits import DigitsEntry, read
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.training import TrainingOptions, train
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.inference.conformal import bag_vote, conformal_p_values
 from leakgauge.inference.fusion import fuse
 from leakgauge.quantile.bag import Learner
@@ -267,7 +267,7 @@ def make_pilot(kind: str, seed: int, folder: Path) -> None:
     pipeline, _ = train(torch.from_numpy(pixels[rows["member"]]), options, folder)
     pipeline.save_pretrained(folder / "pipeline")
     log_scores = _log_scores(folder / "pipeline", torch.from_numpy(pixels), images.ids)
-    described = np.stack(list(features_of_pixels(pixels).values()), axis=1)
+    described = np.stack(list(named_features(pixels).values()), axis=1)
     roles = {
         role: Scored(
             Inputs(pixels[of], described[of]), of.astype(str), {name: values[of] for name, values in log_scores.items()}

@@ -94,7 +94,7 @@ def score_batch(target: Denoiser, x0: Tensor, ids: list[str], attacks: Attacks) 
     """
     e0 = target.epsilon(x0, 0)
     grid = attacks.t_error
-    scores = [t_errors(target, x0, e0, grid.interval, len(grid.timesteps))]
+    scores = [t_errors(target, x0, grid.interval, len(grid.timesteps), e0)]
     scores += [pia(target, x0, e0, t)[:, None] for t in attacks.pia]
     scores += [pian(target, x0, e0, t)[:, None] for t in attacks.pian]
     for t in attacks.naive_loss:

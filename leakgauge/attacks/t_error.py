@@ -10,13 +10,15 @@ from torch import Tensor
 from leakgauge.diffusion.denoiser import Denoiser
 
 
-def t_errors(target: Denoiser, x0: Tensor, e0: Tensor, interval: int, count: int) -> Tensor:
+@torch.inference_mode()
+def t_errors(target: Denoiser, x0: Tensor, interval: int, count: int, e0: Tensor | None = None) -> Tensor:
     """t-errors at t = 0, interval, ..., (count - 1) * interval from one walk.
 
-    x0 : (B, C, H, W) float32 in [-1, 1].  e0 : epsilon(x0, 0), same shape.  Returns (B, count) float64.
+    x0 : (B, C, H, W) float32 in [-1, 1], as `target.encode` makes it.  e0 : epsilon(x0, 0), if it is known already.
+    Returns (B, count) float64.
     Costs count network calls beside e0: epsilon at t + interval serves the step back to t and the next one forward.
     """
-    x, epsilon = x0, e0
+    x, epsilon = x0, target.epsilon(x0, 0) if e0 is None else e0
     errors = []
     for t in range(0, count * interval, interval):
         ahead = target.ddim(x, epsilon, t, t + interval)  # phi: noise to t + k

@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
+from leakgauge.compute import best_device
 from leakgauge.config import Options
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
@@ -80,13 +82,15 @@ class Denoiser:
             autoencoder.model.to(device)
 
     @classmethod
-    def from_pipeline(cls, folder: Path, device: torch.device, shortcuts: Shortcuts = PLAIN) -> "Denoiser":
-        """Open a diffusers pipeline folder; see `opening`.
+    def from_pipeline(
+        cls, folder: str | Path, device: torch.device | None = None, shortcuts: Shortcuts = PLAIN
+    ) -> "Denoiser":
+        """Open a diffusers pipeline folder; see `loading`.  device : by default the GPU, if there is one.
 
         Raises InputError for a folder that is none, a model this project cannot score, or damaged weights.
         """
-        network, process, prediction, condition, autoencoder = open_pipeline(folder)
-        return cls(network, process, device, prediction, condition, autoencoder, shortcuts)
+        network, process, prediction, condition, autoencoder = open_pipeline(Path(folder))
+        return cls(network, process, device or best_device(), prediction, condition, autoencoder, shortcuts)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
@@ -152,9 +156,9 @@ class Denoiser:
         twin.call = self.network
         return twin
 
-    def encode(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor | np.ndarray) -> Tensor:
         """x_0 from images.  pixels : (B, C, H, W) uint8.  Returns (B, C', H', W') float32."""
-        x = to_unit_range(pixels.to(self.device))
+        x = to_unit_range(torch.as_tensor(pixels).to(self.device))
         return self.shortcuts.arrange(self.autoencoder.encode(x) if self.autoencoder else x)
 
     def decode(self, x0: Tensor) -> Tensor:

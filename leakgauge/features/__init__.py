@@ -20,9 +20,15 @@ FAMILIES: tuple[Family, ...] = (
 CHUNK = 512  # images to be described at a time: few enough for the processor's cache
 
 
-def features_of_pixels(images: np.ndarray) -> dict[str, np.ndarray]:
+def named_features(images: np.ndarray) -> dict[str, np.ndarray]:
     """Every statistic by name, each (N,) float32 and finite.  images : (N, C, H, W) uint8, C = 1 or 3."""
     planes = colour.luma_and_chroma(images)
     columns = {name: values for family in FAMILIES for name, values in family(planes).items()}
     columns |= structure.describe(images.astype(np.float32))
     return {name: values.astype(np.float32) for name, values in columns.items()}
+
+
+def image_features(images: np.ndarray) -> np.ndarray:
+    """All of them as one array, (N, F) float32.  images : (N, C, H, W) uint8, C = 1 or 3."""
+    chunks = [named_features(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+    return np.concatenate([np.stack([*columns.values()], axis=1) for columns in chunks])

@@ -1,7 +1,7 @@
 """The figures of an audit: by judge, by decile of complexity, by curve; and the choice of a score."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -28,18 +28,30 @@ class Evaluate(Options):
 Figures = dict[str, float | int | str | None]
 
 
-def summarise(result: AttackResult, alphas: list[float], confidence: float) -> Figures:
-    """AUC, ASR, TPR at each FPR, and at each nominal alpha what the calibrated and the raw verdicts realise.
+def membership_metrics(
+    member: np.ndarray, holdout: np.ndarray, alphas: Sequence[float] = (0.01, 0.001), confidence: float = 0.95
+) -> Figures:
+    """AUC, ASR and TPR at each false-positive rate, with their intervals.
 
-    A TPR at an FPR that the holdout cannot resolve is None, never a number; so is all that no member is known for.
+    member, holdout : (M,) and (N,) membership scores, higher is more member-like.  All is None without members, and a
+    TPR at an FPR that the holdout cannot resolve.
     """
-    member, holdout = result.membership_score["member"], result.membership_score["holdout"]
     area = auc(member, holdout, confidence) if len(member) else (None, None, None)
     figures: Figures = dict(zip(("auc", "auc_ci_low", "auc_ci_high"), area, strict=True))
     figures["asr"] = asr(member, holdout) if len(member) else None
     for alpha in alphas:
         rate = tpr_at_fpr(member, holdout, alpha, confidence) if len(member) else None
         figures |= named_rate(f"tpr_at_fpr_{level_name(alpha)}", rate)
+    return figures
+
+
+def summarise(result: AttackResult, alphas: list[float], confidence: float) -> Figures:
+    """AUC, ASR, TPR at each FPR, and at each nominal alpha what the calibrated and the raw verdicts realise.
+
+    A TPR at an FPR that the holdout cannot resolve is None, never a number; so is all that no member is known for.
+    """
+    member, holdout = result.membership_score["member"], result.membership_score["holdout"]
+    figures = membership_metrics(member, holdout, alphas, confidence)
     for alpha in alphas:
         verdicts = {
             "realised_fpr": result.p_value["holdout"] <= alpha,

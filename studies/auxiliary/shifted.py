@@ -7,7 +7,7 @@ import numpy as np
 from leakgauge.attacks.registry import TErrorGrid
 from leakgauge.checks.blind import Blind, blind_check
 from leakgauge.diffusion.denoiser import Denoiser
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.inference.conformal import effective_size, weighted_p_values
 from leakgauge.inference.roc import exact_rate
 from leakgauge.quantile.inputs import Inputs
@@ -35,7 +35,7 @@ def shift_auxiliary(
     rng = np.random.default_rng([seed, list(SHIFTS).index(shift)])
     pixels, left = SHIFTS[shift](before.inputs.images[:], labels, strength, rng)
     pixels, ids = pixels[left], of.ids[[of.hashes.tolist().index(digest) for digest in before.hashes[left].tolist()]]
-    features = np.stack(list(features_of_pixels(pixels).values()), axis=1)
+    features = np.stack(list(named_features(pixels).values()), axis=1)
     hashes = np.array([pixel_hash(image) for image in pixels.transpose(0, 2, 3, 1)])
     shifted = Population(ids, pixels, labels[left], hashes, features, of.names)
     scores = score_images(target, shifted, np.arange(len(pixels)), view, f"{shift} {strength:g}")

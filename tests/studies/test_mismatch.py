@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from leakgauge.features import features_of_pixels
+from leakgauge.features import named_features
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.runner import Scored
 from studies.auxiliary.shifted import blind, judged
@@ -60,7 +60,7 @@ def roles(offset: float) -> dict[str, Scored]:
     """Log scores that the brightness of the image tells, but for auxiliary images `offset` above the others."""
     rng, parts = np.random.default_rng(0), {}
     for role, rows in {"member": slice(0, 50), "auxiliary": slice(50, 250), "holdout": slice(250, 400)}.items():
-        features = np.stack(list(features_of_pixels(PIXELS[rows]).values()), axis=1)
+        features = np.stack(list(named_features(PIXELS[rows]).values()), axis=1)
         scores = PIXELS[rows].mean(axis=(1, 2, 3)) / 20 + rng.standard_normal(len(features)) / 5
         scores += {"member": -2.0, "auxiliary": offset, "holdout": 0.0}[role]
         hashes = np.array([f"{role} {row}" for row in range(len(features))])
@@ -93,6 +93,6 @@ def test_the_blind_check_warns_of_a_shift_and_is_silent_without_one():
     audit = roles(0.0)
     assert blind(audit, 0.95, 19, 0).low < 0.55
     pixels, _ = SHIFTS["inverted"](audit["auxiliary"].inputs.images, LABELS[50:250], 1, np.random.default_rng(0))
-    features = np.stack(list(features_of_pixels(pixels).values()), axis=1)
+    features = np.stack(list(named_features(pixels).values()), axis=1)
     other = Scored(Inputs(pixels, features), audit["auxiliary"].hashes, audit["auxiliary"].log_scores)
     assert blind(audit | {"auxiliary": other}, 0.95, 19, 0).low > 0.9

@@ -1,0 +1,144 @@
+"""The library as a notebook uses it: the public names, a bag in memory, and the walk of docs/library.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from pipeline import environment
+from ruamel.yaml import YAML
+from scipy.stats import spearmanr
+
+import leakgauge
+from leakgauge import QuantileBag, image_features, membership_metrics
+from leakgauge.features import named_features
+from leakgauge.inference.conformal import bag_vote
+from leakgauge.inference.roc import tpr_at_fpr
+from leakgauge.quantile.bag import DEFAULTS
+
+
+def drawn(rng: np.random.Generator, count: int, drop: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Features, and log scores whose level and spread follow the first of them; members' are lower by `drop`."""
+    x = rng.normal(size=(count, 3)).astype(np.float32)
+    spread = np.exp(0.3 * x[:, 1])
+    return x, 3 * x[:, 0] + spread * (rng.normal(size=count) - drop)
+
+
+def test_every_public_name_is_there_and_documented():
+    assert set(leakgauge.__all__) == {"Denoiser", "QuantileBag", "image_features", "membership_metrics", "t_errors"}
+    assert all(getattr(leakgauge, name).__doc__ for name in leakgauge.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        leakgauge.nothing  # noqa: B018
+
+
+def test_importing_the_library_imports_no_torch():
+    code = "import sys, leakgauge; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
+def test_the_default_learners_are_those_of_the_params_file():
+    learners = YAML(typ="safe", pure=True).load((REPOSITORY / "params.yaml").read_text())["learners"]
+    assert {name: options.model_dump() for name, options in DEFAULTS.items()} == learners
+
+
+def test_a_z_score_is_how_many_deviations_a_log_score_lies_from_what_the_image_lets_expect():
+    rng = np.random.default_rng(0)
+    bag = QuantileBag("gbm", n_attackers=5).fit(*drawn(rng, 2000))
+    x = np.zeros((3, 3), dtype=np.float32)
+    z = np.median(bag.z_scores(x, np.array([-2.0, 0.0, 2.0])), axis=1)
+    np.testing.assert_allclose(z, [-2, 0, 2], atol=0.5)
+
+
+@pytest.mark.parametrize("learner", ["marginal", "gbm", "mlp"])
+def test_p_values_of_non_members_are_uniform_and_those_of_members_low(learner):
+    rng = np.random.default_rng(1)
+    bag = QuantileBag(learner, n_attackers=5, seed=3).fit(*drawn(rng, 1000))
+    p_values = bag.p_values(*drawn(rng, 4000))
+    for alpha in (0.01, 0.05, 0.1, 0.5):
+        assert abs((p_values <= alpha).mean() - alpha) < 4 * np.sqrt(alpha * (1 - alpha) / 800)
+    assert (bag.p_values(*drawn(rng, 500, drop=6.0)) <= 0.05).mean() > (0.9 if learner != "marginal" else 0.3)
+
+
+def test_thresholds_for_each_image_catch_more_than_one_for_all_where_images_differ():
+    rng = np.random.default_rng(2)
+    auxiliary, member, holdout = drawn(rng, 1500), drawn(rng, 1000, drop=3.0), drawn(rng, 1000)
+    caught = {}
+    for learner in ("marginal", "gbm"):
+        bag = QuantileBag(learner, n_attackers=5).fit(*auxiliary)
+        metrics = membership_metrics(bag.membership_scores(*member), bag.membership_scores(*holdout))
+        caught[learner] = metrics["tpr_at_fpr_1e-2_ci_low"], metrics["tpr_at_fpr_1e-2_ci_high"]
+    assert caught["gbm"][0] > caught["marginal"][1]
+
+
+def test_the_same_seed_gives_the_same_bag_and_another_seed_another():
+    x, y = drawn(np.random.default_rng(3), 300)
+    first, again, other = (QuantileBag("mlp", n_attackers=3, seed=seed).fit(x, y).z_scores(x, y) for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert not (first == other).all()
+
+
+def test_several_scores_are_fused_and_one_column_is_as_one_score():
+    rng = np.random.default_rng(4)
+    x, y = drawn(rng, 300)
+    one = QuantileBag("marginal", n_attackers=4).fit(x, y)
+    column = QuantileBag("marginal", n_attackers=4).fit(x, y[:, None])
+    np.testing.assert_allclose(column.z_scores(x, y[:, None])[..., 0], one.z_scores(x, y))
+    np.testing.assert_allclose(column.p_values(x, y[:, None]), one.p_values(x, y))
+    two = QuantileBag("marginal", n_attackers=4).fit(x, np.stack([y, y], axis=1))
+    np.testing.assert_allclose(two.membership_scores(x, np.stack([y, y], axis=1)), one.membership_scores(x, y))
+
+
+def test_the_vote_of_a_bag_is_minus_the_median_of_its_z_scores():
+    x, y = drawn(np.random.default_rng(5), 200)
+    bag = QuantileBag("gbm", n_attackers=4).fit(x, y)
+    np.testing.assert_array_equal(bag.membership_scores(x, y), bag_vote(bag.z_scores(x, y)))
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(ValueError, match="49 auxiliary images; a bag needs at least 50"):
+        QuantileBag("marginal").fit(*drawn(np.random.default_rng(0), 49))
+
+
+def test_metrics_by_hand():
+    member, holdout = np.array([3.0, 2.0, 0.0]), np.r_[np.linspace(-1, 1, 100), 2.5]
+    found = membership_metrics(member, holdout, [0.01])
+    assert found["tpr_at_fpr_1e-2"] == pytest.approx(2 / 3), "one of 101 may lie above: 2.5"
+    rate = tpr_at_fpr(member, holdout, 0.01, 0.95)
+    assert (found["tpr_at_fpr_1e-2_ci_low"], found["tpr_at_fpr_1e-2_ci_high"]) == (rate.low, rate.high)
+    assert found["auc"] == pytest.approx((101 + 100 + 50) / 303)
+
+
+def test_image_features_are_the_named_ones_side_by_side():
+    images = np.random.default_rng(0).integers(256, size=(5, 3, 8, 8), dtype=np.uint8)
+    features = image_features(images)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, np.stack([*named_features(images).values()], axis=1))
+    np.testing.assert_array_equal(image_features(np.tile(images, (200, 1, 1, 1))[:600])[:5], features)
+
+
+@pytest.mark.slow
+def test_the_walk_of_the_docs_runs_after_a_repro(finished_clone):
+    walk = [sys.executable, str(REPOSITORY / "docs/library.py")]
+    done = subprocess.run(walk, cwd=finished_clone, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()][:2] == ["one threshold", "one for each"]
+    assert "of 150 have p <= 0.05" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_bag_in_memory_ranks_images_as_the_one_of_the_pipeline_does(finished_clone):
+    from leakgauge.tables import log_scores, read_features, read_table
+
+    found = {}
+    options = YAML(typ="safe", pure=True).load((finished_clone / "params.yaml").read_text())
+    size, seed, score = (options["fit"][key] for key in ("bag_size", "seed", "score"))
+    learner = type(DEFAULTS["gbm"]).model_validate(options["learners"]["gbm"])
+    for role in ("auxiliary", "holdout"):
+        x = read_features(finished_clone / f"data/features/digits_ddpm/{role}.parquet")[1]
+        found[role] = x, log_scores(finished_clone / f"data/scores/digits_ddpm/{role}.parquet", score)
+    bag = QuantileBag(learner, n_attackers=size, seed=seed).fit(*found["auxiliary"])
+    verdicts = read_table(finished_clone / Path("data/verdicts/digits_ddpm.parquet")).to_pandas()
+    stored = verdicts.query("learner == 'gbm' and role == 'holdout'")["membership_score"].to_numpy()
+    assert spearmanr(bag.membership_scores(*found["holdout"]), stored).statistic > 0.95
