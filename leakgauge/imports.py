@@ -111,7 +111,7 @@ def _of_table(path: Path, table: pa.Table) -> Scores:
         raise InputError(f"{path}: the name of a column is no text in UTF-8: {error}") from None
     ids = image_ids(path, table)
     if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
-        raise InputError(f"{path}: column '{twice[0]}' stands there twice")
+        raise InputError(f"{path}: duplicate column '{twice[0]}'")
     if not ids:
         raise InputError(f"{path}: has no rows")
     role = _roles(path, table, ids) if "role" in table.column_names else None

@@ -53,7 +53,7 @@ def read_scored(images: Path, features: Path, scores: Path, columns: list[str], 
     ids, hashes = (rows.column(name).to_pylist() for name in ("image_id", "sha256"))
     for path in (features, scores):
         if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
-            raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
+            raise InputError(f"{path}: its image_ids do not match {images}: run `dvc repro`")
     inputs = Inputs(decode_images(rows), read_features(features)[1])
     return Scored(inputs, np.array(hashes), {column: log_scores(scores, column) for column in columns})[kept]
 

@@ -161,7 +161,7 @@ class Scorer:
 
     def _take_fewer(self, failed: int) -> None:
         if failed == 1:
-            raise MemoryError(f"{self.job.model}: the memory does not suffice for one image")
+            raise MemoryError(f"{self.job.model}: out of memory at batch size 1")
         self.batch_size = failed // 2
         torch.cuda.empty_cache()
         warn(f"{self.job.model}: {failed} images a network call do not fit the memory: on with {self.batch_size}")

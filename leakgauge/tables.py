@@ -70,7 +70,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read anybody's Parquet file.  Raises InputError naming a missing or damaged one."""
+    """Read a Parquet file from any source.  Raises InputError naming a missing or damaged one."""
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
     with _parquet(path):
@@ -179,7 +179,7 @@ def read_ids(path: Path) -> pa.ChunkedArray:
 def image_ids(path: Path, table: pa.Table) -> list[str]:
     """Column `image_id` of anybody's table: strings, or integers in decimal.  path : where the table stands.
 
-    Raises InputError for a missing column, another type, a row without an id, or an id that stands there twice.
+    Raises InputError for a missing column, another type, a row without an id, or a duplicate id.
     """
     if table.column_names.count("image_id") != 1:
         raise InputError(f"{path}: needs one column 'image_id' (there is {', '.join(table.column_names) or 'nothing'})")
@@ -193,7 +193,7 @@ def image_ids(path: Path, table: pa.Table) -> list[str]:
         if image_id is None:
             raise InputError(f"{path}: row {row} has no image_id")
         if image_id in seen:
-            raise InputError(f"{path}: image_id '{image_id}' stands there twice")
+            raise InputError(f"{path}: duplicate image_id '{image_id}'")
         seen.add(image_id)
     return ids
 

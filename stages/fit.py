@@ -63,7 +63,7 @@ def fit(target: str, learner: str) -> None:
     _check_count(images, kept, key_name("fit", "calibration", target))
     for path in (features, scores):
         if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
-            raise InputError(f"{path}: tells of other images than {images} holds: run `dvc repro`")
+            raise InputError(f"{path}: its image_ids do not match {images}: run `dvc repro`")
     values = np.stack([log_scores(scores, column) for column in columns], axis=1)  # (N, S)
     drawn = resamples(kept, options.seed, options.bag_size, options.patience)
     config = [options.model_dump(), learner_options.model_dump(), columns]

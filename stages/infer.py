@@ -93,7 +93,7 @@ def _z_scores(target: str, learner: str, suspects: pa.Table) -> ZScores:
     asked_about = suspects.column("image_id").to_pylist()
     for path, found in ((path_of_features, described), (scores["suspect"], ids["suspect"])):
         if found != asked_about:
-            raise InputError(f"{path}: tells of other images than data/roles/{target}/suspect.parquet: run `dvc repro`")
+            raise InputError(f"{path}: its image_ids do not match data/roles/{target}/suspect.parquet: run `dvc repro`")
     if bag.description != known.bag:
         raise InputError(f"{bag.folder}: another bag than the one behind {predictions}: run `dvc repro`")
     predicted = predict_all(bag, Inputs(decode_images(suspects), features), "suspect")

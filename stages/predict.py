@@ -42,7 +42,7 @@ def _predict_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
     images, features = (Path(f"data/{folder}/{target}/{role}.parquet") for folder in ("roles", "features"))
     ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
     if read_table(features, ["image_id"]).column("image_id").to_pylist() != ids:
-        raise InputError(f"{features}: tells of other images than {images} holds: run `dvc repro`")
+        raise InputError(f"{features}: its image_ids do not match {images}: run `dvc repro`")
     inputs = read_inputs(images, features, ATTACKERS[bag.options.kind].needs_pixels, folder)
     columns = predict_all(bag, inputs, role)
     out_of_bag, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))

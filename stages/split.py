@@ -129,7 +129,7 @@ def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str,
             image = images.column("image_id")[rows[role][place[0].as_py()]].as_py()
             raise InputError(
                 f"{path}: {len(place)} suspects are exact duplicates of {role} images, the first of '{image}': "
-                "an image is either in question or certain not to be a member: take it out of one of the two"
+                "remove them from one of the two sets"
             )
     copies = pc.is_in(asked_about, value_set=hashes.take(pa.array(rows["member"])).combine_chunks())
     facts = {"target": target, "dataset": dataset, "role": "suspect", "copies_of_members": pc.sum(copies).as_py() or 0}

@@ -47,7 +47,7 @@ def read_population() -> Population:
     table = read_table(images)
     ids, values = read_features(features)
     if ids != table.column("image_id").to_pylist():
-        raise InputError(f"{features}: tells of other images than {images} holds: run `dvc repro`")
+        raise InputError(f"{features}: its image_ids do not match {images}: run `dvc repro`")
     labels = [-1 if label is None else label for label in table.column("label").to_pylist()]
     names = [name for name in read_table(features).column_names if name not in ("image_id", "label")]
     hashes = np.array(table.column("sha256").to_pylist())

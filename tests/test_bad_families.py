@@ -164,7 +164,7 @@ def test_a_label_that_the_target_does_not_know_is_named(taken, refusal):
 def test_no_class_is_refused_where_the_last_is_a_label(taken, refusal):
     taken("by_class", label=10, condition="none")
     line = refused(refusal)
-    assert "targets.theirs.score.condition: the target has no class for no class: its last, 10, is a label" in line
+    assert "targets.theirs.score.condition: unconditional scoring needs a null class, but class 10 is a label" in line
 
 
 def test_another_word_for_a_condition_is_refused(taken, refusal):

@@ -97,7 +97,7 @@ def test_tables_of_other_images_are_refused(table, audit, refusal):
     path = Path(f"data/{table}/{TARGET}/auxiliary.parquet")
     rewrite(path, read_table(path)[::-1])
     line = refusal(fit, target=TARGET, learner="gbm")
-    assert f"{path}: tells of other images than data/roles/{TARGET}/auxiliary.parquet holds: run `dvc repro`" in line
+    assert f"{path}: its image_ids do not match data/roles/{TARGET}/auxiliary.parquet: run `dvc repro`" in line
 
 
 @pytest.mark.parametrize("role", ["auxiliary", "holdout"])
@@ -106,7 +106,7 @@ def test_predict_refuses_features_of_other_images(role, audit, refusal):
     before = file_hash(Path(f"data/predictions/{TARGET}/gbm.parquet"))
     rewrite(path, read_table(path)[:-1])
     line = refusal(predict, target=TARGET, learner="gbm")
-    assert f"{path}: tells of other images than data/roles/{TARGET}/{role}.parquet holds: run `dvc repro`" in line
+    assert f"{path}: its image_ids do not match data/roles/{TARGET}/{role}.parquet: run `dvc repro`" in line
     assert file_hash(Path(f"data/predictions/{TARGET}/gbm.parquet")) == before
 
 

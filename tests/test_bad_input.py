@@ -124,7 +124,7 @@ def test_a_walk_beyond_the_target_is_refused(audit, refusal):
 
 def test_a_repeated_timestep_is_refused(audit, refusal):
     change_attacks(pia=[20, 20])
-    assert "score.attacks.pia: a timestep stands there twice: [20, 20]" in refusal(score, target=TARGET, role="holdout")
+    assert "score.attacks.pia: duplicate timestep in [20, 20]" in refusal(score, target=TARGET, role="holdout")
 
 
 def test_a_fault_in_a_targets_override_is_named_where_it_stands(audit, refusal):

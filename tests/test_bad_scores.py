@@ -76,7 +76,7 @@ def test_another_word_for_unscored_is_refused(elsewhere, refused):
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
 def test_an_id_that_stands_there_twice_is_named(name, elsewhere, refused):
     table = changed(elsewhere.scores, 5, image_id=int(elsewhere.ids[4]))
-    assert f"{name}: image_id '{elsewhere.ids[4]}' stands there twice" in refused(table, name)
+    assert f"{name}: duplicate image_id '{elsewhere.ids[4]}'" in refused(table, name)
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
@@ -223,7 +223,7 @@ def test_too_few_non_members_are_refused(elsewhere, refused):
         ("scores.csv", b"", "not a readable CSV file"),
         ("scores.csv", b"image_id,is_member,loss\n1,0\n", "not a readable CSV file"),
         ("scores.csv", b"image_id,is_member,loss\n", "has no rows"),
-        ("scores.csv", b"image_id,is_member,loss,loss\n1,0,1,2\n", "column 'loss' stands there twice"),
+        ("scores.csv", b"image_id,is_member,loss,loss\n1,0,1,2\n", "duplicate column 'loss'"),
         ("scores.txt", b"image_id", "a file of scores ends in .parquet or .csv"),
         ("scores.csv", None, "not found"),
         ("scores.parquet", None, "not found"),
@@ -305,7 +305,7 @@ def test_an_image_of_another_mode_is_named(elsewhere, refusal):
 
 def test_an_image_id_that_stands_there_twice_is_named(elsewhere, refusal):
     write_rows(image_id=[5, 5], image=[image(grey()), image(grey())])
-    assert "photos.parquet: image_id '5' stands there twice" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: duplicate image_id '5'" in refusal(prepare, dataset="photos")
 
 
 def test_a_dataset_without_images_is_refused(elsewhere, refusal):

@@ -296,7 +296,7 @@ def test_parquet_files_that_contradict_each_other_are_refused(refusal):
     write_rows("hub/1.parquet", 0, 2)
     assert "hub/1.parquet: no column 'image_id', which other files beside it have" in wrong(refusal, **entry)
     write_rows("hub/1.parquet", 0, 2, image_id=["c", "b"])
-    assert "hub: image_id 'b' stands there twice" in wrong(refusal, **entry)
+    assert "hub: duplicate image_id 'b'" in wrong(refusal, **entry)
 
 
 def test_encoded_images_that_are_text_are_refused(refusal):

@@ -207,13 +207,13 @@ def test_a_hub_out_of_reach_is_one_line_that_says_what_to_do(the_hub, refusal, m
     write_params(params)
     line = refusal(prepare, dataset="photos")
     assert (
-        f"dataset me/digits at {REVISION}: cannot be had from the Hub: download data/train-*.parquet elsewhere" in line
+        f"dataset me/digits at {REVISION}: the Hub does not deliver it: download data/train-*.parquet elsewhere" in line
     )
     assert "give its folder as `path` and leave `hub` out" in line
 
 
 def test_a_repository_or_a_file_that_the_hub_does_not_have_is_refused(the_hub):
-    with pytest.raises(InputError, match=r"dataset me/faces at .*: cannot be had from the Hub"):
+    with pytest.raises(InputError, match=r"dataset me/faces at .*: the Hub does not deliver it"):
         parquet.read(entry(hub={"repo": "me/faces", "revision": REVISION}))
     with pytest.raises(InputError, match="no files match 'val-"):
         parquet.read(entry(files="val-*.parquet"))

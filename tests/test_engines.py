@@ -179,7 +179,7 @@ def test_where_not_even_one_image_fits_it_says_so(audit, monkeypatch):
 
     monkeypatch.setattr(scorer_module, "score_batch", full)
     here = scorer(shard=4, batch_size=4)
-    with pytest.raises(MemoryError, match="does not suffice for one image"):
+    with pytest.raises(MemoryError, match="out of memory at batch size 1"):
         here.score(here.read(0))
 
 

@@ -87,7 +87,7 @@ def test_it_is_off_by_default_and_a_column_where_it_is_asked_for(audit):
     [
         ({"timesteps": [1000], "stride": 50, "draws": 2}, "timesteps: timestep 1000 is beyond the target's last, 999"),
         ({"timesteps": [120], "stride": 50, "draws": 2}, "timesteps: 120 is no multiple of the stride, 50"),
-        ({"timesteps": [50, 50], "stride": 50, "draws": 2}, "timesteps: a timestep stands there twice: [50, 50]"),
+        ({"timesteps": [50, 50], "stride": 50, "draws": 2}, "timesteps: duplicate timestep in [50, 50]"),
         ({"timesteps": [0], "stride": 50, "draws": 2}, "timesteps.0: Input should be greater than 0"),
         ({"timesteps": [50], "stride": 50, "draws": 0}, "draws: Input should be greater than 0"),
     ],

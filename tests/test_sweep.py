@@ -233,4 +233,4 @@ def test_a_learner_that_diverges_is_named(audit, refusal):
 def test_tables_of_other_images_are_refused(audit, refusal):
     path = Path(f"data/features/{TARGET}/member.parquet")
     write_table(path, read_table(path).slice(1), read_metadata(path))
-    assert f"{path}: tells of other images than data/roles" in refusal(sweep, target=TARGET)
+    assert f"{path}: its image_ids do not match data/roles" in refusal(sweep, target=TARGET)

@@ -77,7 +77,7 @@ class Attacks(Options):
         single = {name: getattr(self, name) for name in ("pia", "pian", "naive_loss", "sima")}
         for name, timesteps in (single | {"rediffuse.timesteps": self.rediffuse.timesteps}).items():
             if len(set(timesteps)) < len(timesteps):
-                return f"{name}: a timestep stands there twice: {timesteps}"
+                return f"{name}: duplicate timestep in {timesteps}"
             if timesteps and max(timesteps) > end:
                 return f"{name}: timestep {max(timesteps)} is beyond the target's last, {end}"
         for t in self.rediffuse.timesteps:

@@ -50,7 +50,7 @@ def fetch(hub: Hub, files: str) -> Path:
         folder = snapshot_download(hub.repo, repo_type="dataset", revision=hub.revision, allow_patterns=files)
     except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
         raise InputError(
-            f"dataset {hub.repo} at {hub.revision}: cannot be had from the Hub: download {files} elsewhere, give its "
+            f"dataset {hub.repo} at {hub.revision}: the Hub does not deliver it: download {files} elsewhere, give its "
             f"folder as `path` and leave `hub` out ({type(error).__name__}: {error})"
         ) from None
     return Path(folder)

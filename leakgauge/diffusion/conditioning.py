@@ -62,7 +62,7 @@ class ByClass:
         if use == "none":
             if self.null < self.count and self.null in labels:
                 raise InputError(
-                    f"the target has no class for no class: its last, {self.null}, is a label of the dataset; "
+                    f"unconditional scoring needs a null class, but class {self.null} is a label of the dataset; "
                     "set it to given"
                 )
             return torch.full((len(labels),), self.null)
