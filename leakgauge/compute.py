@@ -6,32 +6,39 @@ A GPU is one worker: the work then stays in this process.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from leakgauge.cli import end_with_parent
 
+if TYPE_CHECKING:
+    import torch  # takes seconds: imported where it is needed
 
-def best_device() -> torch.device:
+
+def best_device() -> "torch.device":
     """The device, with the shortcuts switched off that would change a score's digits from run to run."""
+    import torch
+
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def computed_on(device: torch.device) -> dict[str, str]:
+def computed_on(device: "torch.device") -> dict[str, str]:
     """What decides the last digits of a score beside the model and the image.
 
     The kind of device and its name (of a CPU the instructions that torch uses on it), and the versions of torch and
     diffusers.  The number of threads is left out: it changes a score by rounding alone, as the size of a batch does.
     """
+    import torch
+
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {"device": device.type, "name": name, "torch": version("torch"), "diffusers": version("diffusers")}
 
@@ -39,22 +46,28 @@ def computed_on(device: torch.device) -> dict[str, str]:
 Result = TypeVar("Result")
 
 
-def spread(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], description: str) -> list[Result]:
+def spread(
+    work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], description: str, networks: bool = True
+) -> list[Result]:
     """`work(*job)` of every job, in order, with a progress bar.  LOKY_MAX_CPU_COUNT sets fewer processes than cores.
 
-    The work finds this process's working directory, and may find its large arrays not writable.
+    networks : whether the work runs any; then a GPU, if there is one, is one worker, in this process.  The work finds this process's working directory, and may find its large arrays not writable.
     """
     jobs = list(jobs)
-    processes = 1 if best_device().type != "cpu" else min(cpu_count(), len(jobs))
+    processes = 1 if networks and best_device().type != "cpu" else min(cpu_count(), len(jobs))
     parallel = Parallel(n_jobs=processes or 1, return_as="generator", initializer=end_with_parent)
     results = parallel(delayed(_single_threaded)(work, job, Path.cwd()) for job in jobs)
     return list(tqdm(results, desc=description, total=len(jobs), disable=None))
 
 
 def _single_threaded(work: Callable[..., Result], job: tuple[Any, ...], folder: Path) -> Result:
+    os.chdir(folder)  # processes are kept, and may have been started elsewhere
+    if "torch" not in sys.modules:
+        return work(*job)
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    os.chdir(folder)  # processes are kept, and may have been started elsewhere
     try:
         return work(*job)
     finally:

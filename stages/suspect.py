@@ -1,4 +1,4 @@
-"""suspect: read the images in question and describe them, as `prepare` and `describe` do with a dataset's own.
+"""suspect: read the images in question and describe them, as `images` does with a dataset's own.
 
 A stage of its own, so that new suspects leave everything that was computed without them as it is.
 

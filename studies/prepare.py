@@ -4,12 +4,9 @@
 """
 
 from contextlib import chdir
-from pathlib import Path
 
 from leakgauge.cli import run
-from leakgauge.tables import write_table
-from stages.describe import describe
-from stages.prepare import read_dataset
+from stages.images import read_dataset, write_dataset
 from studies.population import Source
 from studies.settings import section
 
@@ -19,8 +16,7 @@ def prepare() -> None:
     dataset = section("population", Source).dataset
     with chdir(".."):  # where the entry stands, and where the paths in it begin
         table, facts = read_dataset(dataset)
-    write_table(Path(f"data/images/{dataset}.parquet"), table, facts)
-    describe(dataset)
+    write_dataset(dataset, table, facts)
 
 
 if __name__ == "__main__":

@@ -151,13 +151,12 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage has run on the tiny configuration, called as functions, without suspects."""
     from stages.check import check
-    from stages.describe import describe
     from stages.evaluate import evaluate
     from stages.fit import fit
     from stages.guard import guard
+    from stages.images import prepare_images
     from stages.infer import infer
     from stages.predict import predict
-    from stages.prepare import prepare
     from stages.report import report
     from stages.score import score
     from stages.select import select
@@ -172,8 +171,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(unasked(tiny_params()), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare("digits")
-        describe("digits")
+        prepare_images("digits")
         suspect("digits")
         split("digits_ddpm")
         train_target("digits_ddpm")
@@ -263,8 +261,7 @@ class Elsewhere:
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """200 photos, 50 of them members, 60 auxiliary images to be drawn, and the file `scores.csv`."""
-    from stages.describe import describe
-    from stages.prepare import prepare
+    from stages.images import prepare_images
     from stages.suspect import suspect
 
     monkeypatch.chdir(tmp_path)
@@ -276,8 +273,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     table = pd.DataFrame({"image_id": ids, "is_member": is_member, "loss": loss, "distance": rng.random(200) + 0.1})
     audit = Elsewhere(ids, table)
     audit.hand_over(table, auxiliary=60, holdout="rest")
-    prepare("photos")
-    describe("photos")
+    prepare_images("photos")
     suspect("photos")
     return audit
 

@@ -19,8 +19,8 @@ from leakgauge.files import file_hash
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.fit import fit
+from stages.images import prepare_images
 from stages.predict import predict
-from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
 from stages.stack import stack
@@ -144,35 +144,35 @@ def test_a_threshold_column_off_the_grid_is_refused_with_those_there_are(audit, 
 def test_an_image_that_does_not_decode_is_named_and_nothing_is_written(audit, refusal):
     folder = folder_of_images(grey(), grey())
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:40])
-    assert "photos/1.png: does not decode as an image" in refusal(prepare, dataset="photos")
+    assert "photos/1.png: does not decode as an image" in refusal(prepare_images, dataset="photos")
     assert not Path("data/images/photos.parquet").exists()
 
 
 def test_images_of_mixed_size_are_refused(audit, refusal):
     folder_of_images(grey(8), grey(9))
     assert "photos/1.png: is 9x9 with 1 channel, but photos/0.png is 8x8 with 1 channel" in refusal(
-        prepare, dataset="photos"
+        prepare_images, dataset="photos"
     )
 
 
 def test_images_of_mixed_channels_are_refused(audit, refusal):
     folder_of_images(grey(8), np.zeros((8, 8, 3), np.uint8))
-    assert "photos/1.png: is 8x8 with 3 channels" in refusal(prepare, dataset="photos")
+    assert "photos/1.png: is 8x8 with 3 channels" in refusal(prepare_images, dataset="photos")
 
 
 def test_images_with_transparency_are_refused_not_flattened(audit, refusal):
     folder_of_images(np.zeros((8, 8, 4), np.uint8))
-    assert "photos/0.png: has mode RGBA" in refusal(prepare, dataset="photos")
+    assert "photos/0.png: has mode RGBA" in refusal(prepare_images, dataset="photos")
 
 
 def test_an_empty_folder_is_refused(audit, refusal):
     folder_of_images()
-    assert "photos: no images in this folder" in refusal(prepare, dataset="photos")
+    assert "photos: no images in this folder" in refusal(prepare_images, dataset="photos")
 
 
 def test_a_folder_of_images_becomes_the_same_contract(audit):
     folder_of_images(grey(value=1), grey(value=2))
-    prepare("photos")
+    prepare_images("photos")
     assert read_table(Path("data/images/photos.parquet")).column("image_id").to_pylist() == ["0.png", "1.png"]
 
 

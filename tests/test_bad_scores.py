@@ -12,8 +12,7 @@ from conftest import encoded, write_photos
 from leakgauge.errors import InputError
 from leakgauge.imports import read_scores
 from leakgauge.tables import read_table, write_table
-from stages.describe import describe
-from stages.prepare import prepare
+from stages.images import prepare_images
 from stages.score import score
 from stages.split import split
 from stages.train_target import train_target
@@ -173,8 +172,7 @@ def with_a_copy(elsewhere, original: int, copy: int) -> np.ndarray:
     pixels = np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     pixels[copy] = pixels[original]
     write_photos(elsewhere.ids.tolist(), pixels)
-    prepare("photos")
-    describe("photos")
+    prepare_images("photos")
     return np.where(elsewhere.scores["is_member"], "member", np.where(np.arange(200) < 120, "auxiliary", "holdout"))
 
 
@@ -288,46 +286,46 @@ def grey(size: int = 8) -> np.ndarray:
 @pytest.mark.parametrize("cut", [0, 3, 50])
 def test_image_bytes_that_do_not_decode_are_named(cut, elsewhere, refusal):
     write_rows(image_id=["a", "b"], image=[image(grey()), {"bytes": encoded(grey())[:cut], "path": "b.png"}])
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert f"photos.parquet: image 'b': {'does not decode as an image' if cut else 'has no bytes'}" in line
 
 
 def test_an_image_of_another_size_is_named(elsewhere, refusal):
     write_rows(image_id=["a", "b"], image=[image(grey()), image(grey(9))])
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert "photos.parquet: image 'b': is 9x9 with 1 channel, but photos.parquet: image 'a' is 8x8" in line
 
 
 def test_an_image_of_another_mode_is_named(elsewhere, refusal):
     write_rows(image_id=["a", "b"], image=[image(grey()), image(np.zeros((8, 8, 4), np.uint8))])
-    assert "photos.parquet: image 'b': has mode RGBA" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: image 'b': has mode RGBA" in refusal(prepare_images, dataset="photos")
 
 
 def test_an_image_id_that_stands_there_twice_is_named(elsewhere, refusal):
     write_rows(image_id=[5, 5], image=[image(grey()), image(grey())])
-    assert "photos.parquet: duplicate image_id '5'" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: duplicate image_id '5'" in refusal(prepare_images, dataset="photos")
 
 
 def test_a_dataset_without_images_is_refused(elsewhere, refusal):
     write_rows(picture=[image(grey())], label=[1])
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert "photos.parquet: no column 'image' or 'img' (there is picture, label)" in line
     write_rows(image=["a.png"])
     assert "photos.parquet: column 'image' is string: needs a struct of bytes and path" in refusal(
-        prepare, dataset="photos"
+        prepare_images, dataset="photos"
     )
     write_rows(image=[image(grey())])
     pq.write_table(pq.read_table("photos.parquet")[:0], "photos.parquet")
-    assert "photos.parquet: has no rows" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: has no rows" in refusal(prepare_images, dataset="photos")
 
 
 def test_a_label_that_is_no_integer_is_refused(elsewhere, refusal):
     write_rows(image=[image(grey())], label=["cat"])
-    assert "photos.parquet: column 'label' is string: needs integers" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: column 'label' is string: needs integers" in refusal(prepare_images, dataset="photos")
 
 
 def test_a_dataset_that_is_no_parquet_file_is_refused(elsewhere, refusal):
     Path("photos.parquet").write_bytes(b"PNG")
-    assert "photos.parquet: not a readable Parquet file" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: not a readable Parquet file" in refusal(prepare_images, dataset="photos")
     Path("photos.parquet").unlink()
-    assert "photos.parquet: not found" in refusal(prepare, dataset="photos")
+    assert "photos.parquet: not found" in refusal(prepare_images, dataset="photos")

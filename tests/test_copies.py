@@ -16,9 +16,8 @@ from leakgauge.files import file_hash
 from leakgauge.inference.suspects import adjusted_p_values
 from leakgauge.tables import ROLES, decode_images, read_metadata, read_table
 from stages import train_target as stage
-from stages.describe import describe
 from stages.guard import guard
-from stages.prepare import prepare
+from stages.images import prepare_images
 from stages.split import split
 from stages.suspect import suspect
 from stages.train_target import train_target
@@ -39,7 +38,7 @@ def dataset_of(ids: list[str], pixels: np.ndarray, **options: object) -> None:
     params["targets"][TARGET]["dataset"] = "photos"
     params["split"] |= options
     write_params(params)
-    for made in (prepare, describe, suspect):
+    for made in (prepare_images, suspect):
         made("photos")
     split(TARGET)
 
@@ -132,7 +131,7 @@ def test_copies_with_other_labels_or_captions_are_told_and_the_first_is_used(aud
     ids = [f"{row:02d}" for row in range(44)]
     dataset_of(ids, pixels, member=5, auxiliary=0.5, holdout="rest")
     pq.write_table(pa.table({"image_id": ids, "image": images, "label": labels, "caption": captions}), "photos.parquet")
-    for made in (prepare, describe):
+    for made in (prepare_images,):
         made("photos")
     capsys.readouterr()
     split(TARGET)
@@ -179,7 +178,7 @@ def audit_of_copies(times: np.ndarray, holdout: int, seed: int, **options: objec
     params["evaluate"] |= {"alphas": alphas, "curve_fpr": alphas[-1]}
     params["learners"], params["stack"]["of"] = {"marginal": {"kind": "marginal"}}, []
     write_params(params)
-    for made in (prepare, describe, suspect):
+    for made in (prepare_images, suspect):
         made("photos")
     return marginal_figures("theirs")
 

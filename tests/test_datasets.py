@@ -24,7 +24,7 @@ from leakgauge.features import named_features
 from leakgauge.files import file_hash
 from leakgauge.imports import read_index
 from leakgauge.tables import decode_images, read_metadata, read_table
-from stages.prepare import prepare
+from stages.images import prepare_images
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def wrong(refusal, **entry) -> str:
     params = tiny_params()
     params["datasets"]["photos"] = entry
     write_params(params)
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert not list(Path().rglob("data/images/*"))
     return line
 
@@ -57,7 +57,7 @@ def prepared(capsys) -> Callable[..., Any]:
         params["datasets"]["photos"] = entry
         write_params(params)
         capsys.readouterr()
-        prepare("photos")
+        prepare_images("photos")
         return capsys.readouterr()
 
     return run
@@ -476,7 +476,7 @@ def test_prepare_writes_what_the_reader_read_and_what_the_entry_said(cifar10):
     params = tiny_params()
     params["datasets"]["cifar"] = {"source": "cifar10", "path": cifar10, "part": "test"}
     write_params(params)
-    prepare("cifar")
+    prepare_images("cifar")
     written = Path("data/images/cifar.parquet")
     notes = ["parts not taken: 1 (train)"]
     assert read_metadata(written) == {"dataset": "cifar", **params["datasets"]["cifar"], "names": [], "notes": notes}

@@ -18,7 +18,7 @@ from leakgauge.datasets import parquet
 from leakgauge.datasets.archive import DOWNLOADS, Archive, official
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
-from stages.prepare import prepare
+from stages.images import prepare_images
 
 READER = Path("leakgauge/datasets/cifar.py")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -139,7 +139,7 @@ def test_a_reader_refuses_an_archive_that_is_not_the_official_one_in_one_line(se
         params = tiny_params()
         params["datasets"]["photos"] = {"source": source, "path": "mine.tar.gz"}
         write_params(params)
-        assert f"mine.tar.gz: has 19000 bytes, not the {size} of " in refusal(prepare, dataset="photos")
+        assert f"mine.tar.gz: has 19000 bytes, not the {size} of " in refusal(prepare_images, dataset="photos")
 
 
 def rows(*values: int) -> bytes:
@@ -205,7 +205,7 @@ def test_a_hub_out_of_reach_is_one_line_that_says_what_to_do(the_hub, refusal, m
     params = tiny_params()
     params["datasets"]["photos"] = entry().model_dump(exclude_none=True)
     write_params(params)
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert (
         f"dataset me/digits at {REVISION}: the Hub does not deliver it: download data/train-*.parquet elsewhere" in line
     )
@@ -232,7 +232,7 @@ def test_a_revision_that_could_move_is_refused(revision, tmp_path, monkeypatch, 
     write_params(params)
     assert (
         f"datasets.photos.hub.revision: String should match pattern '^[0-9a-f]{{40}}$', found '{revision}'"
-        in refusal(prepare, dataset="photos")
+        in refusal(prepare_images, dataset="photos")
     )
 
 
@@ -241,7 +241,7 @@ def test_a_path_beside_a_hub_is_refused(tmp_path, monkeypatch, refusal):
     params = tiny_params()
     params["datasets"]["photos"] = entry().model_dump() | {"path": "photos.parquet"}
     write_params(params)
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert (
         "datasets.photos: Value error, path and hub name two places: keep photos.parquet, or path: leakgauge/" in line
     )

@@ -34,13 +34,12 @@ from leakgauge.diffusion.process import NoiseProcess, prediction_of
 from leakgauge.diffusion.training import draw
 from leakgauge.tables import read_table
 from stages.check import check
-from stages.describe import describe
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.guard import guard
+from stages.images import prepare_images
 from stages.infer import infer
 from stages.predict import predict
-from stages.prepare import prepare
 from stages.report import report
 from stages.score import score
 from stages.select import select
@@ -333,7 +332,7 @@ def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch)
         params["targets"]["digits_ddpm"] |= {"dataset": "photos", "source": "path", "path": str(family("text"))}
         params["split"] |= {"member": 60, "auxiliary": 60, "holdout": "rest"}
         write_params(params)
-        for stage in (prepare, describe, suspect):
+        for stage in (prepare_images, suspect):
             stage("photos")
         split("digits_ddpm")
         train_target("digits_ddpm")

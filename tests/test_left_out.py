@@ -16,7 +16,7 @@ from leakgauge.cli import IGNORED
 from leakgauge.datasets import READERS, Dataset, folder
 from leakgauge.datasets.images import Images
 from leakgauge.tables import read_metadata, read_table, write_table
-from stages.prepare import prepare
+from stages.images import prepare_images
 from stages.report import report
 from stages.suspect import suspect
 
@@ -53,7 +53,7 @@ def ask(**entry) -> None:
 def refused_as_both(refusal) -> str:
     """The line that both `prepare` and `suspect` say of the folder."""
     ask()
-    of_dataset, of_suspects = refusal(prepare, dataset="photos"), refusal(suspect, dataset="asked")
+    of_dataset, of_suspects = refusal(prepare_images, dataset="photos"), refusal(suspect, dataset="asked")
     assert of_dataset.partition(": ")[2] == of_suspects.partition(": ")[2]
     assert not Path("data").exists()
     return of_dataset
@@ -122,7 +122,7 @@ def test_a_name_that_is_no_utf_8_is_refused_in_text_that_is(name, refusal):
 def test_photographs_that_pillow_cannot_read_are_refused(name, refusal):
     put(f"photos/{name}", b"...")
     ask()
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert f"photos/{name}: {Path(name).suffix} is not read: convert it" in line
     assert f"photos/{name}: no image that can be read" in refusal(suspect, dataset="asked")
 
@@ -131,7 +131,7 @@ def test_photographs_that_pillow_cannot_read_are_refused(name, refusal):
 def test_an_image_by_content_without_the_suffix_of_one_is_refused(name, form, refusal):
     put(f"photos/{name}", encoded(np.zeros((4, 4), np.uint8), form))
     ask()
-    line = refusal(prepare, dataset="photos")
+    line = refusal(prepare_images, dataset="photos")
     assert f"photos/{name}: is a {form} image without the suffix of one and would be left out" in line
     assert f"photos/{name}: no image that can be read" in refusal(suspect, dataset="asked")
 
@@ -140,7 +140,7 @@ def test_other_files_beside_a_datasets_images_are_listed_and_beside_suspects_ref
     for name in ("README.txt", "labels.json", "a/notes.md", "rows.parquet", ".DS_Store", "Thumbs.db"):
         put(f"photos/{name}", b"%!PS-Adobe-3.0 EPSF-3.0 whatever it says")
     ask()
-    prepare("photos")
+    prepare_images("photos")
     notes = [
         "hidden files or folders not taken: 2 (.DS_Store, Thumbs.db)",
         "files that are no images not taken: 4 (README.txt, a/notes.md, labels.json, ...)",
@@ -203,7 +203,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_one_line(monkeypatch, refusal)
 
     monkeypatch.setattr(folder, "walk", walked)
     ask()
-    assert "photos/2.png: was there when its folder was read and is gone" in refusal(prepare, dataset="photos")
+    assert "photos/2.png: was there when its folder was read and is gone" in refusal(prepare_images, dataset="photos")
 
 
 def oriented(form: str, orientation: int) -> bytes:

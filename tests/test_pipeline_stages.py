@@ -18,7 +18,7 @@ from leakgauge.datasets import digits
 from leakgauge.tables import ROLES, decode_images, pixel_hash, read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.fit import fit
-from stages.prepare import prepare
+from stages.images import prepare_images
 from stages.report import report
 from stages.score import score
 from stages.split import split
@@ -117,7 +117,7 @@ def test_running_a_stage_again_gives_the_same_bytes(audit):
         *Path("metrics").rglob("*.*"),
     ]
     before = {path: path.read_bytes() for path in outputs if path.is_file()}
-    prepare("digits")
+    prepare_images("digits")
     split(TARGET)
     score(TARGET, "holdout")
     for learner in TINY_LEARNERS:
@@ -228,7 +228,7 @@ def test_the_page_is_self_contained(audit):
         assert word in page
 
 
-@pytest.mark.parametrize("stage", ["prepare", "split", "select", "stack", "evaluate", "guard", "report"])
+@pytest.mark.parametrize("stage", ["images", "split", "select", "stack", "evaluate", "guard", "report"])
 def test_stages_that_need_no_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
@@ -237,8 +237,7 @@ def test_stages_that_need_no_network_do_not_import_torch(stage):
 @pytest.mark.parametrize(
     "stage",
     [
-        "prepare",
-        "describe",
+        "images",
         "split",
         "train_target",
         "score",

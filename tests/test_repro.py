@@ -105,7 +105,7 @@ def test_suspects_cost_their_scores_and_a_verdict_and_nothing_else(pipeline):
     executed = repro(pipeline)
     shutil.rmtree(asked)
     called_for = {f"score@{TARGET}-suspect", *(f"{stage}@{TARGET}" for stage in ("split", "check", "infer", "guard"))}
-    assert set(executed) == {"prepare@digits", "suspect@digits", "report"} | called_for
+    assert set(executed) == {"images@digits", "suspect@digits", "report"} | called_for
     assert json.loads((pipeline / f"metrics/inferences/{TARGET}.json").read_text())["suspects"] == 1
 
 

@@ -14,10 +14,9 @@ from PIL import Image
 from leakgauge.files import file_hash
 from leakgauge.imports import read_scores
 from leakgauge.tables import ROLES, decode_images, read_metadata, read_table, write_table
-from stages.describe import describe
 from stages.fit import fit
+from stages.images import prepare_images
 from stages.predict import predict
-from stages.prepare import prepare
 from stages.score import score
 from stages.split import split
 from stages.train_target import train_target
@@ -56,7 +55,7 @@ def test_a_parquet_dataset_holds_any_format_and_needs_no_more_than_the_bytes(for
     pixels = np.random.default_rng(1).integers(0, 256, (3, 8, 8), dtype=np.uint8)
     data = [encoded(image, form) for image in pixels]
     pq.write_table(pa.table({"image": [{"bytes": each} for each in data]}), "photos.parquet")
-    prepare("photos")
+    prepare_images("photos")
     table = read_table(Path("data/images/photos.parquet"))
     assert table.column("image_id").to_pylist() == ["0", "1", "2"]
     assert table.column("label").null_count == 3
@@ -153,8 +152,7 @@ def test_ids_of_a_csv_are_not_taken_for_numbers(elsewhere):
     names = [f"{number:06d}" for number in range(200)]
     write_photos(names, np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8))
     elsewhere.hand_over(elsewhere.scores.assign(image_id=names), **SHARING)
-    prepare("photos")
-    describe("photos")
+    prepare_images("photos")
     split("theirs")
     assert ids_of("member") == names[:50]
 
@@ -178,8 +176,7 @@ def test_pixels_told_to_be_both_are_dropped_from_the_non_members_and_counted(els
     pixels = decode_images(read_table(Path("data/images/photos.parquet"))).transpose(0, 2, 3, 1).copy()
     pixels[60:64] = pixels[:4]  # four members again, among the others
     write_photos(elsewhere.ids.tolist(), pixels)
-    prepare("photos")
-    describe("photos")
+    prepare_images("photos")
     run_stages()
     copies = {str(number) for number in elsewhere.ids[60:64]}
     assert not copies & {image_id for role in ROLES for image_id in ids_of(role)}

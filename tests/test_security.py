@@ -23,13 +23,12 @@ from PIL import Image
 from leakgauge.datasets import archive, cifar
 from leakgauge.files import file_hash
 from stages.check import check
-from stages.describe import describe
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.guard import guard
+from stages.images import prepare_images
 from stages.infer import infer
 from stages.predict import predict
-from stages.prepare import prepare
 from stages.report import report
 from stages.score import score
 from stages.select import select
@@ -147,13 +146,13 @@ def pickle_asked_for_by_name() -> tuple:
 def images_of_an_npz() -> tuple:
     np.savez("theirs.npz", images=np.array([Hostile()], dtype=object))
     use("datasets", "digits", source="npz", path="theirs.npz")
-    return prepare, {"dataset": "digits"}, "theirs.npz"
+    return prepare_images, {"dataset": "digits"}, "theirs.npz"
 
 
 def labels_of_an_npz() -> tuple:
     np.savez("theirs.npz", images=np.zeros((1, 8, 8), np.uint8), labels=np.array([Hostile()], dtype=object))
     use("datasets", "digits", source="npz", path="theirs.npz")
-    return prepare, {"dataset": "digits"}, "theirs.npz"
+    return prepare_images, {"dataset": "digits"}, "theirs.npz"
 
 
 def index_of_a_split() -> tuple:
@@ -295,7 +294,7 @@ def hostile_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split_by["train_target"] = {"scores": [score_name]}
     params["targets"]["theirs"] = entry | {"dataset": "photos", "source": "scores", "path": given} | split_by
     write_params(params)
-    for stage in (prepare, describe, suspect):
+    for stage in (prepare_images, suspect):
         stage("photos")
     split("theirs")
     for stage in (train_target, guard, check):

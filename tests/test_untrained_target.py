@@ -24,9 +24,8 @@ from leakgauge.files import file_hash
 from leakgauge.inference.roc import auc
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.check import check
-from stages.describe import describe
 from stages.guard import guard
-from stages.prepare import prepare
+from stages.images import prepare_images
 from stages.score import score
 from stages.split import split
 from stages.suspect import suspect
@@ -87,8 +86,7 @@ def write_targets(layout: str, seed: int) -> None:
 
 
 def read_photos() -> None:
-    prepare("photos")
-    describe("photos")
+    prepare_images("photos")
     suspect("photos")
 
 

@@ -143,7 +143,7 @@ def _draw(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _run_stages(work: Path, learners: list[str], seeds: list[int], stacked: bool) -> dict[str, dict[str, float]]:
     """Every stage that has not run yet.  Returns stage -> seconds and peak memory, of earlier runs too."""
-    commands = [["prepare", "cifar10"], ["describe", "cifar10"], ["suspect", "cifar10"]]
+    commands = [["images", "cifar10"], ["suspect", "cifar10"]]
     for target in (f"seed_{seed}" for seed in seeds):
         commands += [["split", target], ["train_target", target]]
         commands += [["score", target, role] for role in ("member", "auxiliary", "holdout", "suspect")]

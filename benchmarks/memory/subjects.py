@@ -21,7 +21,7 @@ from leakgauge.tables import ROW_GROUP, image_table, write_pieces
 
 IMAGES = ("cifar10-train.parquet", "cifar10-test.parquet")
 SCORED, FITTED = "scored", "fitted"  # targets: of a small network, and of no more than scores
-FEATURES = 470  # as many as `describe` takes of a colour image
+FEATURES = 470  # as many as a colour image has
 LEARNERS = {  # of params.yaml, and cheap
     "gbm": {"trees": 20, "scale_trees": 5},
     "mlp": {"epochs": 2},

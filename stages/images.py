@@ -1,31 +1,37 @@
-"""prepare: read a dataset and write its images as Parquet, one row an image, with a hash of the pixels.
+"""images: read a dataset, one row an image with a hash of its pixels, and compute the features of every image.
 
-datasets.<name> in params.yaml -> data/images/<name>.parquet
+Features depend on the images alone, so all of a dataset's are computed once and `split` shares them out by role.
+
+datasets.<name> in params.yaml -> data/images/<name>.parquet, data/features/<name>.parquet
 """
 
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from leakgauge.cli import run
+from leakgauge.compute import spread
 from leakgauge.config import entry
 from leakgauge.datasets import READERS, Dataset
 from leakgauge.datasets.images import counted
 from leakgauge.errors import warn
-from leakgauge.tables import image_table, write_table
+from leakgauge.features import CHUNK, named_features
+from leakgauge.tables import decode_images, image_table, write_table
 
 SHOWN = 20  # rows of the table of labels
 
 
-def prepare(dataset: str) -> None:
-    """Write data/images/<dataset>.parquet; print what was read, the labels, and what was not taken."""
+def prepare_images(dataset: str) -> None:
+    """Write data/{images,features}/<dataset>.parquet; print what was read, the labels, and what was not taken."""
     table, facts = read_dataset(dataset)
-    write_table(Path(f"data/images/{dataset}.parquet"), table, facts)
+    features = write_dataset(dataset, table, facts)
     distinct = len(set(table.column("sha256").to_pylist()))
     height, width, channels = (table.column(name)[0] for name in ("height", "width", "channels"))
     print(f"{dataset}: {table.num_rows} images, {distinct} distinct, {width}x{height}, {channels} channel(s)")
+    print(f"  {features.num_columns - 2} features of each")
     for line in [*_label_lines(dataset, table.column("label").to_pylist(), facts["names"]), *facts["notes"]]:
         print(f"  {line}")
 
@@ -40,6 +46,27 @@ def read_dataset(dataset: str) -> tuple[pa.Table, dict[str, Any]]:
     table = image_table(images.ids, images.pixels, images.labels, images.paths, images.captions)
     said = options.model_dump(exclude={"suspects"}, exclude_unset=True)
     return table, {"dataset": dataset, **said, "names": images.classes or [], "notes": images.notes}
+
+
+def write_dataset(dataset: str, table: pa.Table, facts: dict[str, Any]) -> pa.Table:
+    """Write the images and their features; returns the features: image_id, label and a float32 column each."""
+    features = _features(table)
+    write_table(Path(f"data/images/{dataset}.parquet"), table, facts)
+    write_table(Path(f"data/features/{dataset}.parquet"), features, {"dataset": dataset})
+    return features
+
+
+def _features(table: pa.Table) -> pa.Table:
+    rows = np.arange(table.num_rows)
+    parts = [table.take(rows[start : start + CHUNK]) for start in rows[::CHUNK]]  # a slice would travel as a whole
+    features = pa.concat_tables(spread(_features_of, [(part,) for part in parts], "features", networks=False))
+    for place, name in enumerate(("image_id", "label")):
+        features = features.add_column(place, name, table.column(name))
+    return features
+
+
+def _features_of(table: pa.Table) -> pa.Table:
+    return pa.table(named_features(decode_images(table)))
 
 
 def _label_lines(dataset: str, labels: list[int | None], names: list[str]) -> list[str]:
@@ -63,4 +90,4 @@ def _label_lines(dataset: str, labels: list[int | None], names: list[str]) -> li
 
 
 if __name__ == "__main__":
-    run(prepare, dataset="a name in the `datasets` registry of params.yaml")
+    run(prepare_images, dataset="a name in the `datasets` registry of params.yaml")
