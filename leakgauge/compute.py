@@ -51,7 +51,8 @@ def spread(
 ) -> list[Result]:
     """`work(*job)` of every job, in order, with a progress bar.  LOKY_MAX_CPU_COUNT sets fewer processes than cores.
 
-    networks : whether the work runs any; then a GPU, if there is one, is one worker, in this process.  The work finds this process's working directory, and may find its large arrays not writable.
+    networks : whether the work runs any; then a GPU, if there is one, is one worker, in this process.  The work finds
+    this process's working directory, and may find its large arrays not writable.
     """
     jobs = list(jobs)
     processes = 1 if networks and best_device().type != "cpu" else min(cpu_count(), len(jobs))
