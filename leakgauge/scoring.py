@@ -88,13 +88,13 @@ class Shard:
 
     ids: list[str]
     pixels: Tensor
-    told: Conditioning
+    conditioning: Conditioning
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, rows: slice) -> "Shard":
-        return Shard(self.ids[rows], self.pixels[rows], None if self.told is None else self.told[rows])
+        return Shard(self.ids[rows], self.pixels[rows], None if self.conditioning is None else self.conditioning[rows])
 
 
 class Scorer:
@@ -109,7 +109,7 @@ class Scorer:
         if problem := job.options.attacks.problem(self.denoiser.process.num_train_timesteps):
             raise InputError(f"{PARAMS}: {key_name('score', 'attacks', job.target)}.{problem}")
         self.reader = RowReader(job.images, ["image_id", "image"])
-        self.told = self._told()
+        self.conditioning = self._conditioning()
         self.batch_size = 1
         if len(self):
             self.denoiser.check_images(job.model, *self.read(0, 1).pixels.shape[1:])
@@ -127,8 +127,8 @@ class Scorer:
         """The shard that starts there, decoded; or only its first `count` images."""
         stop = min(start + (count or self.job.options.shard), len(self))
         rows = self.reader.rows(start, stop)
-        told = None if self.told is None else self.told[start:stop]
-        return Shard(rows.column("image_id").to_pylist(), torch.from_numpy(decode_images(rows)), told)
+        conditioning = None if self.conditioning is None else self.conditioning[start:stop]
+        return Shard(rows.column("image_id").to_pylist(), torch.from_numpy(decode_images(rows)), conditioning)
 
     @torch.inference_mode()
     def score(self, shard: Shard, progress: Callable[[int], object] = lambda images: None) -> np.ndarray:
@@ -151,7 +151,7 @@ class Scorer:
 
     def _score(self, batch: Shard) -> np.ndarray | None:
         """(B, columns) float64; None where the memory does not suffice."""
-        bound, attacks = self.denoiser.given(batch.told), self.job.options.attacks
+        bound, attacks = self.denoiser.with_condition(batch.conditioning), self.job.options.attacks
         try:
             return score_batch(bound, bound.encode(batch.pixels), batch.ids, attacks).cpu().numpy()
         except (MemoryError, RuntimeError) as error:
@@ -171,7 +171,9 @@ class Scorer:
         if asked != "auto":
             return min(asked, most)
         first = self.read(0, 1)
-        return min(fitting_batch(self.denoiser.given(first.told), first.pixels, self.job.options.shard), most)
+        return min(
+            fitting_batch(self.denoiser.with_condition(first.conditioning), first.pixels, self.job.options.shard), most
+        )
 
     def conditioning_of(self, images: pa.Table, called: str = "") -> Conditioning:
         """What the network is told of each image of a table, by its labels and captions.
@@ -185,7 +187,7 @@ class Scorer:
             key = key_name("score", "condition", self.job.target)
             raise InputError(f"{PARAMS}: {key}: {called and f'{called}: '}{error}") from None
 
-    def _told(self) -> Conditioning:
+    def _conditioning(self) -> Conditioning:
         known = {"label", "caption"} & set(pq.read_schema(self.job.images).names)
         return self.conditioning_of(read_table(self.job.images, sorted(known)))
 

@@ -43,7 +43,7 @@ Finding = dict[str, Any]
 
 def check(target: str) -> None:
     """Write what the target may be told and the null check.  Raises InputError if that tells the role."""
-    options, told, found = section("guard", Guard, target), None, None
+    options, column, found = section("guard", Guard, target), None, None
     if target_entry(target).source != "scores":
         tables = {role: read_table(Path(f"data/roles/{target}/{role}.parquet")) for role in (*ROLES, "suspect")}
         tables = {role: table for role, table in tables.items() if table.num_rows}
@@ -52,14 +52,14 @@ def check(target: str) -> None:
             scorer.conditioning_of(table, f"{role} images")
         if "suspect" in tables:
             tables["suspect"] = _distinct(target, tables["suspect"])
-        told = scorer.denoiser.condition.tells(scorer.job.options.condition)
+        column = scorer.denoiser.condition.column(scorer.job.options.condition)
         plan = options.plan(tables)
-        _check_condition(target, told, tables, plan)
+        _check_condition(target, column, tables, plan)
         drawn = {role: _drawn(table, plan.seed) for role, table in tables.items()}
         found = null_check(list(_untrained_scores(scorer, drawn, plan.seed)), plan)
     fires = sum(finding["fires"] for finding in (found or {}).values())
-    write_json(Path(f"data/checks/{target}.json"), {"told": told})
-    write_json(Path(f"metrics/checks/{target}.json"), {"told": told, "fires": fires, "null_check": found})
+    write_json(Path(f"data/checks/{target}.json"), {"condition": column})
+    write_json(Path(f"metrics/checks/{target}.json"), {"condition": column, "fires": fires, "null_check": found})
     for role, finding in (found or {}).items():
         if finding["fires"]:
             warn(
@@ -67,7 +67,7 @@ def check(target: str) -> None:
                 f"({finding['auc_ci_low']:.3f} to {finding['auc_ci_high']:.3f}): something other than training does"
             )
     null = f"{fires} of {len(found)} comparisons fire" if found else "not possible, there are scores alone"
-    print(f"{target}: is told {f'the {told} of an image' if told else 'nothing of an image'}; null check: {null}")
+    print(f"{target}: is told {f'the {column} of an image' if column else 'nothing of an image'}; null check: {null}")
 
 
 def _scorer(target: str) -> Scorer:
@@ -87,15 +87,15 @@ def _cheap(attacks: Attacks) -> Attacks:
 
 
 def _distinct(target: str, suspects: pa.Table) -> pa.Table:
-    """One suspect of each picture: near-duplicates are no further z-scores."""
+    """One suspect of each picture: near-duplicates are no further evidence."""
     pictures = read_table(Path(f"data/pictures/{target}.parquet"), ["picture"]).column("picture").combine_chunks()
     return suspects.filter(pc.is_in(suspects.column("image_id"), value_set=pictures))
 
 
-def _check_condition(target: str, told: str | None, tables: dict[str, pa.Table], plan: Plan) -> None:
+def _check_condition(target: str, column: str | None, tables: dict[str, pa.Table], plan: Plan) -> None:
     """Raises InputError where what the target is told depends on the role."""
     found: dict[str, str] = {}
-    if told == "label":
+    if column == "label":
         labels = {role: table.column("label").to_pylist() for role, table in tables.items()}
         found = {
             role: f"{one.of_first} of the {one.images} images of label {one.label} are {_called(role)}, expected were "
@@ -103,7 +103,7 @@ def _check_condition(target: str, told: str | None, tables: dict[str, pa.Table],
             for role, one in label_roles(labels, plan).items()
             if one.p_value <= plan.level
         }
-    elif told == "caption":
+    elif column == "caption":
         captions = {role: captions_of(table) for role, table in tables.items()}
         found = {
             role: f"words and lengths of captions tell {_called(role)} from others, AUC {one.auc:.3f} "
@@ -113,9 +113,9 @@ def _check_condition(target: str, told: str | None, tables: dict[str, pa.Table],
         }
     for sentence in found.values():
         raise InputError(
-            f"{PARAMS}: {key_name('score', 'condition', target)}: given, but the {told} tells the role, and a target "
+            f"{PARAMS}: {key_name('score', 'condition', target)}: given, but the {column} tells the role, and a target "
             f"answers by it whether trained or not: {sentence}; set targets.{target}.score: {{condition: none}}, or "
-            f"draw roles with the same {told}s"
+            f"draw roles with the same {column}s"
         )
 
 

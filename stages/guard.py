@@ -74,7 +74,7 @@ def guard(target: str) -> None:
     if "suspect" in tables:
         ids = tables["suspect"].column("image_id")
         picture = pictures(images["suspect"], options.hash_distance, options.pixel_rmse * typical)
-        first = np.unique(picture)  # near-duplicates of a suspect are no further z-scores
+        first = np.unique(picture)  # near-duplicates of a suspect are no further evidence
         images["suspect"] = images["suspect"][first]
         tables["suspect"], features["suspect"] = _by_pixels(
             tables["suspect"].take(pa.array(first)), features["suspect"][first]

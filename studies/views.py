@@ -60,11 +60,11 @@ def score_images(
     denoiser: Denoiser, population: Population, rows: np.ndarray, view: View, what: str
 ) -> dict[str, np.ndarray]:
     """Column -> (n,) float64 of some images.  what : named in an error.  Raises InputError if a score is not finite."""
-    told = denoiser.conditioning_of(population.labels[rows].tolist(), [None] * len(rows), "given")
+    conditioning = denoiser.conditioning_of(population.labels[rows].tolist(), [None] * len(rows), "given")
     parts = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        bound = denoiser.given(None if told is None else told[start : start + BATCH])
+        bound = denoiser.with_condition(None if conditioning is None else conditioning[start : start + BATCH])
         x0 = bound.encode(torch.from_numpy(population.pixels[batch]))
         parts.append(score_batch(bound, x0, population.ids[batch].tolist(), view.attacks).cpu().numpy())
     scores = dict(zip(view.attacks.columns(), np.concatenate(parts).T, strict=True))

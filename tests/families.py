@@ -149,7 +149,7 @@ def write_family(name: str, folder: Path) -> Path:
 def open_family(folder: Path) -> Denoiser:
     """The denoiser of a folder, bound to classes 0, 1, 2, ... where it takes classes."""
     target = Denoiser.from_pipeline(folder, torch.device("cpu"))
-    return target.given(target.condition.sample_conditions(4))
+    return target.with_condition(target.condition.sample_conditions(4))
 
 
 def put_roles(name: str, size: int = 8, label: int | None = 9, count: int = 6) -> None:

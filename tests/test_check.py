@@ -70,7 +70,7 @@ def test_a_label_that_is_the_role_is_refused_before_scoring(by_class, refusal):
 def test_members_of_another_mix_of_classes_are_refused_at_the_level_of_the_guards(by_class, refusal):
     mix = by_turns(2, auxiliary=60, holdout=60)
     put(by_class, mix | {"member": [0] * 40 + [1] * 20})
-    assert checked("theirs")[0] == {"told": "label"}, "p = 0.03 is no z_scores at the level of 0.01 / 8"
+    assert checked("theirs")[0] == {"condition": "label"}, "p = 0.03 is no evidence at the level of 0.01 / 8"
     put(by_class, mix | {"member": [0] * 50 + [1] * 10})
     assert "10 of the 70 images of label 1 are members, expected were 23.3" in refusal(check, target="theirs")
 
@@ -90,14 +90,14 @@ def test_labels_that_are_not_told_cannot_tell(by_class, refusal):
     labels = by_turns(1, auxiliary=60, holdout=60) | {"member": [1] * 60}
     put(by_class, labels, condition="none")
     told, figures = checked("theirs")
-    assert told == {"told": None}
+    assert told == {"condition": None}
     assert figures["fires"] == 0
 
 
 def test_an_unconditional_target_is_told_nothing(tmp_path, monkeypatch, family):
     monkeypatch.chdir(tmp_path)
     put(family("epsilon"), by_turns(1, auxiliary=60, holdout=60) | {"member": [1] * 60})
-    assert checked("theirs")[0] == {"told": None}
+    assert checked("theirs")[0] == {"condition": None}
 
 
 def test_captions_that_go_with_the_role_are_refused_where_they_are_told(tmp_path, monkeypatch, family, refusal):
@@ -105,18 +105,18 @@ def test_captions_that_go_with_the_role_are_refused_where_they_are_told(tmp_path
     labels = by_turns(5, auxiliary=30, holdout=30, member=30)
     captions = {role: ["a" if i % 2 else "a a" for i, _ in enumerate(of_role)] for role, of_role in labels.items()}
     put(family("text"), labels, captions)
-    assert checked("theirs")[0] == {"told": "caption"}
+    assert checked("theirs")[0] == {"condition": "caption"}
     put(family("text"), labels, captions | {"member": ["a photo"] * 30})
     line = refusal(check, target="theirs")
     assert "given, but the caption tells the role" in line
     assert "words and lengths of captions tell members from others, AUC 1.000" in line
     put(family("text"), labels, captions | {"member": ["a photo"] * 30}, condition="none")
-    assert checked("theirs")[0] == {"told": None}
+    assert checked("theirs")[0] == {"condition": None}
 
 
 def test_the_default_audit_passes_and_says_so(audit, capsys):
     told, figures = checked(TARGET)
-    assert told == {"told": None}
+    assert told == {"condition": None}
     assert figures["fires"] == 0
     assert set(figures["null_check"]) == {"member", "auxiliary"}
     for found in figures["null_check"].values():
@@ -167,7 +167,7 @@ def test_seed_and_name_alone_decide_which_images_are_drawn(audit):
 def test_of_scores_from_elsewhere_no_null_check_is_possible(elsewhere, capsys):
     split("theirs")
     train_target("theirs")
-    assert checked("theirs") == ({"told": None}, {"told": None, "fires": 0, "null_check": None})
+    assert checked("theirs") == ({"condition": None}, {"condition": None, "fires": 0, "null_check": None})
     assert "null check: not possible, there are scores alone" in capsys.readouterr().out
 
 
@@ -198,7 +198,7 @@ def test_near_copies_of_a_suspect_are_no_further_evidence(audit):
 def test_an_untrained_network_of_every_family_gives_scores_that_differ_between_images(name, family):
     target = open_family(family(name))
     x0 = target.encode(torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8))
-    fresh = untrained(target, 0).given(target.condition.sample_conditions(4))
+    fresh = untrained(target, 0).with_condition(target.condition.sample_conditions(4))
     with torch.inference_mode():
         scores = t_errors(fresh, x0, 10, 2)[:, -1]
     assert torch.isfinite(scores).all()

@@ -23,7 +23,7 @@ def test_only_an_interval_below_one_half_counts():
     assert end < 0.5
     assert higher_for_members(low, high) is None
     assert higher_for_members(low, low) is None
-    assert higher_for_members(np.array([3.0]), np.array([1.0, 2.0])) is None, "one image is no z_scores"
+    assert higher_for_members(np.array([3.0]), np.array([1.0, 2.0])) is None, "one image is no evidence"
     assert higher_for_members(np.empty(0), low) is None
 
 

@@ -149,7 +149,7 @@ def test_work_begun_on_another_kind_of_machine_is_not_gone_on_with(audit, monkey
 def test_a_batch_is_a_power_of_two_that_fits_and_never_more_than_a_shard(audit, monkeypatch):
     here = scorer()
     image = here.read(0, 1)
-    target = here.denoiser.given(image.told)
+    target = here.denoiser.with_condition(image.conditioning)
     needed = batch_module._activations(target, image.pixels)
     for images in (1, 3, 8, 100):
         monkeypatch.setattr(batch_module, "CPU_BYTES", needed * images)

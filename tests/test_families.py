@@ -291,7 +291,7 @@ def test_epsilon_depends_on_the_class_of_each_image_alone(name, family):
     nothing = [None] * 4
     classes = target.conditioning_of([3, 1, 4, 1], nothing, "given")
     other = target.conditioning_of([3, 1, 5, 1], nothing, "given")
-    same = target.given(classes).epsilon(x, 50) == target.given(other).epsilon(x, 50)
+    same = target.with_condition(classes).epsilon(x, 50) == target.with_condition(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
     null = {"by_class": 10, "dit": 1000}[name]
     assert target.conditioning_of([None, 2], nothing[:2], "none").tolist() == [null, null]
@@ -303,10 +303,10 @@ def test_epsilon_depends_on_the_caption_of_each_image_alone(family):
     x = target.encode(PIXELS)
     captions = target.conditioning_of(nothing, ["a", "", "a a", "a"], "given")
     other = target.conditioning_of(nothing, ["a", "", "a", "a"], "given")
-    same = target.given(captions).epsilon(x, 50) == target.given(other).epsilon(x, 50)
+    same = target.with_condition(captions).epsilon(x, 50) == target.with_condition(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
-    empty = target.given(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
-    assert torch.equal(target.given(captions).epsilon(x, 50)[1], empty[1])
+    empty = target.with_condition(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
+    assert torch.equal(target.with_condition(captions).epsilon(x, 50)[1], empty[1])
 
 
 def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(family):

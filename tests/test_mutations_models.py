@@ -123,7 +123,7 @@ def opened(folder: Path) -> None:
     if problem := attacks.problem(target.process.num_train_timesteps):
         raise InputError(problem)
     pixels = torch.arange(64, dtype=torch.uint8).reshape(1, 1, *size)
-    told = target.given(target.condition.sample_conditions(1))
+    told = target.with_condition(target.condition.sample_conditions(1))
     with torch.inference_mode():
         scores = score_batch(told, told.encode(pixels), ["image"], attacks).numpy()
     _table(folder, ["image"], scores, list(attacks.columns()))

@@ -106,7 +106,7 @@ def test_channels_last_changes_no_score_of_any_family(name, family):
     for channels_last in (False, True):
         shortcuts = PLAIN.model_copy(update={"channels_last": channels_last})
         target = Denoiser.from_pipeline(family(name), torch.device("cpu"), shortcuts)
-        bound = target.given(target.conditioning_of([0, 1, 2], ["a", "b", "c"], "given"))
+        bound = target.with_condition(target.conditioning_of([0, 1, 2], ["a", "b", "c"], "given"))
         epsilon.append(bound.epsilon(bound.encode(x), 100))
     torch.testing.assert_close(epsilon[1].contiguous(), epsilon[0], rtol=1e-4, atol=1e-5)
 

@@ -6,7 +6,7 @@ says little.  Members are therefore held against non-members: were roles drawn a
 near-duplicates in the same third set.
 
 Near-duplicates among suspects are one picture: their scores are alike whether or not it was used, so that to count each
-would be to count one piece of z-scores many times.
+would be to count one piece of evidence many times.
 """
 
 from dataclasses import dataclass

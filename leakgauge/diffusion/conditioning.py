@@ -29,11 +29,11 @@ Conditioning = Tensor | list[str] | None  # of each of some images: its class, (
 class Unconditional:
     """Nothing."""
 
-    def tells(self, use: Use) -> Column | None:
+    def column(self, use: Use) -> Column | None:
         """Which column of the dataset the network is told."""
         return None
 
-    def told(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
+    def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """Nothing, whatever the dataset has."""
         return None
 
@@ -41,7 +41,7 @@ class Unconditional:
         """Nothing to take turns."""
         return None
 
-    def inputs(self, told: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
         """What a batch adds to a call of the network."""
         return {}
 
@@ -53,11 +53,11 @@ class ByClass:
     count: int
     null: int
 
-    def tells(self, use: Use) -> Column | None:
+    def column(self, use: Use) -> Column | None:
         """Which column of the dataset the network is told."""
         return "label" if use == "given" else None
 
-    def told(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
+    def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """The class of each image, (N,) int64.  Raises InputError."""
         if use == "none":
             if self.null < self.count and self.null in labels:
@@ -80,11 +80,11 @@ class ByClass:
         """One class after another, (count,) int64."""
         return torch.arange(count) % self.count
 
-    def inputs(self, told: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
         """What a batch of these classes, (B,) int64, adds to a call of the network."""
-        if not isinstance(told, Tensor):
+        if not isinstance(conditioning, Tensor):
             raise ValueError("a class-conditional network needs classes")
-        return {"class_labels": told}
+        return {"class_labels": conditioning}
 
 
 class ByText:
@@ -93,11 +93,11 @@ class ByText:
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
 
-    def tells(self, use: Use) -> Column | None:
+    def column(self, use: Use) -> Column | None:
         """Which column of the dataset the network is told."""
         return "caption" if use == "given" else None
 
-    def told(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
+    def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """The prompt of each image.  Raises InputError where captions are asked for and an image has none."""
         if use == "none":
             return [""] * len(captions)
@@ -113,11 +113,11 @@ class ByText:
         """Empty prompts."""
         return [""] * count
 
-    def inputs(self, told: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
         """What a batch of these prompts adds to a call of the network."""
-        if not isinstance(told, list):
+        if not isinstance(conditioning, list):
             raise ValueError("a network conditional on text needs prompts")
-        return {"encoder_hidden_states": self.embed(told)}
+        return {"encoder_hidden_states": self.embed(conditioning)}
 
     @torch.inference_mode()
     def embed(self, prompts: list[str]) -> Tensor:

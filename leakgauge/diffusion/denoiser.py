@@ -56,7 +56,7 @@ class Denoiser:
     """A frozen network that tells the noise in x_t, in float32, whatever it was trained to predict.
 
     x_t stands in the space of the diffusion: pixels in [-1, 1], or the latents of an autoencoder (`encode`).  What the
-    network is told beside x_t and t is bound beforehand (`given`), so that epsilon(x_t, t) has two arguments.
+    network is told beside x_t and t is bound beforehand (`with_condition`), so that epsilon(x_t, t) has two arguments.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Denoiser:
             return
         shape = 1, self.autoencoder.channels if self.autoencoder else channels, rows * factor, columns * factor
         pixels = torch.arange(math.prod(shape)).remainder(256).to(torch.uint8).reshape(shape)
-        bound = self.given(self.condition.sample_conditions(1))
+        bound = self.with_condition(self.condition.sample_conditions(1))
         try:
             x0 = bound.encode(pixels)
             noise = [bound.epsilon(x0, t) for t in (0, self.process.num_train_timesteps - 1)]
@@ -142,12 +142,12 @@ class Denoiser:
 
     def conditioning_of(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """What the network is told of each of N images, or of any slice of them.  Raises InputError."""
-        return self.condition.told(labels, captions, use)
+        return self.condition.conditioning(labels, captions, use)
 
-    def given(self, told: Conditioning) -> "Denoiser":
+    def with_condition(self, conditioning: Conditioning) -> "Denoiser":
         """The same denoiser, bound to what the network is told of a batch."""
         bound = copy.copy(self)
-        bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(told).items()}
+        bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(conditioning).items()}
         return bound
 
     def eager(self) -> "Denoiser":

@@ -59,7 +59,7 @@ def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: in
 @torch.inference_mode()
 def draw(target: Denoiser, shape: tuple[int, int, int], seed: int, count: int) -> np.ndarray:
     """Generated images, (count, H, W, C) uint8.  shape : of one x_0, (C', H', W')."""
-    target, process = target.given(target.condition.sample_conditions(count)), target.process
+    target, process = target.with_condition(target.condition.sample_conditions(count)), target.process
     noise = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed)).to(target.device)
     x = process.sigma[-1].item() * noise
     timesteps = np.unique(np.linspace(0, process.num_train_timesteps - 1, STEPS + 1).round().astype(int))[::-1].tolist()

@@ -114,7 +114,7 @@ def test_other_networks_can_be_scored_as_they_are_saved(changes, tmp_path):
     save(model, tmp_path / "model")
     target = Denoiser.from_pipeline(tmp_path / "model", CPU)
     target.check_images(tmp_path, 1, 8, 8)
-    bound = target.given(target.conditioning_of([0, 1], [None, None], "given"))
+    bound = target.with_condition(target.conditioning_of([0, 1], [None, None], "given"))
     x0 = bound.encode(images()[0][:2])
     assert bound.epsilon(x0, 100).shape == x0.shape
 

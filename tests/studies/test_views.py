@@ -56,7 +56,7 @@ def test_noise_has_the_deviation_asked_for_is_fresh_at_every_call_and_comes_from
 
 def test_a_noisy_denoiser_is_noisy_also_in_what_is_bound_to_it(family):
     noisy = open_view(family("by_class"), View(**PLAIN | {"noise": 0.3}))
-    bound = noisy.given(torch.tensor([0, 1]))
+    bound = noisy.with_condition(torch.tensor([0, 1]))
     assert isinstance(bound, NoisyDenoiser)
     x = torch.zeros(2, 1, 8, 8)
     assert not torch.equal(bound.epsilon(x, 50), bound.epsilon(x, 50))
