@@ -18,7 +18,7 @@ from typing import Any
 
 _PUBLIC = {
     "Denoiser": "leakgauge.diffusion.denoiser",
-    "QuantileBag": "leakgauge.quantile.bag",
+    "QuantileBag": "leakgauge.bags",
     "image_features": "leakgauge.features",
     "membership_metrics": "leakgauge.inference.metrics",
     "t_errors": "leakgauge.attacks.t_error",

@@ -18,7 +18,7 @@ from leakgauge.compute import best_device, computed_on
 from leakgauge.errors import InputError
 from leakgauge.scoring import Job, Save, Scorer, npy
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 _scorers: list[tuple[Job, Scorer]] = []  # of this process of a node: at most the last one
 
 

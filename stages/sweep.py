@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from leakgauge.ablations import alpha, auxiliary, bag_size, timestep, width
+from leakgauge.bags import BagRunner, Named, read_scored
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, Options, entry, key_name, names, section
 from leakgauge.errors import InputError
@@ -22,7 +23,6 @@ from leakgauge.inference.metrics import Evaluate
 from leakgauge.inference.z_scores import kept_rows, main_score, read_z_scores
 from leakgauge.quantile.bag import FEWEST, Learner
 from leakgauge.quantile.networks import ResNetOptions
-from leakgauge.runner import BagRunner, Named, read_scored
 from leakgauge.tables import ROLES, read_metadata, read_table
 
 FITTING = {"bag_size": bag_size, "timestep": timestep, "auxiliary": auxiliary, "width": width}

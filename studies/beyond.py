@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from pydantic import NonNegativeInt
 
+from leakgauge.bags import Scored
 from leakgauge.cli import run
 from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
 from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.roc import exact_rate
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Scored
 from studies.charts.beyond import draw
 from studies.generative.vae import VAEOptions, train_vae, vae_scores
 from studies.measurement import (

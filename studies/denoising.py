@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from leakgauge.runner import Scored
+from leakgauge.bags import Scored
 
 
 def denoising_loss(images: Scored) -> float:

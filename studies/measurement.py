@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt, RootModel
 
+from leakgauge.bags import BagRunner, Fitted, Named, Scored
 from leakgauge.config import PARAMS, Options
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
@@ -16,7 +17,6 @@ from leakgauge.inference.fusion import fuse
 from leakgauge.inference.metrics import Level, power
 from leakgauge.quantile.bag import Learner
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import BagRunner, Fitted, Named, Scored
 from leakgauge.tables import read_table
 from studies.population import ROLES, Population
 from studies.settings import section

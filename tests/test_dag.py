@@ -24,10 +24,10 @@ ARROWS: dict[str, set[str]] = {
     "imports": set(),
     "attacks": {"diffusion"},
     "scoring": {"attacks", "diffusion"},
-    "quantile": {"inference"},
+    "quantile": set(),
     "inference": set(),
-    "runner": {"quantile", "inference"},
-    "ablations": {"runner", "quantile", "inference"},
+    "bags": {"quantile", "inference"},
+    "ablations": {"bags", "quantile", "inference"},
     "checks": {"inference"},
     "report": set(),
 }

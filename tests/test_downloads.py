@@ -21,6 +21,7 @@ from leakgauge.files import file_hash
 from stages.images import prepare_images
 
 READER = Path("leakgauge/datasets/cifar.py")
+HUB_READER = "leakgauge/datasets/parquet.py"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"an archive's bytes " * 1000
 
@@ -176,7 +177,7 @@ def entry(**values) -> parquet.ParquetEntry:
     pinned = {"repo": "me/digits", "revision": REVISION}
     keys = {
         "source": "parquet",
-        "path": "pyproject.toml",
+        "path": HUB_READER,
         "files": "data/train-*.parquet",
         "hub": pinned,
     }
@@ -225,7 +226,7 @@ def test_a_revision_that_could_move_is_refused(revision, tmp_path, monkeypatch, 
     params = tiny_params()
     photos = {
         "source": "parquet",
-        "path": "pyproject.toml",
+        "path": HUB_READER,
         "hub": {"repo": "me/digits", "revision": revision},
     }
     params["datasets"]["photos"] = photos

@@ -54,7 +54,7 @@ def test_t_errors_of_a_gaussian_target_follow_the_closed_form(gaussian_target):
 
 def test_a_walk_over_n_timesteps_costs_n_calls_beside_the_shared_first(gaussian_target):
     x0 = batch()
-    t_errors(gaussian_target, x0, gaussian_target.epsilon(x0, 0), interval=10, count=7)
+    t_errors(gaussian_target, x0, interval=10, count=7, e0=gaussian_target.epsilon(x0, 0))
     assert gaussian_target.calls == 1 + 7
 
 

@@ -26,6 +26,7 @@ from scipy.special import log_ndtr, ndtr
 from sklearn.covariance import ledoit_wolf
 
 from leakgauge.attacks.registry import Attacks, score_batch
+from leakgauge.bags import BagRunner, Named, Scored
 from leakgauge.datasets.digits import DigitsEntry, read
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.training import TrainingOptions, train
@@ -34,7 +35,6 @@ from leakgauge.inference.conformal import bag_vote, conformal_p_values
 from leakgauge.inference.fusion import fuse
 from leakgauge.quantile.bag import Learner
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import BagRunner, Named, Scored
 
 HERE = Path(__file__).parent
 PARAMS = YAML(typ="safe").load((HERE.parent.parent / "params.yaml").read_text(encoding="utf-8"))

@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from leakgauge.bags import BagRunner, Named
 from leakgauge.inference.conformal import AttackResult, fpr_range
 from leakgauge.inference.metrics import POWER, Evaluate, power
 from leakgauge.inference.roc import exact_rate
-from leakgauge.runner import BagRunner, Named
 
 REALISED = tuple(f"realised_fpr{end}" for end in ("", "_ci_low", "_ci_high", "_expected_low", "_expected_high"))
 COLUMNS = ["learner", "auxiliary", *POWER, "out_of_bag_loss", *REALISED]

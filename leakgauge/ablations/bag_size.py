@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from leakgauge.bags import BagRunner, Named
 from leakgauge.inference.conformal import bag_vote
 from leakgauge.inference.metrics import Evaluate
 from leakgauge.inference.roc import true_positives_at_fpr
-from leakgauge.runner import BagRunner, Named
 
 COLUMNS = ["learner", "attackers", "sub_bags", "tpr", "tpr_sd", "tpr_min", "tpr_max"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from leakgauge.bags import BagRunner, Named
 from leakgauge.inference.metrics import POWER, Evaluate, power
-from leakgauge.runner import BagRunner, Named
 
 ONE_FOR_ALL = "one threshold for all"
 COLUMNS = ["learner", "timestep", *POWER]

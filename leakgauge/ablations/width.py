@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from leakgauge.bags import BagRunner, Named
 from leakgauge.inference.metrics import POWER, Evaluate, power
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.quantile.networks import ResNetAttacker, ResNetOptions
-from leakgauge.runner import BagRunner, Named
 
 COLUMNS = ["learner", "width", "parameters", *POWER, "out_of_bag_loss"]
 

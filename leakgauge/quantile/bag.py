@@ -20,9 +20,7 @@ from safetensors.numpy import load_file, save_file
 from leakgauge.compute import best_device, spread
 from leakgauge.config import Options
 from leakgauge.errors import InputError
-from leakgauge.inference.conformal import AttackResult, judge
-from leakgauge.inference.fusion import fuse
-from leakgauge.quantile.base import LEVELS, Prediction, Quantiles, Resample, resamples
+from leakgauge.quantile.base import LEVELS, Prediction, Quantiles, Resample
 from leakgauge.quantile.gbm import GBMAttacker, GBMOptions
 from leakgauge.quantile.inputs import Inputs, TrainingSet
 from leakgauge.quantile.networks import MLPAttacker, MLPOptions, NetworkAttacker, ResNetAttacker, ResNetOptions
@@ -164,67 +162,6 @@ def fit_attacker(
 ) -> tuple[Attacker, pd.DataFrame]:
     """One attacker, and its loss on the way."""
     return fit_attackers(inputs, log_scores, options, [seed], [resample])[0]
-
-
-class QuantileBag:
-    """Quantile regression of non-members' log scores, by B attackers on bootstrap resamples; the majority votes.
-
-    Tang et al., arXiv 2312.05140.  In memory; `stages/fit.py` keeps a bag on disk.  Everywhere X : (N, F) float32
-    features, or `Inputs` where the learner needs pixels; log_scores : (N,) float64, lower is more member-like, or
-    (N, S) of S scores, which are fused.
-    """
-
-    def __init__(self, learner: str | LearnerOptions = "mlp", n_attackers: int = 20, seed: int = 0) -> None:
-        """learner : a name in `DEFAULTS`, or options.  seed : of every draw; the same seed gives the same bag."""
-        self.options = DEFAULTS[learner] if isinstance(learner, str) else learner
-        self.n_attackers, self.seed = n_attackers, seed
-
-    def fit(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> Self:
-        """Learn from auxiliary images, which are certainly no members.  Raises ValueError for fewer than `FEWEST`."""
-        inputs, values = _inputs(X), _two_axes(log_scores)
-        if len(values) < FEWEST:
-            raise ValueError(f"{len(values)} auxiliary images; a bag needs at least {FEWEST}")
-        drawn = resamples(np.zeros(len(values), dtype=bool), self.seed, self.n_attackers)
-        seeds = [attacker_seed(self.seed, number) for number in range(self.n_attackers)]
-        size = fitted_at_once(self.options)
-        jobs = [
-            (inputs, values, self.options, seeds[start : start + size], drawn[start : start + size])
-            for start in range(0, self.n_attackers, size)
-        ]
-        groups = spread(fit_attackers, jobs, f"fit {self.options.kind}")
-        self.attackers = [attacker for group in groups for attacker, _ in group]
-        self.out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)  # (n, B)
-        self.auxiliary_z = self.z_scores(inputs, values)
-        return self
-
-    def z_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
-        """Each image's log score under each attacker's distribution for that image, (N, B) or (N, B, S)."""
-        inputs, values = _inputs(X), _two_axes(log_scores)
-        z = np.stack([attacker.predict(inputs).z_scores(values) for attacker in self.attackers], axis=1)
-        return z if log_scores.ndim == 2 else z[..., 0]
-
-    def membership_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
-        """The vote as one number an image, higher is more member-like.  Returns (N,)."""
-        return self._judge(X, log_scores).membership_score["asked"]
-
-    def p_values(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
-        """Of "not a member", calibrated out of bag on the auxiliary images.  Returns (N,)."""
-        return self._judge(X, log_scores).p_value["asked"]
-
-    def _judge(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> AttackResult:
-        asked, auxiliary = (fuse(z) if z.ndim == 3 else z for z in (self.z_scores(X, log_scores), self.auxiliary_z))
-        everything = np.ones(len(auxiliary), dtype=bool)
-        return judge({"asked": asked}, [auxiliary], self.out_of_bag, everything)
-
-
-def _inputs(X: np.ndarray | Inputs) -> Inputs:
-    if isinstance(X, Inputs):
-        return X
-    return Inputs(np.empty((len(X), 0, 0, 0), dtype=np.uint8), np.asarray(X, dtype=np.float32))
-
-
-def _two_axes(log_scores: np.ndarray) -> np.ndarray:
-    return log_scores[:, None] if log_scores.ndim == 1 else log_scores
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from leakgauge.inference.conformal import quantile_z_scores
-
 
 def pinball_loss(quantiles: Tensor, target: Tensor, alphas: Tensor) -> Tensor:
     """Mean pinball loss, minimal where each quantile has its share alpha of targets below it.
@@ -45,10 +43,6 @@ class LocationScale:
         """What is stored of one score, by column name, each (N, L)."""
         return {"location": self.location[:, [score]], "scale": self.scale[:, [score]]}
 
-    def z_scores(self, log_scores: np.ndarray) -> np.ndarray:
-        """Of observed log scores.  (N, S) -> (N, S)."""
-        return (log_scores - self.location) / self.scale
-
     def quantiles(self) -> np.ndarray:
         """Quantiles at the K `LEVELS`, (N, S, K)."""
         return self.location[..., None] + self.scale[..., None] * norm.ppf(LEVELS)
@@ -63,11 +57,6 @@ class Quantiles:
     def columns(self, score: int) -> dict[str, np.ndarray]:
         """What is stored of one score, by column name, each (N, L)."""
         return {"quantiles": self.values[:, score]}
-
-    def z_scores(self, log_scores: np.ndarray) -> np.ndarray:
-        """Of observed log scores.  (N, S) -> (N, S)."""
-        levels, of_score = np.array(LEVELS), zip(log_scores.T, self.values.swapaxes(0, 1), strict=True)
-        return np.concatenate([quantile_z_scores(y, levels, values[:, None]) for y, values in of_score], axis=1)
 
     def quantiles(self) -> np.ndarray:
         """Quantiles at the K `LEVELS`, (N, S, K)."""

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from leakgauge.attacks.registry import TErrorGrid
+from leakgauge.bags import Fitted, Scored
 from leakgauge.checks.blind import Blind, blind_check
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.features import named_features
 from leakgauge.inference.conformal import effective_size, weighted_p_values
 from leakgauge.inference.roc import exact_rate
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Fitted, Scored
 from leakgauge.tables import pixel_hash
 from studies.auxiliary.density_ratio import density_ratio
 from studies.auxiliary.shifts import SHIFTS

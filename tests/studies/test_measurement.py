@@ -5,9 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from leakgauge.bags import Scored
 from leakgauge.errors import InputError
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Scored
 from leakgauge.tables import write_table
 from studies.charts.spread import means
 from studies.denoising import denoising_loss

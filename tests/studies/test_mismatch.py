@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from leakgauge.bags import Scored
 from leakgauge.features import named_features
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Scored
 from studies.auxiliary.shifted import blind, judged
 from studies.auxiliary.shifts import SHIFTS, patches
 from studies.measurement import BagOptions, Measure, fit_bag

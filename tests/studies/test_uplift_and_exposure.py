@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leakgauge.bags import Scored
 from leakgauge.quantile.inputs import Inputs
-from leakgauge.runner import Scored
 from studies.families import best_column
 from studies.measurement import ONE_FOR_ALL, PER_IMAGE, Audit, Measure
 from studies.members import by_group, correlations, found, nearest

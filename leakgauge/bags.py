@@ -19,12 +19,90 @@ from leakgauge.compute import spread
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
-from leakgauge.inference.conformal import AttackResult
+from leakgauge.inference.conformal import AttackResult, judge, quantile_z_scores
+from leakgauge.inference.fusion import fuse
 from leakgauge.inference.z_scores import ZScores
-from leakgauge.quantile.bag import LearnerOptions, attacker_seed, fit_attacker
-from leakgauge.quantile.base import Resample, resamples
+from leakgauge.quantile.bag import (
+    DEFAULTS,
+    FEWEST,
+    LearnerOptions,
+    attacker_seed,
+    fit_attacker,
+    fit_attackers,
+    fitted_at_once,
+)
+from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Resample, resamples
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import decode_images, log_scores, read_features, read_table
+
+
+class QuantileBag:
+    """Quantile regression of non-members' log scores, by B attackers on bootstrap resamples; the majority votes.
+
+    Tang et al., arXiv 2312.05140.  In memory; `stages/fit.py` keeps a bag on disk.  Everywhere X : (N, F) float32
+    features, or `Inputs` where the learner needs pixels; log_scores : (N,) float64, lower is more member-like, or
+    (N, S) of S scores, which are fused.
+    """
+
+    def __init__(self, learner: str | LearnerOptions = "mlp", n_attackers: int = 20, seed: int = 0) -> None:
+        """learner : a name in `DEFAULTS`, or options.  seed : of every draw; the same seed gives the same bag."""
+        self.options = DEFAULTS[learner] if isinstance(learner, str) else learner
+        self.n_attackers, self.seed = n_attackers, seed
+
+    def fit(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> Self:
+        """Learn from auxiliary images, which are certainly no members.  Raises ValueError for fewer than `FEWEST`."""
+        inputs, values = _inputs(X), _two_axes(log_scores)
+        if len(values) < FEWEST:
+            raise ValueError(f"{len(values)} auxiliary images; a bag needs at least {FEWEST}")
+        drawn = resamples(np.zeros(len(values), dtype=bool), self.seed, self.n_attackers)
+        seeds = [attacker_seed(self.seed, number) for number in range(self.n_attackers)]
+        size = fitted_at_once(self.options)
+        jobs = [
+            (inputs, values, self.options, seeds[start : start + size], drawn[start : start + size])
+            for start in range(0, self.n_attackers, size)
+        ]
+        groups = spread(fit_attackers, jobs, f"fit {self.options.kind}")
+        self.attackers = [attacker for group in groups for attacker, _ in group]
+        self.out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)  # (n, B)
+        self.auxiliary_z = self.z_scores(inputs, values)
+        return self
+
+    def z_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
+        """Each image's log score under each attacker's distribution for that image, (N, B) or (N, B, S)."""
+        inputs, values = _inputs(X), _two_axes(log_scores)
+        z = np.stack([prediction_z_scores(attacker.predict(inputs), values) for attacker in self.attackers], axis=1)
+        return z if log_scores.ndim == 2 else z[..., 0]
+
+    def membership_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
+        """The vote as one number an image, higher is more member-like.  Returns (N,)."""
+        return self._judge(X, log_scores).membership_score["asked"]
+
+    def p_values(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
+        """Of "not a member", calibrated out of bag on the auxiliary images.  Returns (N,)."""
+        return self._judge(X, log_scores).p_value["asked"]
+
+    def _judge(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> AttackResult:
+        asked, auxiliary = (fuse(z) if z.ndim == 3 else z for z in (self.z_scores(X, log_scores), self.auxiliary_z))
+        everything = np.ones(len(auxiliary), dtype=bool)
+        return judge({"asked": asked}, [auxiliary], self.out_of_bag, everything)
+
+
+def _inputs(X: np.ndarray | Inputs) -> Inputs:
+    if isinstance(X, Inputs):
+        return X
+    return Inputs(np.empty((len(X), 0, 0, 0), dtype=np.uint8), np.asarray(X, dtype=np.float32))
+
+
+def _two_axes(log_scores: np.ndarray) -> np.ndarray:
+    return log_scores[:, None] if log_scores.ndim == 1 else log_scores
+
+
+def prediction_z_scores(prediction: Prediction, log_scores: np.ndarray) -> np.ndarray:
+    """Of observed log scores under one attacker's prediction.  (N, S) -> (N, S)."""
+    if isinstance(prediction, LocationScale):
+        return (log_scores - prediction.location) / prediction.scale
+    levels, of_score = np.array(LEVELS), zip(log_scores.T, prediction.values.swapaxes(0, 1), strict=True)
+    return np.concatenate([quantile_z_scores(y, levels, values[:, None]) for y, values in of_score], axis=1)
 
 
 @dataclass(frozen=True)
@@ -121,7 +199,7 @@ def _fit_one(
     """Fit one attacker and write the z-scores, (N, S) a role, that images have under it."""
     auxiliary = roles["auxiliary"]
     attacker, curve = fit_attacker(auxiliary.inputs, _stacked(auxiliary, columns), learner.options, seed, resample)
-    said = {role: attacker.predict(of.inputs).z_scores(_stacked(of, columns)) for role, of in roles.items()}
+    said = {role: prediction_z_scores(attacker.predict(of.inputs), _stacked(of, columns)) for role, of in roles.items()}
     if not all(np.isfinite(z).all() for z in said.values()):
         raise InputError(f"{PARAMS}: learners.{learner.name}: predicts NaN or inf: a lower learning_rate helps")
     write_bytes(destination, save({**said, "out_of_bag_loss": curve["out_of_bag"].to_numpy()[-1:]}))
