@@ -35,11 +35,11 @@ verify:                        ## hash DVC's cache, which DVC itself trusts; rem
 	cd "$$(dvc cache dir)/files/md5" && find . -type f | \
 	sed -E 's|^\./(..)/([0-9a-f]+)(.*)|\1\2  \1/\2\3|' | md5sum --quiet --check
 
-audit-dependencies: $(VENV)/installed   ## known vulnerabilities of what is installed, by pypi.org; so it is no test
+audit-dependencies: $(VENV)/installed   ## known vulnerabilities of what is installed; it asks the network, so it is no test
 	pip install --quiet --disable-pip-version-check pip-audit
 	pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' | \
 	pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin || \
-	{ echo "a vulnerability, or no answer from https://pypi.org: see above" >&2; exit 1; }
+	{ echo "a vulnerability, or no answer from the database of vulnerabilities: see above" >&2; exit 1; }
 
 clean:                         ## remove the environment and unfinished work, never results
 	rm -rf $(VENV) .partial

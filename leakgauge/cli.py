@@ -1,4 +1,4 @@
-"""The command-line door of every stage: arguments in, one honest line out when something is wrong.
+"""The command line of every stage: arguments in, one line out when something is wrong.
 
 No two processes work on one stage, and none works on when the one that started it is gone, but for its first seconds:
 whatever is killed, the next `dvc repro` finds nobody who writes beside it.

@@ -1,4 +1,4 @@
-"""The door to params.yaml: strict sections, with a target's overrides laid over the defaults.
+"""Read params.yaml: strict sections, with a target's overrides laid over the defaults.
 
 `params.yaml` has three registries (`datasets`, `targets`, `learners`) and one section per stage.  A target
 may override any option of a section under the section's own name.  Every key is required and none may be

@@ -1,4 +1,4 @@
-"""The door to Parquet: every table is written whole or not at all, and the same rows give the same bytes."""
+"""Read and write Parquet: every table is written whole or not at all, and the same rows give the same bytes."""
 
 import hashlib
 import io

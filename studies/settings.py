@@ -1,4 +1,4 @@
-"""The door to studies/params.yaml: strict sections, as in the main pipeline, and two registries.
+"""Read studies/params.yaml: strict sections, as in the main pipeline, and two registries.
 
 `models` : what is trained.  `views` : how a model is looked at (as it is, rounded, through noise, at other timesteps).
 An entry overrides the defaults of section `model` (`view`).

@@ -75,7 +75,7 @@ def score_images(
 
 
 class NoisyDenoiser(Denoiser):
-    """A denoiser behind a noisy door: fresh Gaussian noise on every prediction of epsilon, from a seed.
+    """A denoiser whose answers are noisy: fresh Gaussian noise on every prediction of epsilon, from a seed.
 
     Who asks often can average it out; that is not tried here.
     """

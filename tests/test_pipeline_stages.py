@@ -1,4 +1,4 @@
-"""The stages on a tiny audit: contracts of what they write, and that nothing leaks between rooms."""
+"""The stages on a tiny audit: contracts of what they write, and that nothing leaks between roles."""
 
 import json
 import subprocess

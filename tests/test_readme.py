@@ -1,4 +1,4 @@
-"""The front door: every command of README.md runs as written, and every figure in it is the committed one."""
+"""Every command of README.md runs as written, and every figure in it is the committed one."""
 
 import json
 import re

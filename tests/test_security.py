@@ -39,7 +39,9 @@ from stages.sweep import sweep
 from stages.train_target import train_target
 
 TARGET = "digits_ddpm"
-PROGRAM = sorted(file for room in ("leakgauge", "stages", "benchmarks") for file in (REPOSITORY / room).rglob("*.py"))
+PROGRAM = sorted(
+    file for package in ("leakgauge", "stages", "benchmarks") for file in (REPOSITORY / package).rglob("*.py")
+)
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "yaml"}  # ruamel's is another
 NEVER = {"eval", "exec", "extract", "extractall", "unpack_archive", "system", "popen", "Markup"}
 ONLY_WITH = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}

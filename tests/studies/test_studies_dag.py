@@ -1,4 +1,4 @@
-"""studies/dvc.yaml tells the truth about code and views, and no arrow between its rooms points the wrong way."""
+"""studies/dvc.yaml tells the truth about code and views, and imports between its packages go one way."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ STUDIES = REPOSITORY / "studies"
 STAGES = [stage for stage in Repo(str(STUDIES)).index.stages if stage.name]
 NO_STUDY = {"prepare", "train", "score", "report"}
 PARAMS = YAML(typ="safe", pure=True).load((STUDIES / "params.yaml").read_text())
-# room -> rooms of studies/ that it may import from (its modules at the top are open to all, but for stages)
+# package -> packages of studies/ that it may import from (its modules at the top are open to all, but for stages)
 ARROWS = {
     "targets": {"targets"},
     "attacks": {"attacks", "targets"},
@@ -61,14 +61,14 @@ def strings(values: object) -> list[str]:
     return [values] if isinstance(values, str) else []
 
 
-@pytest.mark.parametrize("room", ARROWS)
-def test_arrows_between_rooms_of_the_studies_go_one_way(room):
-    for file in (STUDIES / room).glob("*.py"):
+@pytest.mark.parametrize("package", ARROWS)
+def test_imports_between_packages_of_the_studies_go_one_way(package):
+    for file in (STUDIES / package).glob("*.py"):
         for other in imported(file):
             if other.is_relative_to(STUDIES):
                 place = other.relative_to(STUDIES).parts
                 allowed = (
-                    place[0].removesuffix(".py") not in STUDY_STAGES if len(place) == 1 else place[0] in ARROWS[room]
+                    place[0].removesuffix(".py") not in STUDY_STAGES if len(place) == 1 else place[0] in ARROWS[package]
                 )
                 assert allowed, f"{file.name} imports {other}"
             else:
