@@ -201,7 +201,7 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 4 + 5 + 1 + 2 + 2 + 8
+    assert len(executed) == len(set(executed)) == 3 + 5 + 1 + 2 + 2 + 8
     commit(folder, "audit")
     return folder
 
