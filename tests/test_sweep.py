@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import TINY, TINY_LEARNERS, tiny_params, write_params
 
-from leakgauge import runner as runner
+from leakgauge import bags
 from leakgauge.ablations.timestep import ONE_FOR_ALL
 from leakgauge.files import file_hash
 from leakgauge.report.ablations import draw_experiments
@@ -172,7 +172,7 @@ def test_a_holdout_that_cannot_resolve_the_curves_fpr_leaves_tpr_empty(audit):
 
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(audit, monkeypatch):
-    before, begun, spread = file_hash(TABLES), [], runner.spread
+    before, begun, spread = file_hash(TABLES), [], bags.spread
 
     def one_by_one(work, jobs, description):
         for job in jobs:
@@ -182,14 +182,14 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(audit, monkeypatch):
             begun.append(job[-1])
             work(*job)
 
-    monkeypatch.setattr(runner, "spread", one_by_one)
+    monkeypatch.setattr(bags, "spread", one_by_one)
     with pytest.raises(KeyboardInterrupt):
         sweep(TARGET)
     kept = list(Path(".partial").glob("sweep@*/*/*/attacker_*.safetensors"))
     assert len(kept) == 7
     assert file_hash(TABLES) == before, "nothing half done is written"
     rest = []
-    monkeypatch.setattr(runner, "spread", lambda work, jobs, what: rest.extend(jobs) or spread(work, jobs, what))
+    monkeypatch.setattr(bags, "spread", lambda work, jobs, what: rest.extend(jobs) or spread(work, jobs, what))
     sweep(TARGET)
     assert len(rest) == 5 + 5 + 5 + 2 - 7, "the bag of all auxiliary images is that of the sub-bags, fitted once"
     assert file_hash(TABLES) == before
