@@ -1,9 +1,7 @@
-"""Fit bags in memory and judge with them, as the audit does: for ablations, studies and benchmarks.
+"""Bags in memory: `QuantileBag` for a notebook, `BagRunner` for ablations, studies and benchmarks.
 
-Where experiments have their bags fitted: as `fit`, `predict` and `evaluate` would, without keeping the attackers.
-
-What is kept, until the whole stage is done, is what each attacker says of every image.  A killed run goes on from
-there, and an attacker that two experiments need is fitted once.
+Either fits and judges as `fit`, `predict` and `evaluate` do.  `BagRunner` keeps the z-scores of each attacker, not the
+attacker, until its stage is done: a killed run goes on from there, and two experiments share an attacker.
 """
 
 import hashlib
@@ -19,10 +17,11 @@ from leakgauge.compute import spread
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
-from leakgauge.inference.conformal import AttackResult, judge, quantile_z_scores
+from leakgauge.inference.conformal import AttackResult, gaussian_z_scores, judge, quantile_z_scores
 from leakgauge.inference.fusion import fuse
 from leakgauge.inference.z_scores import ZScores
 from leakgauge.quantile.bag import (
+    ATTACKERS,
     DEFAULTS,
     FEWEST,
     LearnerOptions,
@@ -41,17 +40,21 @@ class QuantileBag:
 
     Tang et al., arXiv 2312.05140.  In memory; `stages/fit.py` keeps a bag on disk.  Everywhere X : (N, F) float32
     features, or `Inputs` where the learner needs pixels; log_scores : (N,) float64, lower is more member-like, or
-    (N, S) of S scores, which are fused.
+    (N, S) of S scores, which are fused.  Auxiliary images must be distinct: a copy would not be out of bag.  Raises
+    ValueError where X and log_scores do not go together, or hold NaN or inf.
     """
 
     def __init__(self, learner: str | LearnerOptions = "mlp", n_attackers: int = 20, seed: int = 0) -> None:
         """learner : a name in `DEFAULTS`, or options.  seed : of every draw; the same seed gives the same bag."""
+        if isinstance(learner, str) and learner not in DEFAULTS:
+            raise ValueError(f"no learner '{learner}'; there are {', '.join(DEFAULTS)}")
         self.options = DEFAULTS[learner] if isinstance(learner, str) else learner
         self.n_attackers, self.seed = n_attackers, seed
 
     def fit(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> Self:
         """Learn from auxiliary images, which are certainly no members.  Raises ValueError for fewer than `FEWEST`."""
-        inputs, values = _inputs(X), _two_axes(log_scores)
+        inputs, values = self._checked(X, log_scores)
+        self.log_scores_ndim, self.scores = np.ndim(log_scores), values.shape[1]
         if len(values) < FEWEST:
             raise ValueError(f"{len(values)} auxiliary images; a bag needs at least {FEWEST}")
         drawn = resamples(np.zeros(len(values), dtype=bool), self.seed, self.n_attackers)
@@ -64,14 +67,16 @@ class QuantileBag:
         groups = spread(fit_attackers, jobs, f"fit {self.options.kind}")
         self.attackers = [attacker for group in groups for attacker, _ in group]
         self.out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)  # (n, B)
-        self.auxiliary_z = self.z_scores(inputs, values)
+        self.auxiliary_z = self.z_scores(inputs, log_scores)
         return self
 
     def z_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
         """Each image's log score under each attacker's distribution for that image, (N, B) or (N, B, S)."""
-        inputs, values = _inputs(X), _two_axes(log_scores)
+        inputs, values = self._checked(X, log_scores)
+        if (np.ndim(log_scores), values.shape[1]) != (self.log_scores_ndim, self.scores):
+            raise ValueError(f"log_scores are {np.shape(log_scores)}; the bag was fitted on {self.scores} score(s)")
         z = np.stack([prediction_z_scores(attacker.predict(inputs), values) for attacker in self.attackers], axis=1)
-        return z if log_scores.ndim == 2 else z[..., 0]
+        return z if np.ndim(log_scores) == 2 else z[..., 0]
 
     def membership_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
         """The vote as one number an image, higher is more member-like.  Returns (N,)."""
@@ -86,23 +91,32 @@ class QuantileBag:
         everything = np.ones(len(auxiliary), dtype=bool)
         return judge({"asked": asked}, [auxiliary], self.out_of_bag, everything)
 
-
-def _inputs(X: np.ndarray | Inputs) -> Inputs:
-    if isinstance(X, Inputs):
-        return X
-    return Inputs(np.empty((len(X), 0, 0, 0), dtype=np.uint8), np.asarray(X, dtype=np.float32))
-
-
-def _two_axes(log_scores: np.ndarray) -> np.ndarray:
-    return log_scores[:, None] if log_scores.ndim == 1 else log_scores
+    def _checked(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> tuple[Inputs, np.ndarray]:
+        """N images and their log scores, (N, S) float64.  Raises ValueError."""
+        if isinstance(X, Inputs):
+            inputs = X
+        elif ATTACKERS[self.options.kind].needs_pixels:
+            raise ValueError(f"{self.options.kind} needs pixels: X must be `Inputs(images, features)`")
+        else:
+            inputs = Inputs(np.empty((len(X), 0, 0, 0), dtype=np.uint8), np.asarray(X, dtype=np.float32))
+        values = np.asarray(log_scores, dtype=np.float64)
+        values = values[:, None] if values.ndim == 1 else values
+        if len(X) != len(values):
+            raise ValueError(f"X has {len(X)} images, log_scores {len(values)}")
+        if not (np.isfinite(values).all() and np.isfinite(inputs.features[:]).all()):
+            raise ValueError("X or log_scores hold NaN or inf; the logarithm of a score of 0 is -inf")
+        return inputs, values
 
 
 def prediction_z_scores(prediction: Prediction, log_scores: np.ndarray) -> np.ndarray:
     """Of observed log scores under one attacker's prediction.  (N, S) -> (N, S)."""
-    if isinstance(prediction, LocationScale):
-        return (log_scores - prediction.location) / prediction.scale
-    levels, of_score = np.array(LEVELS), zip(log_scores.T, prediction.values.swapaxes(0, 1), strict=True)
-    return np.concatenate([quantile_z_scores(y, levels, values[:, None]) for y, values in of_score], axis=1)
+    z = []
+    for score, values in enumerate(log_scores.T):
+        if isinstance(prediction, LocationScale):
+            z.append(gaussian_z_scores(values, prediction.location[:, [score]], prediction.scale[:, [score]]))
+        else:
+            z.append(quantile_z_scores(values, np.array(LEVELS), prediction.values[:, [score]]))
+    return np.concatenate(z, axis=1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The command line of every stage: arguments in, one line out when something is wrong.
 
 No two processes work on one stage, and none works on when the one that started it is gone, but for its first seconds:
-whatever is killed, the next `dvc repro` finds nobody who writes beside it.
+whatever is killed, the next `dvc repro` finds no other writer.
 
 DVC hashes a stage's inputs after it ran.  So a stage that DVC started compares them itself, at its start and at its
 end, and fails where they differ: DVC then records nothing.  It takes its arguments from the name of its run
@@ -111,7 +111,7 @@ def execute(stage: Callable[..., None], parser: argparse.ArgumentParser, words: 
 
 @contextmanager
 def _alone(stage: str) -> Iterator[None]:
-    """Hold the lock of a stage, as soon as nobody else does.  stage : its DVC name, e.g. `score@digits_ddpm-member`."""
+    """Hold the lock of a stage, once no other process does.  stage : its DVC name, e.g. `score@digits_ddpm-member`."""
     PARTIAL.mkdir(exist_ok=True)
     with (PARTIAL / f"{quote(stage, safe='@')}.lock").open("a+") as lock:
         try:
@@ -127,7 +127,7 @@ def _alone(stage: str) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """From now on, end this process as soon as the one that started it is gone: nobody would take its result."""
+    """From now on, end this process as soon as the one that started it is gone: nothing would take its result."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -72,7 +72,7 @@ def _connect() -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError at once where nobody answers at host:port; Ray would try for minutes."""
+    """Raise OSError at once where nothing answers at host:port; Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,6 +1,6 @@
 """evaluate: verdicts, error rates and curves of every learner's bag on one target.
 
-Raw verdicts are the bag's majority vote at a nominal level; calibrated verdicts compare p-values from honest
+Raw verdicts are the bag's majority vote at a nominal level; calibrated verdicts compare p-values from out-of-bag
 membership scores of auxiliary images with it.  A bag that learnt several scores is judged twice: by its main score,
 and by all of them as `<learner>_fusion`.  Members and holdout are only measured here; nothing is chosen, and the
 images that `select` set apart to choose on are left out.

@@ -44,7 +44,7 @@ class Fit(Options):
     fusion: list[str]  # columns learnt beside it, to be judged together with it
     bag_size: PositiveInt
     seed: NonNegativeInt
-    calibration: NonNegativeInt  # auxiliary images kept apart from fitting, to calibrate on; 0: out of bag
+    calibration: NonNegativeInt  # auxiliary images of the calibration split, not fitted on; 0: out of bag
     patience: NonNegativeInt  # looks at the loss, of 8, without a lower one, after which an attacker stops; 0: never
 
 
@@ -128,7 +128,7 @@ def _selected(target: str) -> str:
 
 def _check_count(images: Path, kept: np.ndarray, key: str) -> None:
     if (distinct := int((~kept).sum())) < FEWEST:
-        apart = f" beside the {kept.sum()} kept apart ({key})" if kept.any() else ""
+        apart = f" beside the {kept.sum()} of the calibration split ({key})" if kept.any() else ""
         raise InputError(
             f"{images}: {distinct} distinct auxiliary images{apart}; a bag needs at least {FEWEST} (split.auxiliary)"
         )

@@ -52,7 +52,7 @@ def _predict_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
 
 
 def _masks(bag: Bag, ids: list[str], images: Path) -> tuple[np.ndarray, np.ndarray]:
-    """out-of-bag (N, B) and calibrates (N,) of the auxiliary images."""
+    """out_of_bag (N, B) and calibrates (N,) of the auxiliary images."""
     mask = read_table(bag.folder / "out_of_bag.parquet")
     if mask.column("image_id").to_pylist() != ids:
         raise InputError(f"{bag.folder}: was fitted on other images than {images} holds: run `dvc repro`")

@@ -94,7 +94,7 @@ def _fit(target: str, table: pa.Table, score: str, location: np.ndarray, scale: 
         raise InputError(f"{scores}: scores other images than were predicted for: run `dvc repro`")
     calibrates = table.column("calibrates").to_numpy()[rows]
     out_of_bag = list_values(table, "out_of_bag")[rows]  # (n, B)
-    if not calibrates.all():  # those kept apart must not be learnt from
+    if not calibrates.all():  # the calibration split must not be learnt from
         out_of_bag = out_of_bag & ~calibrates[:, None]
     observed = np.broadcast_to(log_scores(scores, score)[:, None], out_of_bag.shape)
     return fit_stack(location[:, rows][:, out_of_bag], scale[:, rows][:, out_of_bag], observed[out_of_bag])

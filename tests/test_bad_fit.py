@@ -75,7 +75,9 @@ def test_too_few_images_beside_those_kept_apart_are_refused(calibration, audit, 
     before = file_hash(BAG)
     line = refusal(fit, target=TARGET, learner="gbm")
     kept = min(calibration, 120)
-    assert f"{120 - kept} distinct auxiliary images beside the {kept} kept apart (fit.calibration)" in line
+    assert (
+        f"{120 - kept} distinct auxiliary images beside the {kept} of the calibration split (fit.calibration)" in line
+    )
     assert "a bag needs at least 50 (split.auxiliary)" in line
     assert file_hash(BAG) == before
 

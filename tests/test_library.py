@@ -100,6 +100,44 @@ def test_too_few_images_are_refused():
         QuantileBag("marginal").fit(*drawn(np.random.default_rng(0), 49))
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (np.zeros((60, 2)), np.zeros(59), "X has 60 images, log_scores 59"),
+        (np.zeros((60, 2)), np.r_[np.zeros(59), -np.inf], "NaN or inf; the logarithm of a score of 0 is -inf"),
+        (np.full((60, 2), np.nan), np.zeros(60), "NaN or inf"),
+    ],
+)
+def test_what_does_not_go_together_or_is_no_number_is_refused(x, y, said):
+    with pytest.raises(ValueError, match=said):
+        QuantileBag("marginal").fit(x, y)
+    bag = QuantileBag("marginal", n_attackers=3).fit(np.zeros((60, 2)), np.arange(60.0))
+    with pytest.raises(ValueError, match=said):
+        bag.p_values(x, y)
+
+
+def test_another_number_of_scores_than_was_learnt_is_refused_and_not_broadcast():
+    x, y = drawn(np.random.default_rng(0), 100)
+    two = QuantileBag("gbm", n_attackers=3).fit(x, np.stack([y, y], axis=1))
+    for other in (y, y[:, None]):
+        with pytest.raises(ValueError, match=r"the bag was fitted on 2 score\(s\)"):
+            two.z_scores(x, other)
+    with pytest.raises(ValueError, match=r"log_scores are \(100, 1\); the bag was fitted on 1 score\(s\)"):
+        QuantileBag("gbm", n_attackers=3).fit(x, y).z_scores(x, y[:, None])
+
+
+def test_an_unknown_learner_and_one_without_its_pixels_are_refused():
+    with pytest.raises(ValueError, match="no learner 'forest'; there are marginal, gbm, mlp, resnet"):
+        QuantileBag("forest")
+    with pytest.raises(ValueError, match="resnet needs pixels"):
+        QuantileBag("resnet").fit(*drawn(np.random.default_rng(0), 60))
+
+
+def test_metrics_of_nan_are_refused():
+    with pytest.raises(ValueError, match="membership scores hold NaN"):
+        membership_metrics(np.array([np.nan]), np.zeros(100))
+
+
 def test_metrics_by_hand():
     member, holdout = np.array([3.0, 2.0, 0.0]), np.r_[np.linspace(-1, 1, 100), 2.5]
     found = membership_metrics(member, holdout, [0.01])

@@ -124,7 +124,7 @@ def _power(kind: str, seed: int, folder: Path) -> Iterator[dict]:
 
 
 def compare(z: dict[str, np.ndarray], sets: list[np.ndarray], seed: int) -> Iterator[dict]:
-    """A row a rule.  z : member, auxiliary and holdout (n, B, K), and out-of-bag (n, B).  sets : the last two by
+    """A row a rule.  z : member, auxiliary and holdout (n, B, K), and out_of_bag (n, B).  sets : the last two by
     name."""
     seen_by_some = z["out_of_bag"].any(axis=1)
     auxiliary = -bag_vote(z["auxiliary"][seen_by_some], z["out_of_bag"][seen_by_some])

@@ -10,7 +10,8 @@ comparison with one number, the bag's membership score (minus the median), for e
 the median is the mean of the middle two, so that neither "member" nor "not a member" is favoured, whatever the number
 of voters.
 
-Error rates that hold whatever the learner got wrong: conformal p-values from honest membership scores of non-members.
+Error rates that hold whatever the learner got wrong: conformal p-values from the out-of-bag membership scores of
+non-members.
 
 A new image is as suspicious as its membership score is rare among auxiliary images', each given by attackers that
 never saw the image (Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005). Two ways to have such
@@ -117,7 +118,7 @@ def votes(membership_score: np.ndarray, alpha: float) -> np.ndarray:
 def conformal_p_values(membership_score: np.ndarray, non_members: np.ndarray) -> np.ndarray:
     """p-value of each image for "not a member": (1 + #{non-members at least as member-like}) / (n + 1).
 
-    membership_score : (N,) of the images asked about.  non_members : (n,) honest membership scores of non-members.
+    membership_score : (N,) of the images asked about.  non_members : (n,) out-of-bag membership scores of non-members.
     Returns (N,).
     """
     below = np.searchsorted(np.sort(non_members), membership_score, side="left")
@@ -136,7 +137,7 @@ def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[flo
 
     calibrating : n, how many images calibrate.  Averaged over draws the rate of a conformal verdict is at most alpha.
     Given one draw it follows Beta(k, n + 1 - k) with k = floor(alpha (n + 1)) (Vovk, "Conditional Validity of
-    Inductive Conformal Predictors", 2012), exact for images kept apart and membership scores without ties; out-of-bag
+    Inductive Conformal Predictors", 2012), exact for a calibration split and membership scores without ties; out-of-bag
     calibration comes close.  Both bounds are zero where no p-value can reach alpha, that is where alpha < 1 / (n + 1).
     """
     if not (flagging := _flagging(calibrating, alpha)):
@@ -214,9 +215,9 @@ def judge(
     every attacker saw says nothing and is left out.
     """
     membership_score = {role: bag_vote(scores) for role, scores in z.items()}
-    honest = calibrates & out_of_bag.any(axis=1)
-    non_members = out_of_bag_scores(auxiliary, out_of_bag, honest)
-    matched = {role: bag_vote(scores, drawn_voters(scores, out_of_bag[honest])) for role, scores in z.items()}
+    usable = calibrates & out_of_bag.any(axis=1)
+    non_members = out_of_bag_scores(auxiliary, out_of_bag, usable)
+    matched = {role: bag_vote(scores, drawn_voters(scores, out_of_bag[usable])) for role, scores in z.items()}
     p_value = {role: conformal_p_values(values, non_members) for role, values in matched.items()}
     apart = not calibrates.all() and out_of_bag[calibrates].all()
     return AttackResult(

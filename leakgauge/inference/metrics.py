@@ -34,8 +34,10 @@ def membership_metrics(
     """AUC, ASR and TPR at each false-positive rate, with their intervals.
 
     member, holdout : (M,) and (N,) membership scores, higher is more member-like.  All is None without members, and a
-    TPR at an FPR that the holdout cannot resolve.
+    TPR at an FPR that the holdout cannot resolve.  Raises ValueError for NaN, which no threshold can rank.
     """
+    if np.isnan(member).any() or np.isnan(holdout).any():
+        raise ValueError("membership scores hold NaN")
     area = auc(member, holdout, confidence) if len(member) else (None, None, None)
     figures: Figures = dict(zip(("auc", "auc_ci_low", "auc_ci_high"), area, strict=True))
     figures["asr"] = asr(member, holdout) if len(member) else None

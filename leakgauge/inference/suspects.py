@@ -2,7 +2,7 @@
 
 Naming.  Conformal p-values that share their calibration images are positively dependent, under which Benjamini &
 Hochberg's rule still holds the false-discovery rate (Bates, Candes, Lei, Romano & Sesia, "Testing for Outliers with
-Conformal p-values", Annals of Statistics 2023, Theorem 2; for images kept apart to calibrate: out of bag it is close).
+Conformal p-values", Annals of Statistics 2023, Theorem 2; for a calibration split: out of bag it is close).
 
 The set.  If no suspect was used, and suspects come from where the holdout comes from, their membership scores rank
 among the holdout's as if drawn with them, for the same bag judges both and has seen neither: Mann & Whitney's test,

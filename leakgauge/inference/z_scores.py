@@ -36,9 +36,9 @@ class ZScores:
 
     def judge(self, combine: Combine) -> AttackResult:
         """The bag's result of the other roles' images by one number an attacker."""
-        nobody = np.empty((0, self.out_of_bag.shape[1]))
+        empty = np.empty((0, self.out_of_bag.shape[1]))
         others = {role: pieces for role, pieces in self.z.items() if role != "auxiliary"}
-        z = {role: np.concatenate([nobody, *map(combine, pieces)]) for role, pieces in others.items()}
+        z = {role: np.concatenate([empty, *map(combine, pieces)]) for role, pieces in others.items()}
         return judge(z, map(combine, self.z["auxiliary"]), self.out_of_bag, self.calibrates)
 
 

@@ -42,7 +42,7 @@ class MarginalAttacker:
 
     @classmethod
     def fit(cls, training_set: TrainingSet, options: MarginalOptions, seed: int) -> Self:
-        """The quantiles of what it is taught."""
+        """The quantiles of the training set."""
         log_scores = training_set.log_scores[training_set.resample.rows]  # (n, S)
         attacker = cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
         training_set.validate(1, attacker)

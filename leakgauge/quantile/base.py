@@ -108,7 +108,7 @@ def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
 
 
 def resamples(kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> list[Resample]:
-    """A resample for each attacker, of the images that are not kept apart.
+    """A resample for each attacker, of the images outside the calibration split.
 
     kept : (N,) bool, over distinct images.  patience : 0: each attacker is fitted to the end, and sees nothing out of
     bag.

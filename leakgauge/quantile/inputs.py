@@ -1,6 +1,6 @@
 """What learners see: features and pixels of images, an attacker's training set, and rows read from disk.
 
-What one attacker is taught, what it loses on the way, and when that is enough.
+The training set of one attacker, its loss along the way, and when to stop.
 
 Prechelt, "Early Stopping - But When?", 1998: stop once the loss on images that are not fitted on has not gone down
 for a while, and keep what was best.
@@ -95,7 +95,7 @@ class Inputs:
 def read_inputs(images: Path, features: Path, needs_pixels: bool, folder: Path) -> Inputs:
     """Tables of images and of their features as files of rows in `folder`, which live as long as it does.
 
-    needs_pixels : of the learner; images that nobody looks at are not decoded, and have no pixels.
+    needs_pixels : of the learner; images that no learner looks at are not decoded, and have no pixels.
 
     Raises InputError for a damaged table, or a statistic that is not finite.
     """

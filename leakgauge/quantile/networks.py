@@ -111,7 +111,7 @@ class NetworkAttacker:
 
     @classmethod
     def fit(cls, training_set: TrainingSet, options: Any, seed: int) -> Self:
-        """Train one network on what it is taught."""
+        """Train one network on its training set."""
         return cls.fit_together([training_set], options, [seed])[0]
 
     @classmethod

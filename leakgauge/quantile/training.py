@@ -152,7 +152,7 @@ class Together:
 def train(
     attackers: list[Any], training_sets: list[TrainingSet], generators: list[torch.Generator], options: Any
 ) -> None:
-    """Train the networks of attackers, all of one shape and on equally many rows, on what each is taught."""
+    """Train the networks of attackers, all of one shape and on equally many rows, each on its training set."""
     networks = [attacker.network for attacker in attackers]
     trained = Alone(networks) if len(networks) == 1 else Together(networks)
     scores = [
