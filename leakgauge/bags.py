@@ -17,9 +17,8 @@ from leakgauge.compute import spread
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
-from leakgauge.inference.conformal import AttackResult, gaussian_z_scores, judge, quantile_z_scores
+from leakgauge.inference.conformal import AttackResult, judge
 from leakgauge.inference.fusion import fuse
-from leakgauge.inference.z_scores import ZScores
 from leakgauge.quantile.bag import (
     ATTACKERS,
     DEFAULTS,
@@ -30,7 +29,7 @@ from leakgauge.quantile.bag import (
     fit_attackers,
     fitted_at_once,
 )
-from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Resample, resamples
+from leakgauge.quantile.base import Resample, resamples
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import decode_images, log_scores, read_features, read_table
 
@@ -75,7 +74,7 @@ class QuantileBag:
         inputs, values = self._checked(X, log_scores)
         if (np.ndim(log_scores), values.shape[1]) != (self.log_scores_ndim, self.scores):
             raise ValueError(f"log_scores are {np.shape(log_scores)}; the bag was fitted on {self.scores} score(s)")
-        z = np.stack([prediction_z_scores(attacker.predict(inputs), values) for attacker in self.attackers], axis=1)
+        z = np.stack([attacker.predict(inputs).z_scores(values) for attacker in self.attackers], axis=1)
         return z if np.ndim(log_scores) == 2 else z[..., 0]
 
     def membership_scores(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> np.ndarray:
@@ -89,7 +88,7 @@ class QuantileBag:
     def _judge(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> AttackResult:
         asked, auxiliary = (fuse(z) if z.ndim == 3 else z for z in (self.z_scores(X, log_scores), self.auxiliary_z))
         everything = np.ones(len(auxiliary), dtype=bool)
-        return judge({"asked": asked}, [auxiliary], self.out_of_bag, everything)
+        return judge({"asked": asked}, auxiliary, self.out_of_bag, everything)
 
     def _checked(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> tuple[Inputs, np.ndarray]:
         """N images and their log scores, (N, S) float64.  Raises ValueError."""
@@ -106,17 +105,6 @@ class QuantileBag:
         if not (np.isfinite(values).all() and np.isfinite(inputs.features[:]).all()):
             raise ValueError("X or log_scores hold NaN or inf; the logarithm of a score of 0 is -inf")
         return inputs, values
-
-
-def prediction_z_scores(prediction: Prediction, log_scores: np.ndarray) -> np.ndarray:
-    """Of observed log scores under one attacker's prediction.  (N, S) -> (N, S)."""
-    z = []
-    for score, values in enumerate(log_scores.T):
-        if isinstance(prediction, LocationScale):
-            z.append(gaussian_z_scores(values, prediction.location[:, [score]], prediction.scale[:, [score]]))
-        else:
-            z.append(quantile_z_scores(values, np.array(LEVELS), prediction.values[:, [score]]))
-    return np.concatenate(z, axis=1)
 
 
 @dataclass(frozen=True)
@@ -162,12 +150,21 @@ class Named:
 class Fitted:
     """What is left of a bag: what it says of the images, and how well it foretold those that it had not seen."""
 
-    z_scores: ZScores
+    z: dict[str, np.ndarray]  # role -> (N, B, S)
+    out_of_bag: np.ndarray  # (n, B) bool: the attackers that never saw each auxiliary image
     out_of_bag_loss: float  # mean pinball loss, as in bag.json
 
     def judge(self, column: int = 0) -> AttackResult:
         """Its result by one of the columns that it learnt."""
-        return self.z_scores.judge(lambda z: z[..., column])
+        return self._judge({role: z[..., column] for role, z in self.z.items()})
+
+    def fused(self) -> AttackResult:
+        """Its result by all of them, fused as `evaluate` does it."""
+        return self._judge({role: fuse(z) for role, z in self.z.items()})
+
+    def _judge(self, z: dict[str, np.ndarray]) -> AttackResult:
+        auxiliary = z.pop("auxiliary")
+        return judge(z, auxiliary, self.out_of_bag, np.ones(len(auxiliary), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -184,8 +181,7 @@ class BagRunner:
         rows : which auxiliary images, (n,) rows.  what : told beside the progress bar.  Raises InputError.
         """
         roles = self.roles | {"auxiliary": self.roles["auxiliary"][rows]}
-        no_split = np.zeros(len(rows), dtype=bool)
-        drawn = resamples(no_split, self.seed, size)
+        drawn = resamples(np.zeros(len(rows), dtype=bool), self.seed, size)
         folder = self.folder / _key(learner, columns, rows)
         paths = [folder / f"attacker_{number:03d}.safetensors" for number in range(size)]
         jobs = [
@@ -195,10 +191,9 @@ class BagRunner:
         ]
         spread(_fit_one, jobs, what)
         said = [load_file(path) for path in paths]
-        z = {role: [np.stack([of[role] for of in said], axis=1)] for role in roles}  # in one piece, (N, B, S)
+        z = {role: np.stack([of[role] for of in said], axis=1) for role in roles}
         out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)
-        z_scores = ZScores({"score": columns[0], "scores": columns}, z, out_of_bag, ~no_split)
-        return Fitted(z_scores, float(np.mean([of["out_of_bag_loss"][0] for of in said])))
+        return Fitted(z, out_of_bag, float(np.mean([of["out_of_bag_loss"][0] for of in said])))
 
 
 def _key(learner: Named, columns: list[str], rows: np.ndarray) -> str:
@@ -213,7 +208,7 @@ def _fit_one(
     """Fit one attacker and write the z-scores, (N, S) a role, that images have under it."""
     auxiliary = roles["auxiliary"]
     attacker, curve = fit_attacker(auxiliary.inputs, _stacked(auxiliary, columns), learner.options, seed, resample)
-    said = {role: prediction_z_scores(attacker.predict(of.inputs), _stacked(of, columns)) for role, of in roles.items()}
+    said = {role: attacker.predict(of.inputs).z_scores(_stacked(of, columns)) for role, of in roles.items()}
     if not all(np.isfinite(z).all() for z in said.values()):
         raise InputError(f"{PARAMS}: learners.{learner.name}: predicts NaN or inf: a lower learning_rate helps")
     write_bytes(destination, save({**said, "out_of_bag_loss": curve["out_of_bag"].to_numpy()[-1:]}))

@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: a shard at a time on each GPU, or CPU core where there is none; any node may die.
+"""The backend of a Ray cluster: a shard at a time on each GPU, or CPU core where there is none; any node may die.
 
 The nodes see the working folder under the same path, and have this project installed.  Each shard of the image table
 that is not done yet is a task; Ray gives one that died with its node to another, and they return in any order.
@@ -8,16 +8,19 @@ Which cluster: `RAY_ADDRESS`, or the one that runs on this machine, or else one 
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from leakgauge.attacks.scorer import Job, Scorer
 from leakgauge.compute import best_device, computed_on
 from leakgauge.errors import InputError
-from leakgauge.scoring import Job, Save, Scorer, npy
+from leakgauge.files import npy
 
+# the start of a shard, its scores as a .npy file, and what they were computed on
+Save = Callable[[int, bytes, dict[str, str]], None]
 ROOT = Path(__file__).parents[1]
 _scorers: list[tuple[Job, Scorer]] = []  # of this process of a node: at most the last one
 
@@ -28,7 +31,7 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> 
     try:
         import ray
     except ImportError:
-        raise InputError("score.engine: ray needs `pip install -e '.[ray]'`") from None
+        raise InputError("score.backend: ray needs `pip install -e '.[ray]'`") from None
     try:
         _connect()
         task = ray.remote(max_calls=0, **_resources())(_score)  # 0: the process stays, and with it the network
@@ -40,9 +43,9 @@ def score_on_cluster(job: Job, starts: Sequence[int], save: Save, bar: tqdm) -> 
                 save(start, scores, place)
                 bar.update(images)
             if not done and not any(ray.cluster_resources().get(kind) for kind in ("GPU", "CPU")):
-                raise InputError("score.engine: ray: no node is left that could score: start one and run again")
+                raise InputError("score.backend: ray: no node is left that could score: start one and run again")
     except ray.exceptions.RayError as error:
-        raise InputError(f"score.engine: ray: {error}") from error
+        raise InputError(f"score.backend: ray: {error}") from error
     finally:
         ray.shutdown()
 
@@ -68,7 +71,7 @@ def _connect() -> None:
         _knock(address)
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING)
     except OSError as error:
-        raise InputError(f"score.engine: ray: no cluster at {address or 'this machine'}: {error}") from None
+        raise InputError(f"score.backend: ray: no cluster at {address or 'this machine'}: {error}") from None
 
 
 def _knock(address: str) -> None:
@@ -87,4 +90,4 @@ def _resources() -> dict[str, int]:
 
 def _at_full_length(job: Job) -> Job:
     """The same job with paths that hold on every node."""
-    return Job(job.target, job.model.absolute(), job.images.absolute(), job.options, job.shortcuts)
+    return Job(job.target, job.model.absolute(), job.images.absolute(), job.options)

@@ -1,85 +1,106 @@
-"""Read params.yaml: strict sections, with a target's overrides laid over the defaults.
+"""Read params.yaml: defaults, sections laid over them, and a target's own overrides over these.
 
-`params.yaml` has three registries (`datasets`, `targets`, `learners`) and one section per stage.  A target
-may override any option of a section under the section's own name.  Every key is required and none may be
-added: the file is the only place where an option's value is written.
+Stage `config` validates all of it and writes what each stage reads into data/config/<target>/<section>.json, so that
+DVC sees a change where there is one and nowhere else.  `asked` reads params.yaml, `section` what `config` wrote.
 """
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.errors import InputError
+from leakgauge.options import SECTIONS, Condition, Levels, Source, Suspects, Target
 
 PARAMS = Path("params.yaml")
-REGISTRIES = ("datasets", "targets", "learners")
-SECTIONS = (
-    *("split", "train_target", "tune", "score", "select", "fit", "stack"),
-    *("evaluate", "infer", "sweep", "guard", "report"),
-)
-
-
-class Options(BaseModel):
-    """Base of every options class: no unknown keys, no silent conversions, no changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Target(Options):
-    """An entry of the `targets` registry: a model under audit, and its overrides of the sections."""
-
-    dataset: str  # a name in the `datasets` registry
-    source: Literal["train", "path", "hub", "pytorch_ddpm", "scores"]  # train it here, take it, or only its scores
-    path: str  # what the target is made from, for DVC to watch: the recipe that trains it, the folder, the scores' file
-    split: dict[str, Any]
-    train_target: dict[str, Any]
-    tune: dict[str, Any]
-    score: dict[str, Any]
-    select: dict[str, Any]
-    fit: dict[str, Any]
-    stack: dict[str, Any]
-    evaluate: dict[str, Any]
-    infer: dict[str, Any]
-    sweep: dict[str, Any]
-    guard: dict[str, Any]
-
-
+CONFIG = Path("data/config")
+REGISTRIES = ("datasets", "targets", "suspects", "learners")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def section(name: str, model: type[Model], target: str | None = None) -> Model:
-    """Section `name`, overridden by `targets.<target>.<name>`, as a validated `model`.
+def section(name: str, model: type[Model], target: str) -> Model:
+    """Section `name` of a target, as stage `config` wrote it.  Raises InputError for a missing or damaged file."""
+    path = CONFIG / target / f"{name}.json"
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found: run `dvc repro` to make it") from None
+    except ValueError:
+        raise InputError(f"{path}: not what `config` wrote: run `dvc repro` to make it") from None
+
+
+def asked(name: str, model: type[Model], target: str | None = None) -> Model:
+    """Section `name` of params.yaml, overridden by `targets.<target>.<name>`, as a validated `model`.
 
     Raises InputError naming the key.
     """
-    params = _read()
-    values = params.get(name)
+    values = _read().get(name) or {}
     if not isinstance(values, Mapping):
-        raise InputError(f"{PARAMS}: section '{name}' is missing")
-    overrides = getattr(target_entry(target), name) if target else {}
-    return validated(model, {**values, **overrides}, lambda key: key_name(name, key, target).removesuffix(f".{key}"))
+        raise InputError(f"{PARAMS}: section '{name}' holds no options")
+    merged = _merged(values, _overrides(target, name)) if target else values
+    return validated(model, merged, lambda key: key_name(name, key, target).removesuffix(f".{key}"))
+
+
+def _overrides(target: str, name: str) -> dict[str, Any]:
+    """What a target's entry says of a section; `members` is short for an option of `split`."""
+    own = target_entry(target)
+    short = {"member": own.members} if name == "split" and own.members is not None else {}
+    return {**short, **getattr(own, name, {})}
+
+
+def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings within mappings are merged, anything else is replaced."""
+    both = {
+        key: _merged(values[key], value)
+        if isinstance(values.get(key), Mapping) and isinstance(value, Mapping)
+        else value
+        for key, value in over.items()
+    }
+    return {**values, **both}
 
 
 def key_name(name: str, key: str, target: str | None = None) -> str:
     """Where option `key` of section `name` stands in the file: with the target if it overrides it."""
-    overridden = target and key in getattr(target_entry(target), name)
-    return f"targets.{target}.{name}.{key}" if overridden else f"{name}.{key}"
+    if not target or key not in _overrides(target, name):
+        return f"{name}.{key}"
+    return (
+        f"targets.{target}.{name}.{key}" if key in getattr(target_entry(target), name) else f"targets.{target}.members"
+    )
 
 
 def target_entry(name: str) -> Target:
-    """The entry `name` of the `targets` registry.  Raises InputError."""
+    """The entry `name` of the registry `targets`.  Raises InputError."""
     return entry("targets", name, Target)
+
+
+def source_of(target: str) -> Source:
+    """Where a target comes from, as stage `config` wrote it.  Raises InputError."""
+    return section("source", Source, target)
+
+
+def condition_of(target: str) -> Condition:
+    """What stage `check` wrote.  Raises InputError for a missing or damaged file."""
+    path = Path(f"data/checks/{target}.json")
+    try:
+        return Condition.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise InputError(f"{path}: not there, or not what `check` wrote: run `dvc repro` to make it") from None
+
+
+def suspects_entry(name: str) -> Suspects:
+    """The entry `name` of the registry `suspects`.  Raises InputError."""
+    return entry("suspects", name, Suspects)
 
 
 def entry(registry: str, name: str, model: type[Model]) -> Model:
     """The entry `name` of a registry as a validated `model`.  Raises InputError naming the key."""
     entries = _read().get(registry)
     if not isinstance(entries, Mapping) or not isinstance(entries.get(name), Mapping):
-        known = ", ".join(entries) if isinstance(entries, Mapping) else "nothing"
+        known = ", ".join(entries) if isinstance(entries, Mapping) and entries else "nothing"
         raise InputError(f"{PARAMS}: {registry}.{name} is not there (there is {known})")
     return validated(model, entries[name], lambda _: f"{registry}.{name}")
 
@@ -107,8 +128,9 @@ def _read() -> dict[str, Any]:
     for registry in REGISTRIES:
         check_names(registry, params.get(registry) or {})
     for name in params.get("learners") or {}:
-        if name.endswith("_fusion"):
-            raise InputError(f"{PARAMS}: learners.{name}: the fused scores of a learner are called so: rename it")
+        if name.endswith("_fusion") or name == "stack":
+            what = "the stack of learners" if name == "stack" else "the fused scores of a learner"
+            raise InputError(f"{PARAMS}: learners.{name}: {what} is called so: rename it")
     return params
 
 
@@ -165,3 +187,21 @@ def _keys(values: Any, location: tuple[int | str, ...], missing: bool) -> list[s
 def _suggestion(key: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(str(key), known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def check_levels(target: str, levels: Levels, auxiliary: int) -> None:
+    """Raises InputError for an alpha that no p-value can reach.  auxiliary : how many images there are."""
+    calibrating = levels.calibration or auxiliary
+    for key, alphas in (("alphas", levels.alphas), ("curve_fpr", [levels.curve_fpr])):
+        if (calibrating + 1) * min(alphas) < 1 - 1e-9:
+            raise InputError(
+                f"{PARAMS}: {key_name('evaluate', key, target)}: {min(alphas):g} asked for, but {calibrating} "
+                f"auxiliary images calibrate: the smallest alpha they support is {smallest_alpha(calibrating):g}"
+            )
+
+
+def smallest_alpha(non_members: int) -> float:
+    """The lowest level at which a p-value from so many non-members can flag anything, rounded up to three digits."""
+    exact = 1 / (non_members + 1)
+    digit = 10.0 ** (math.floor(math.log10(exact)) - 2)
+    return float(f"{math.ceil(exact / digit - 1e-9) * digit:.3g}")

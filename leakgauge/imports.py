@@ -4,7 +4,7 @@ A file of scores from elsewhere, one row an image: any attack on any model, know
 
 Columns, in any order: `image_id` (strings or integers); `role` (member, auxiliary, holdout) or `is_member` (1 or 0).
 A suspect has the role `suspect`, or no `is_member`, and the id that it has in the pipeline, `suspect/<name>`. Every
-other column must be named as a score in the target's entry (`train_target.scores`): a positive number per image,
+other column must be named as a score in the target's entry (`target.scores`): a positive number per image,
 lower where the image is more member-like. Neither the order of rows nor a column that is not named decides anything.
 """
 
@@ -127,12 +127,12 @@ def _score_columns(path: Path, columns: list[str], patterns: list[str]) -> list[
     for pattern in patterns:
         if not any(_named(name, pattern) for name in others) and not set(pattern) & set("*?["):
             raise InputError(
-                f"{path}: has no column '{pattern}', which train_target.scores names; there are {', '.join(others)}"
+                f"{path}: has no column '{pattern}', which target.scores names; there are {', '.join(others)}"
             )
     for name in others:
         if not any(_named(name, pattern) for pattern in patterns):
             raise InputError(
-                f"{path}: column '{name}' is not named in train_target.scores of the target's entry: "
+                f"{path}: column '{name}' is not named in target.scores of the target's entry: "
                 "name it there if it is a score, else remove it from the file"
             )
     return others

@@ -1,202 +1,32 @@
-"""Score the images of one role, shard by shard; each shard is on disk as soon as it is scored."""
+"""Score the images of one table, shard by shard; each shard is on disk as soon as it is scored."""
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from leakgauge.attacks.registry import Score, score_batch
-from leakgauge.compute import computed_on
+from leakgauge.attacks.columns import Columns, score_columns
+from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision
+from leakgauge.cluster import Save, score_on_cluster
+from leakgauge.compute import best_device, computed_on
 from leakgauge.config import PARAMS, key_name
-from leakgauge.diffusion.conditioning import Conditioning
-from leakgauge.diffusion.denoiser import Denoiser, Shortcuts
-from leakgauge.errors import InputError, warn
-from leakgauge.files import write_bytes
-from leakgauge.tables import RowReader, captions_of, decode_images, read_table
+from leakgauge.diffusion.denoiser import PLAIN
+from leakgauge.draws import drawn_by_name
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash, npy, resumable, write_bytes
+from leakgauge.options import Condition
+from leakgauge.tables import read_table, write_table
 
-CPU_BYTES = 2**30  # of activations: more would fit, but is no faster, and slower at last
-GPU_SHARE = 0.5  # of its memory, for activations
-
-
-@torch.inference_mode()
-def fitting_batch(target: Denoiser, pixels: Tensor, most: int) -> int:
-    """The largest power of two, up to `most`, whose activations fit.  The same on every run on one machine.
-
-    target : bound to what it is told of the image.  pixels : (1, C, H, W) uint8, the image that is tried.
-    """
-    needed = max(_activations(target.eager(), pixels), 1)
-    fitting = max(int(_budget(target.device) // needed), 1)
-    return min(2 ** (fitting.bit_length() - 1), most)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out: torch has a class for that on a GPU, but none on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error)  # by torch's allocator, or by oneDNN, whose "primitive descriptor" is another matter
-    return "allocate memory" in said or said.strip().endswith("could not create a primitive")
-
-
-def _activations(target: Denoiser, pixels: Tensor) -> int:
-    """Bytes that all layers together put out for one image: about the most that can be alive at any one time."""
-    sizes: list[int] = []
-
-    def count(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            sizes.append(output.numel() * output.element_size())
-
-    networks = [target.network, *([target.autoencoder.model] if target.autoencoder else [])]
-    leaves = [module for network in networks for module in network.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
-    try:
-        target.epsilon(target.encode(pixels), 0)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sum(sizes)
-
-
-def _budget(device: torch.device) -> float:
-    if device.type == "cuda":
-        return GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return CPU_BYTES
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that decides the scores of one role's images."""
-
-    target: str
-    model: Path  # a diffusers pipeline folder
-    images: Path  # a table of images
-    options: Score
-    shortcuts: Shortcuts
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Some images of a role.  pixels : (N, C, H, W) uint8."""
-
-    ids: list[str]
-    pixels: Tensor
-    conditioning: Conditioning
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, rows: slice) -> "Shard":
-        return Shard(self.ids[rows], self.pixels[rows], None if self.conditioning is None else self.conditioning[rows])
-
-
-class Scorer:
-    """Opens the target once; then reads and scores shards in any order.
-
-    Raises InputError, when it is made, for a target or images that do not go with the options.
-    """
-
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job = job
-        self.denoiser = Denoiser.from_pipeline(job.model, device, job.shortcuts)
-        if problem := job.options.attacks.problem(self.denoiser.process.num_train_timesteps):
-            raise InputError(f"{PARAMS}: {key_name('score', 'attacks', job.target)}.{problem}")
-        self.reader = RowReader(job.images, ["image_id", "image"])
-        self.conditioning = self._conditioning()
-        self.batch_size = 1
-        if len(self):
-            self.denoiser.check_images(job.model, *self.read(0, 1).pixels.shape[1:])
-            self.batch_size = self._batch_size()
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    @property
-    def starts(self) -> range:
-        """Where the shards start."""
-        return range(0, len(self), self.job.options.shard)
-
-    def read(self, start: int, count: int | None = None) -> Shard:
-        """The shard that starts there, decoded; or only its first `count` images."""
-        stop = min(start + (count or self.job.options.shard), len(self))
-        rows = self.reader.rows(start, stop)
-        conditioning = None if self.conditioning is None else self.conditioning[start:stop]
-        return Shard(rows.column("image_id").to_pylist(), torch.from_numpy(decode_images(rows)), conditioning)
-
-    @torch.inference_mode()
-    def score(self, shard: Shard, progress: Callable[[int], object] = lambda images: None) -> np.ndarray:
-        """(N, columns) float64.  progress : told how many images more are done.
-
-        Where memory runs out, the images of a network call are halved from then on, with a warning.
-        """
-        parts: list[np.ndarray] = []
-        done = 0
-        while done < len(shard):
-            batch = shard[done : done + self.batch_size]
-            scores = self._score(batch)
-            if scores is None:
-                self._take_fewer(len(batch))
-                continue
-            parts.append(scores)
-            done += len(batch)
-            progress(len(batch))
-        return np.concatenate(parts)
-
-    def _score(self, batch: Shard) -> np.ndarray | None:
-        """(B, columns) float64; None where the memory does not suffice."""
-        bound, attacks = self.denoiser.with_condition(batch.conditioning), self.job.options.attacks
-        try:
-            return score_batch(bound, bound.encode(batch.pixels), batch.ids, attacks).cpu().numpy()
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            return None  # what the error held on to is let go of here
-
-    def _take_fewer(self, failed: int) -> None:
-        if failed == 1:
-            raise MemoryError(f"{self.job.model}: out of memory at batch size 1")
-        self.batch_size = failed // 2
-        torch.cuda.empty_cache()
-        warn(f"{self.job.model}: {failed} images a network call do not fit the memory: on with {self.batch_size}")
-
-    def _batch_size(self) -> int:
-        asked, most = self.job.options.batch_size, min(self.job.options.shard, len(self))
-        if asked != "auto":
-            return min(asked, most)
-        first = self.read(0, 1)
-        return min(
-            fitting_batch(self.denoiser.with_condition(first.conditioning), first.pixels, self.job.options.shard), most
-        )
-
-    def conditioning_of(self, images: pa.Table, called: str = "") -> Conditioning:
-        """What the network is told of each image of a table, by its labels and captions.
-
-        Raises InputError, which names the option, and the images if they are `called` something.
-        """
-        try:
-            labels, captions = images.column("label").to_pylist(), captions_of(images)
-            return self.denoiser.conditioning_of(labels, captions, self.job.options.condition)
-        except InputError as error:
-            key = key_name("score", "condition", self.job.target)
-            raise InputError(f"{PARAMS}: {key}: {called and f'{called}: '}{error}") from None
-
-    def _conditioning(self) -> Conditioning:
-        known = {"label", "caption"} & set(pq.read_schema(self.job.images).names)
-        return self.conditioning_of(read_table(self.job.images, sorted(known)))
-
-
-def npy(scores: np.ndarray) -> bytes:
-    """Scores as the bytes of a .npy file; np.save on a path would not notice a full disk."""
-    stream = io.BytesIO()
-    np.save(stream, scores, allow_pickle=False)
-    return stream.getvalue()
+NULL_IMAGES = 300  # of a table, at most, that are scored under untrained networks too
+NETWORK_COLUMNS = [f"network_{number}" for number in range(NETWORKS)]
 
 
 class Shards:
@@ -240,10 +70,6 @@ def _said(computed_on: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in computed_on.items())
 
 
-# the start of a shard, its scores as a .npy file, and what they were computed on
-Save = Callable[[int, bytes, dict[str, str]], None]
-
-
 def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> None:
     """Score the shards that start there, and save each as it is done."""
     with ThreadPoolExecutor(1) as ahead:
@@ -253,3 +79,100 @@ def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> 
             if after is not None:
                 reading.append(ahead.submit(scorer.read, after))
             save(start, npy(scorer.score(shard, bar.update)), computed_on(scorer.denoiser.device))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where scores go."""
+
+    scores: Path  # a table, a column a score
+    null: Path  # a table of the images that were also scored under untrained networks, columns network_0, ...
+    facts: dict[str, Any]  # for the metadata of both
+
+
+def score_table(run: str, job: Job, out: Outputs, condition: Condition) -> None:
+    """Score every image of `job.images`, and some of them under untrained networks; go on where a killed run stopped.
+
+    run : DVC's name of the run.  Raises InputError, also where labels or captions that the target answers by tell the
+    role, or its precision moves a score too far.
+    """
+    options, local = job.options, job.options.backend == "local"
+    device = best_device() if local else torch.device("cpu")  # the GPUs are the cluster's
+    scorer, columns, null_seed = Scorer(job, device), score_columns(options.attacks), condition.seed
+    told = _told(scorer, condition)
+    moved = moved_by_precision(scorer)
+    precision = {name: getattr(options, name) for name in type(PLAIN).model_fields}
+    if not moved <= options.tolerance:
+        raise InputError(
+            f"{PARAMS}: {key_name('score', 'precision', job.target)}: a score moves by {moved:.2g} of itself with "
+            f"{', '.join(f'{name}: {value}' for name, value in precision.items())}, which is more than "
+            f"{key_name('score', 'tolerance', job.target)}: {options.tolerance:g}"
+        )
+    config = options.model_dump(exclude={"backend"})
+    config |= {"batch_size": scorer.batch_size, "computed_on": computed_on(device), "null_seed": null_seed}
+    ids = read_table(job.images, ["image_id"]).column("image_id").to_pylist()
+    with resumable(run, config, [job.model, job.images]) as folder:
+        shards = Shards(folder, scorer.starts)
+        scores = _score_missing(scorer, shards, run)
+        drawn = np.sort(np.argsort(drawn_by_name(ids, null_seed), kind="stable")[:NULL_IMAGES])
+        by_null = scorer.null_scores(drawn, null_seed) if len(ids) else np.empty((0, NETWORKS))
+        facts = {**out.facts, "target_sha256": file_hash(job.model), "columns": columns, "precision": precision}
+        facts |= {"moved_by_precision": moved, "told": told, "computed_on": shards.computed_on}
+        write_table(out.null, _table(job.model, [ids[row] for row in drawn], by_null, NETWORK_COLUMNS), facts)
+        write_table(out.scores, _table(job.model, ids, scores, list(columns)), facts)
+
+
+def take_scores(given: Path, images: Path, ids: list[str], out: Outputs) -> None:
+    """Write the rows of a file of scores, for the images of a table and in their order; of the networks no row.
+
+    ids : the images' names in the file.  Raises InputError where one has no row.
+    """
+    table, own = read_table(given), read_table(images, ["image_id"])
+    rows = pc.index_in(pa.array(ids, pa.string()), value_set=table.column("image_id").combine_chunks())
+    if rows.null_count:
+        raise InputError(f"{given}: has no scores of {rows.null_count} images of {images}: score them too")
+    columns: Columns = {name: {"definition": "as given", "network_calls": 0} for name in table.column_names[1:]}
+    # new suspects do not make it another target
+    facts = {**out.facts, "target_sha256": file_hash(given.with_name("scores.parquet")), "columns": columns}
+    facts |= {"precision": None, "moved_by_precision": 0.0, "told": None, "computed_on": None}
+    write_table(out.null, _table(given, [], np.empty((0, NETWORKS)), NETWORK_COLUMNS), facts)
+    write_table(out.scores, table.take(rows).set_column(0, "image_id", own.column("image_id")), facts)
+
+
+def _told(scorer: Scorer, condition: Condition) -> str | None:
+    """What the target is told of an image: label, caption or nothing.  Raises InputError where that tells the role."""
+    job = scorer.job
+    column = scorer.denoiser.condition.column(job.options.condition)
+    for sentence in condition.tells.get(column, {}).values() if column else ():
+        raise InputError(
+            f"{PARAMS}: {key_name('score', 'condition', job.target)}: given, but the {column} tells the role, and a "
+            f"target answers by it whether trained or not: {sentence}; set targets.{job.target}.score: "
+            f"{{condition: none}}, or draw roles with the same {column}s"
+        )
+    return column
+
+
+def _score_missing(scorer: Scorer, shards: Shards, run: str) -> np.ndarray:
+    """The scores of all images, (N, columns) float64; shards that are there are read back."""
+    options = scorer.job.options
+    if missing := shards.missing:
+        left = sum(min(options.shard, len(scorer) - start) for start in missing)
+        done = {"total": len(scorer), "initial": len(scorer) - left}
+        with tqdm(desc=run, unit="image", disable=None, **done) as bar:
+            if options.backend == "ray":
+                score_on_cluster(scorer.job, missing, shards.save, bar)
+            else:
+                score_here(scorer, missing, shards.save, bar)
+    return np.concatenate([np.empty((0, len(score_columns(options.attacks)))), *shards.read()])
+
+
+def _table(model: Path, ids: list[str], scores: np.ndarray, columns: list[str]) -> pa.Table:
+    """One row an image.  Raises InputError if a score is not finite."""
+    bad = np.argwhere(~np.isfinite(scores))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"{model}: {len(bad)} scores are NaN or inf, the first is {columns[column]} of image {ids[row]}: "
+            "the network overflows on it"
+        )
+    return pa.table({"image_id": pa.array(ids, pa.string()), **{name: scores[:, i] for i, name in enumerate(columns)}})

@@ -294,6 +294,14 @@ def read_features(path: Path) -> tuple[list[str], np.ndarray]:
     return table.column("image_id").to_pylist(), features_of(table, path)
 
 
+def read_described(images: Path, features: Path) -> tuple[pa.Table, np.ndarray]:
+    """A table of images, and their features, (N, F) float32, row by row.  Raises InputError if these are of others."""
+    table, (ids, values) = read_table(images), read_features(features)
+    if ids != table.column("image_id").to_pylist():
+        raise InputError(f"{features}: its image_ids do not match {images}: run `dvc repro`")
+    return table, values
+
+
 def features_of(table: pa.Table, path: Path) -> np.ndarray:
     """The features of a table of them, or of a part of it, as (N, F) float32.  path : where the table stands.
 

@@ -3,8 +3,8 @@
     python -m stages.audit mine --model my_pipeline --images photos --suspects asked
     python -m stages.audit mine --model my_pipeline --images photos --members 'members/*'
 
-Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes an entry into the registries
-`datasets` and `targets` of params.yaml, as you would by hand; and runs `dvc repro`.  Change the entry as you like and
+Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes entries into the registries
+`datasets`, `targets` and `suspects` of params.yaml, as you would by hand; and runs `dvc repro`.  Change the entry as you like and
 run `dvc repro` again: only what depends on the change is computed.
 """
 
@@ -19,15 +19,12 @@ from typing import Any
 from ruamel.yaml import YAML, RoundTripRepresenter
 
 from leakgauge.cli import NAME, NAME_RULE, execute, parser_of
-from leakgauge.config import PARAMS, SECTIONS, names
-from leakgauge.datasets import NO_SUSPECTS
+from leakgauge.config import PARAMS, names
 from leakgauge.datasets.folder import files
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes
 
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
-AUXILIARY = 0.6  # share of the images that were not used; the rest are holdout
-NO_EXPERIMENTS: dict[str, Any] = {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
 NULL = "tag:yaml.org,2002:null"
 KEEP_LINES = 10_000  # columns, so that the YAML writer breaks no line
 
@@ -50,24 +47,32 @@ def audit(
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{name}: {NAME_RULE}")
-    for registry in ("datasets", "targets"):
-        if name in names(registry):
-            raise InputError(f"{PARAMS}: {registry}.{name}: is there already: take another name, or edit it by hand")
+    asked_about = f"{name}_suspects"
+    for registry, new in (("datasets", name), ("datasets", asked_about), ("targets", name), ("suspects", name)):
+        if new in names(registry):
+            raise InputError(f"{PARAMS}: {registry}.{new}: is there already: take another name, or edit it by hand")
     if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
         raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
     conversions = {"size": size, "crop": crop, "colour": colour, "classes": classes.split(",") if classes else None}
-    dataset: dict[str, Any] = {**_images(Path(images)), "suspects": suspects or str(NO_SUSPECTS)}
-    dataset |= {key: value for key, value in conversions.items() if value is not None}
-    if classes and dataset["source"] != "folder":
+    own = {key: value for key, value in conversions.items() if value is not None}
+    entries: dict[str, dict[str, Any]] = {"datasets": {name: _images(Path(images), "--images") | own}, "targets": {}}
+    if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
-    split, (source, trained) = {"member": members or 0, "auxiliary": AUXILIARY, "holdout": "rest"}, _model(model)
-    own = {"split": split, "train_target": trained, "sweep": NO_EXPERIMENTS}
-    sections = {section: own.get(section, {}) for section in SECTIONS if section != "report"}
+    target = {"images": name, **_model(model)}
+    entries["targets"][name] = target | ({"members": members} if members else {})
+    paths = [entries["datasets"][name]["path"], target["model"]]
+    if suspects:
+        found = _images(Path(suspects), "--suspects")
+        alike = {key: value for key, value in own.items() if key != "classes" or found["source"] == "folder"}
+        entries["datasets"][asked_about] = found | alike
+        entries["suspects"] = {name: {"target": name, "images": asked_about}}
+        paths.append(found["path"])
     if not entry_only:
-        track([dataset["path"], dataset["suspects"], source["path"]])
-    _add(name, dataset, {"dataset": name, **source, **sections})
-    print(f"{PARAMS}: wrote datasets.{name} and targets.{name}", flush=True)
+        track(paths)
+    _add(entries)
+    wrote = [f"{registry}.{new}" for registry, added in entries.items() for new in added]
+    print(f"{PARAMS}: wrote {', '.join(wrote)}", flush=True)
     if not entry_only and _dvc("repro"):
         raise InputError(f"dvc repro failed, see above: mend {name} in {PARAMS} and run `dvc repro`, which goes on")
 
@@ -125,24 +130,21 @@ def _dvc(*words: str) -> int:
     return subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode
 
 
-def _images(path: Path) -> dict[str, str]:
+def _images(path: Path, option: str) -> dict[str, Any]:
     """Where images come from: a Parquet file, a folder of images, or a folder of Parquet files."""
     if path.is_dir() and files(path):
         return {"source": "folder", "path": str(path)}
     if (path.suffix == ".parquet" and path.is_file()) or (path.is_dir() and any(path.rglob("*.parquet"))):
         return {"source": "parquet", "path": str(path)}
-    raise InputError(f"{path}: no images there: --images names a folder of images, a Parquet file, or several")
+    raise InputError(f"{path}: no images there: {option} names a folder of images, a Parquet file, or several")
 
 
-def _model(model: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """`source` and `path` of a target, and its section `train_target`."""
+def _model(model: str) -> dict[str, Any]:
+    """`model` of a target, and what else tells where it comes from."""
     if found := re.fullmatch(HUB, model):
-        return {"source": "hub", "path": "leakgauge/diffusion/pipelines.py"}, {"hub": found.groupdict()}
-    folder = Path(model)
-    if (folder / "model_index.json").is_file():
-        return {"source": "path", "path": model}, {}
-    if (folder / "flagfile.txt").is_file():
-        return {"source": "pytorch_ddpm", "path": model}, {}
+        return {"model": "leakgauge/diffusion/pipelines.py", "target": {"hub": found.groupdict()}}
+    if any((Path(model) / name).is_file() for name in ("model_index.json", "flagfile.txt")):
+        return {"model": model}
     raise InputError(
         f"{model}: has neither a diffusers pipeline (model_index.json) nor a pytorch-ddpm checkpoint (flagfile.txt); "
         "a pipeline on the Hub is owner/name@ and the full hash of a commit"
@@ -156,12 +158,15 @@ class SpeltOut(RoundTripRepresenter):
 SpeltOut.add_representer(type(None), lambda writer, _: writer.represent_scalar(NULL, "null"))
 
 
-def _add(name: str, dataset: dict[str, Any], target: dict[str, Any]) -> None:
-    """Add an entry to both registries; comments and everything else stay as they are."""
+def _add(entries: dict[str, dict[str, Any]]) -> None:
+    """Add entries to registries; comments and everything else stay as they are.  entries : registry -> name -> entry."""
     yaml = YAML()
     yaml.width, yaml.preserve_quotes, yaml.Representer = KEEP_LINES, True, SpeltOut
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    params["datasets"][name], params["targets"][name] = dataset, target
+    for registry, added in entries.items():
+        if not params.get(registry):  # written as {}: a flow, which would stay one
+            params[registry] = {}
+        params[registry].update(added)
     stream = io.BytesIO()
     yaml.dump(params, stream)
     write_bytes(PARAMS, stream.getvalue())

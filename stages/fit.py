@@ -1,32 +1,30 @@
 """fit: learn from auxiliary non-members how their scores depend on their image, as a bag of bootstrap attackers.
 
-The stage is handed auxiliary images, features and scores, and the name of the score to learn: it cannot look at
-members or holdout.  A run that was killed goes on after the last attacker (on a GPU, group of them) that it finished.
+The stage is handed auxiliary images, features and scores: it cannot look at members or holdout.  A run that
+was killed goes on after the last attacker (on a GPU, group of them) that it finished.
 
 data/{roles,features,scores}/<target>/auxiliary.parquet -> models/quantile/<target>/<learner>/,
 metrics/fit/<target>/<learner>.csv (pinball losses while fitting, of images that an attacker has seen and has not)
 """
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import NonNegativeInt, PositiveInt
 
+from leakgauge.attacks.columns import choose
 from leakgauge.cli import run
 from leakgauge.compute import spread
-from leakgauge.config import PARAMS, Options, entry, key_name, section
+from leakgauge.config import key_name, section
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, place_folder, resumable, write_bytes
+from leakgauge.options import Fit, Learner, LearnerOptions
 from leakgauge.quantile.bag import (
     ATTACKERS,
     FEWEST,
     Bag,
-    Learner,
-    LearnerOptions,
     attacker_folder,
     attacker_seed,
     fit_attackers,
@@ -37,27 +35,16 @@ from leakgauge.quantile.inputs import Inputs, read_inputs
 from leakgauge.tables import check_role, list_column, log_scores, read_metadata, read_table, write_table
 
 
-class Fit(Options):
-    """Section `fit`: what all learners share."""
-
-    score: str  # the score column that the attackers learn; `selected`: the one that `select` chose
-    fusion: list[str]  # columns learnt beside it, to be judged together with it
-    bag_size: PositiveInt
-    seed: NonNegativeInt
-    calibration: NonNegativeInt  # auxiliary images of the calibration split, not fitted on; 0: out of bag
-    patience: NonNegativeInt  # looks at the loss, of 8, without a lower one, after which an attacker stops; 0: never
-
-
 def fit(target: str, learner: str) -> None:
     """Write the bag of a learner on a target."""
     options = section("fit", Fit, target)
-    learner_options = entry("learners", learner, Learner).root
+    learner_options = section(f"learners/{learner}", Learner, target).root
     images, features, scores = (
         Path(f"data/{folder}/{target}/auxiliary.parquet") for folder in ("roles", "features", "scores")
     )
     for path in (images, features, scores):
         check_role(path, target, "auxiliary")
-    columns = _score_columns(target, options, scores)
+    columns = choose(target, options.scores, list(read_metadata(scores)["columns"]))
     ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
     kept = calibration_split(len(ids), options.calibration, options.seed)
     _check_count(images, kept, key_name("fit", "calibration", target))
@@ -80,7 +67,6 @@ def fit(target: str, learner: str) -> None:
             **options.model_dump(),
             "learner": learner,
             "options": learner_options.model_dump(),
-            "score": columns[0],
             "scores": columns,
             "auxiliary": len(ids),
             "out_of_bag_loss": float(curve.groupby("attacker")["out_of_bag"].last().mean()),
@@ -92,38 +78,6 @@ def fit(target: str, learner: str) -> None:
         csv = curve.to_csv(index=False, float_format="%.6g").encode()
         write_bytes(Path(f"metrics/fit/{target}/{learner}.csv"), csv)
         place_folder(made, Path(f"models/quantile/{target}/{learner}"))
-
-
-def _score_columns(target: str, options: Fit, scores: Path) -> list[str]:
-    """The columns to learn, the main one first.  Raises InputError for one that is not there."""
-    main = _selected(target) if options.score == "selected" else options.score
-    columns = list(dict.fromkeys([main, *options.fusion]))
-    known = list(read_metadata(scores)["columns"])
-    for column in columns:
-        if column not in known:
-            key = "score" if column == main else "fusion"
-            listed = ", ".join(known)
-            raise InputError(
-                f"{PARAMS}: {key_name('fit', key, target)}: no score column '{column}'; there are {listed}"
-            )
-    return columns
-
-
-def _selected(target: str) -> str:
-    """The column that `select` chose.  Raises InputError if there is none, or its file is not there or not whole."""
-    choice = Path(f"data/selection/{target}.json")
-    try:
-        column = json.loads(choice.read_text(encoding="utf-8"))["score"]
-    except FileNotFoundError:
-        raise InputError(f"{choice}: not found: run `dvc repro` to make it") from None
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{choice}: not what `select` wrote: run `dvc repro` to make it") from None
-    if column is None:
-        raise InputError(
-            f"{PARAMS}: {key_name('fit', 'score', target)}: nothing was selected: "
-            f"{key_name('select', 'share', target)} must be above 0"
-        )
-    return column
 
 
 def _check_count(images: Path, kept: np.ndarray, key: str) -> None:

@@ -1,35 +1,27 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/{images,inferences,roles,suspects,verdicts}/,
-metrics/{checks,fit,guards,plots,samples,selection,sweeps,training}/ ->
-metrics/report.html,
+data/{images,roles,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from pydantic import PositiveInt
 
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, Options, names, section, target_entry
+from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
 from leakgauge.files import file_hash, write_bytes
-from leakgauge.report.ablations import draw_experiments
+from leakgauge.options import Report, TargetOptions
 from leakgauge.report.figures import draw_figures, draw_p_values, most_confident
 from leakgauge.report.page import TargetPage, draw_gallery, exposed_pairs, render
 from leakgauge.tables import ROLES, read_metadata, read_table
 
 
-class Report(Options):
-    """Section `report`."""
-
-    exposed: PositiveInt  # members in the grid of the most exposed
-
-
 def report() -> None:
     """Write metrics/figures/ and metrics/report.html."""
-    options = section("report", Report)
+    options = asked("report", Report)
     pages = [_page(target, options) for target in names("targets")]
     Path("metrics/exposed").mkdir(parents=True, exist_ok=True)
     for page in pages:
@@ -43,47 +35,53 @@ def report() -> None:
 def _page(target: str, options: Report) -> TargetPage:
     verdicts = Path(f"data/verdicts/{target}.parquet")
     facts = read_metadata(verdicts)
-    roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in (*ROLES, "suspect")}
-    curves, experiments = (_tables(Path(f"metrics/{folder}/{target}")) for folder in ("plots", "sweeps"))
+    roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
+    curves = _tables(Path(f"metrics/plots/{target}"))
     curves["fit"] = pd.concat(
         [pd.read_csv(f"metrics/fit/{target}/{name}.csv").assign(learner=name) for name in names("learners")]
     )
     curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
     fpr = facts["options"]["curve_fpr"]
-    figures = draw_figures(curves, fpr, facts["options"]["complexity"]) | draw_experiments(experiments, fpr)
+    figures = draw_figures(curves, fpr, facts["options"]["complexity"])
     most_able = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"] or 0)
-    inferences = Path(f"data/inferences/{target}.parquet")
-    inference, asked_about = read_metadata(inferences), read_table(inferences).to_pandas()
-    suspects = []
-    if len(asked_about):
-        figures["suspects"] = draw_p_values(asked_about, 1 / (inference["figures"]["calibration"] + 1))
-        suspects = most_confident(asked_about, _images([roles["suspect"]], set(asked_about["image_id"])))
+    checks = _json(Path(f"metrics/checks/{target}.json"))
+    null = {f"null_check_{role}": found for role, found in facts["null_check"].items()}
+    sets = [_set(name) for name in names("suspects") if suspects_entry(name).target == target]
+    source = source_of(target)
     rows = read_table(verdicts).to_pandas()
     pairs = exposed_pairs(rows[rows["learner"] == most_able], options.exposed)
     images = _images([roles["member"], roles["holdout"]], {*pairs["image_id"], *pairs["holdout_id"]})
     return TargetPage(
         target=target,
-        entry=target_entry(target),
+        source=source,
+        hub=section("target", TargetOptions, target).hub if source.source == "hub" else None,
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
-        guards=_json(Path(f"metrics/guards/{target}.json")),
-        check=_json(Path(f"metrics/checks/{target}.json")),
-        selection=_json(Path(f"metrics/selection/{target}.json")),
+        checks=checks | null,
+        fails=checks["fails"] + sum(found["fails"] for found in null.values()),
         most_confident=most_able,
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
         taken=_json(Path(f"metrics/training/{target}/taken.json")),
-        inference=inference,
-        suspects=suspects,
-        left_out=_left_out(target_entry(target).dataset),
+        sets=sets,
+        left_out=_left_out({"": source.images, **{f"{one['name']}: ": one["images"] for one in sets}}),
     )
 
 
-def _left_out(dataset: str) -> list[str]:
-    """Notes of the readers of a dataset and of its suspects."""
-    tables = {"": f"data/images/{dataset}.parquet", "suspects: ": f"data/suspects/{dataset}/images.parquet"}
-    return [of + note for of, path in tables.items() for note in read_metadata(Path(path)).get("notes", [])]
+def _set(name: str) -> dict[str, Any]:
+    """What is shown of a set of suspects."""
+    path = Path(f"data/verdicts/suspects/{name}.parquet")
+    facts, verdicts = read_metadata(path), read_table(path).to_pandas()
+    images = _images([Path(f"data/images/{facts['images']}.parquet")], set(verdicts["image_id"]))
+    plot = draw_p_values(verdicts, 1 / (facts["figures"]["calibration"] + 1))
+    return {**facts, "name": name, "plot": plot, "suspects": most_confident(verdicts, images)}
+
+
+def _left_out(datasets: dict[str, str]) -> list[str]:
+    """Notes of the readers of some datasets.  datasets : what a note begins with -> dataset."""
+    tables = {of: read_metadata(Path(f"data/images/{dataset}.parquet")) for of, dataset in datasets.items()}
+    return [of + note for of, facts in tables.items() for note in facts.get("notes", [])]
 
 
 def _json(path: Path) -> dict:

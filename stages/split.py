@@ -2,60 +2,38 @@
 
 `member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Members are drawn by
 seed, told by their names, listed in an index file, or told by the target's file of scores (`source: scores`), which
-may tell every role; else non-members are shared out by seed.  The dataset's suspects are `suspect`: their membership is
-unknown, and none may be a certain non-member.
+may tell every role; else non-members are shared out by seed.
 
 A role holds distinct images.  Of exact copies (equal pixels) the first in the dataset's order stands for all, and
 column `copies` says how many there are; counts and shares are of distinct images.  No image has two roles: copies of a
 drawn member are members, copies of members that were told are dropped from the non-members and counted, and a file of
 scores that gives copies different roles is refused.
 
-data/images/<dataset>.parquet, data/features/<dataset>.parquet, data/suspects/<dataset>/ ->
-{member,auxiliary,holdout,suspect}.parquet in data/roles/<target>/, each with its images, and in
-data/features/<target>/, with what was measured on them
+data/images/<dataset>.parquet, data/features/<dataset>.parquet -> {member,auxiliary,holdout}.parquet in
+data/roles/<target>/, each with its images, and in data/features/<target>/, with their features
 """
 
 import itertools
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import Field, NonNegativeInt, PositiveInt
 
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, Options, key_name, section, target_entry
+from leakgauge.config import PARAMS, check_levels, key_name, section, source_of
 from leakgauge.errors import InputError, warn
 from leakgauge.imports import read_index, read_roles
+from leakgauge.options import Levels, Split
 from leakgauge.tables import ROLES, captions_of, read_table, write_table
 
-SIZE = ("width", "height", "channels")
 LEFT_OUT = {  # why an image of the dataset has no role although it could
     "duplicates_dropped": "non-members are exact duplicates of a member and were dropped",
     "unscored": "images have no scores and were left out",
 }
-
-
-class Index(Options):
-    """A published split: an .npz of row numbers, pinned by its hash."""
-
-    path: str
-    sha256: str
-
-
-class Split(Options):
-    """Section `split`."""
-
-    seed: NonNegativeInt
-    member: NonNegativeInt | str  # how many to draw (0: none is known), or the pattern of their image_ids
-    auxiliary: PositiveInt | Annotated[float, Field(gt=0, lt=1)]  # non-members that fit thresholds: count, or share
-    holdout: PositiveInt | Literal["rest"]  # how many non-members measure the error rates
-    index: Index | None  # rows `mia_train_idxs` (members) and `mia_eval_idxs` (non-members) stand in for `member`
-    unscored: Literal["refuse", "leave_out"]  # images without a row in the file of a target with `source: scores`
 
 
 @dataclass(frozen=True)
@@ -70,16 +48,17 @@ class Draw:
 
 def split(target: str) -> None:
     """Write the role files of a target, and the features of their images."""
-    options, entry = section("split", Split, target), target_entry(target)
-    images = read_table(Path(f"data/images/{entry.dataset}.parquet"))
-    features = _features(entry.dataset, images)
+    options, source = section("split", Split, target), source_of(target)
+    images = read_table(Path(f"data/images/{source.images}.parquet"))
+    features = _features(source.images, images)
     image = pd.factorize(images.column("sha256").to_pandas())[0]  # (N,) int: copies have the same number
-    told = entry.source == "scores"
-    drawn = _told(images, image, options, entry.path, target) if told else _drawn(images, image, options)
+    told = source.source == "scores"
+    drawn = _told(images, image, options, source.model, target) if told else _drawn(images, image, options)
+    check_levels(target, section("levels", Levels, target), len(drawn.rows["auxiliary"]))
     for reason, count in drawn.left_out.items():
         if count:
             warn(f"{target}: {count} {LEFT_OUT[reason]}")
-    facts: dict[str, Any] = {"target": target, "dataset": entry.dataset, "drawn_by": drawn.drawn_by}
+    facts: dict[str, Any] = {"target": target, "dataset": source.images, "drawn_by": drawn.drawn_by}
     copies = _copies(images, image, drawn.pool)
     for role, rows in drawn.rows.items():  # a file says nothing of the other roles, lest a larger holdout change it
         chosen, left_out = np.sort(rows), drawn.left_out if role == "holdout" else {}
@@ -89,7 +68,6 @@ def split(target: str) -> None:
         write_table(Path(f"data/roles/{target}/{role}.parquet"), table, {**facts, "role": role, **left_out, **merged})
         described = features.take(pa.array(chosen))
         write_table(Path(f"data/features/{target}/{role}.parquet"), described, {**facts, "role": role})
-    _write_suspects(target, entry.dataset, images, drawn.rows)
     print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
 
 
@@ -108,34 +86,6 @@ def _merged(target: str, role: str, copies: pd.DataFrame) -> dict[str, int]:
     if differing:
         warn(f"{target}: {role}: {differing} images have copies with another label or caption: the first one is used")
     return {"exact_copies": repeats, "copies_told_otherwise": differing}
-
-
-def _write_suspects(target: str, dataset: str, images: pa.Table, rows: dict[str, np.ndarray]) -> None:
-    """The suspects of the dataset and their features.  Raises InputError if one is a certain non-member."""
-    path = Path(f"data/suspects/{dataset}/images.parquet")
-    suspects, hashes = read_table(path), images.column("sha256")
-    sizes = [set(zip(*(t.column(name).to_pylist() for name in SIZE), strict=True)) for t in (images, suspects)]
-    if strange := sizes[1] - sizes[0]:
-        (width, height, channels), expected = strange.pop(), sizes[0].pop()
-        raise InputError(
-            f"{path}: suspects are {width}x{height} with {channels} channels, the dataset's images "
-            f"{expected[0]}x{expected[1]} with {expected[2]}"
-        )
-    asked_about = suspects.column("sha256").combine_chunks()
-    for role in ("auxiliary", "holdout"):
-        known = hashes.take(pa.array(rows[role]))
-        place = pc.index_in(asked_about, value_set=known.combine_chunks()).drop_null()
-        if len(place):
-            image = images.column("image_id")[rows[role][place[0].as_py()]].as_py()
-            raise InputError(
-                f"{path}: {len(place)} suspects are exact duplicates of {role} images, the first of '{image}': "
-                "remove them from one of the two sets"
-            )
-    copies = pc.is_in(asked_about, value_set=hashes.take(pa.array(rows["member"])).combine_chunks())
-    facts = {"target": target, "dataset": dataset, "role": "suspect", "copies_of_members": pc.sum(copies).as_py() or 0}
-    write_table(Path(f"data/roles/{target}/suspect.parquet"), suspects, facts)
-    features = read_table(Path(f"data/suspects/{dataset}/features.parquet"))
-    write_table(Path(f"data/features/{target}/suspect.parquet"), features, facts)
 
 
 def _features(dataset: str, images: pa.Table) -> pa.Table:
@@ -185,12 +135,8 @@ def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarra
 
 def _told(images: pa.Table, image: np.ndarray, options: Split, path: str, target: str) -> Draw:
     """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
-    everyone = read_roles(Path(path))
-    suspects = _suspect_ids(target)
-    if missing := set(suspects) - set(everyone.of(everyone.suspect).ids):
-        raise InputError(f"{path}: {len(missing)} suspects have no row, the first is '{min(missing)}': score them too")
-    everyone.of(everyone.suspect).rows_among(suspects)
-    scores = everyone.of(~everyone.suspect)
+    scores = read_roles(Path(path))
+    scores = scores.of(~scores.suspect)
     ids = images.column("image_id").to_pylist()
     places = scores.rows_among(ids)
     unscored = np.setdiff1d(np.arange(len(ids)), places)
@@ -210,11 +156,6 @@ def _told(images: pa.Table, image: np.ndarray, options: Split, path: str, target
         rows, pool, dropped = {role: _distinct(of_role, image) for role, of_role in told.items()}, places, 0
         how = {"role": path}
     return Draw(rows, pool, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
-
-
-def _suspect_ids(target: str) -> list[str]:
-    path = Path(f"data/suspects/{target_entry(target).dataset}/images.parquet")
-    return read_table(path, ["image_id"]).column("image_id").to_pylist()
 
 
 def _refuse_copies(path: str, ids: list[str], image: np.ndarray, rows: dict[str, np.ndarray]) -> None:

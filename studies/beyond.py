@@ -17,10 +17,10 @@ from pydantic import NonNegativeInt
 
 from leakgauge.bags import Scored
 from leakgauge.cli import run
-from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
 from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.roc import exact_rate
+from leakgauge.options import Options
 from leakgauge.quantile.inputs import Inputs
 from studies.charts.beyond import draw
 from studies.generative.vae import VAEOptions, train_vae, vae_scores

@@ -14,8 +14,8 @@ import pandas as pd
 from pydantic import NonNegativeInt, PositiveInt
 
 from leakgauge.cli import run
-from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
+from leakgauge.options import Options
 from leakgauge.tables import read_metadata
 from studies.attacks.ladder import COLUMNS, Attack, labelled, quantile_bags, single_scores
 from studies.attacks.shadowed import shadowed

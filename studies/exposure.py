@@ -13,8 +13,8 @@ import pandas as pd
 from pydantic import NonNegativeInt, PositiveInt
 
 from leakgauge.cli import run
-from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
+from leakgauge.options import Options
 from studies.charts.exposure import draw, draw_extremes
 from studies.measurement import audits_of, fit_bag, options, write_csv
 from studies.members import by_group, correlations, describe_members

@@ -8,13 +8,12 @@ import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt, RootModel
 
 from leakgauge.bags import BagRunner, Fitted, Named, Scored
-from leakgauge.config import PARAMS, Options
+from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 from leakgauge.inference.comparisons import mean_over_seeds
-from leakgauge.inference.conformal import AttackResult
-from leakgauge.inference.fusion import fuse
 from leakgauge.inference.metrics import Level, power
+from leakgauge.options import Options
 from leakgauge.quantile.bag import Learner
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import read_table
@@ -144,11 +143,6 @@ def _interval(group: pd.DataFrame, name: str, confidence: float) -> tuple[float,
     apart = np.sqrt((halves**2).sum()) / len(group)  # were the images of the seeds independent
     low, high = np.minimum(low, mean - apart), np.maximum(high, mean + apart)  # NaN stays NaN
     return (low, high) if name.endswith("uplift") else (np.clip(low, 0, 1), np.clip(high, 0, 1))
-
-
-def fused(fitted: Fitted) -> AttackResult:
-    """The result of a bag that learnt several columns by all of them, as `evaluate` fuses them."""
-    return fitted.z_scores.judge(fuse)
 
 
 def write_csv(path: Path, rows: pd.DataFrame) -> None:

@@ -13,8 +13,8 @@ import pandas as pd
 from pydantic import NonNegativeInt
 
 from leakgauge.cli import run
-from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
+from leakgauge.options import Options
 from studies.charts.memorisation import draw
 from studies.denoising import denoising_loss
 from studies.measurement import (

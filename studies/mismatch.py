@@ -14,9 +14,10 @@ import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, Options
+from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import resumable, write_bytes
+from leakgauge.options import Options
 from studies.auxiliary.shifted import blind, judged, only_t_error, shift_auxiliary
 from studies.auxiliary.shifts import SHIFTS
 from studies.charts.mismatch import draw

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
-from leakgauge.config import PARAMS, Options
+from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
+from leakgauge.options import Options
 from leakgauge.tables import decode_images, read_features, read_table
 from studies.settings import section
 

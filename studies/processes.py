@@ -14,8 +14,8 @@ import pandas as pd
 from pydantic import NonNegativeInt
 
 from leakgauge.cli import run
-from leakgauge.config import Options
 from leakgauge.files import resumable, write_bytes
+from leakgauge.options import Options
 from studies.charts.processes import draw
 from studies.measurement import (
     ONE_FOR_ALL,

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from leakgauge.attacks.registry import Attacks, ReDiffuse, TErrorGrid, score_batch
 from leakgauge.compute import best_device
-from leakgauge.config import Options
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.errors import InputError
+from leakgauge.options import Options
 from studies.population import Population
 
 BATCH = 256

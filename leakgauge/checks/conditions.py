@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 
 from leakgauge.checks.blind import Blind, blind_check
-from leakgauge.checks.plan import CONFIDENCE, Plan, comparisons
+from leakgauge.checks.plan import CONFIDENCE, Plan
 
 WORDS = 300  # the most frequent ones, which a caption is described by
 
@@ -67,7 +67,9 @@ def caption_role(
 
 def label_roles(labels: Mapping[str, Sequence[int | None]], plan: Plan) -> dict[str, LabelRole]:
     """Role -> how its labels differ from those of the roles it must look like.  labels : by role."""
-    found = {role: label_role(own, others, plan.permutations, plan.seed) for role, own, others in comparisons(labels)}
+    found = {
+        role: label_role(own, others, plan.permutations, plan.seed) for role, own, others in plan.comparisons(labels)
+    }
     return {role: one for role, one in found.items() if one}
 
 
@@ -75,7 +77,7 @@ def caption_roles(captions: Mapping[str, Sequence[str | None]], plan: Plan) -> d
     """Role -> how its captions differ from those of the roles it must look like.  captions : by role."""
     found = {
         role: caption_role(own, others, CONFIDENCE, plan.permutations, plan.seed)
-        for role, own, others in comparisons(captions)
+        for role, own, others in plan.comparisons(captions)
     }
     return {role: one for role, one in found.items() if one}
 

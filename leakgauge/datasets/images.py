@@ -20,8 +20,8 @@ from PIL import Image, ImageFile
 from pydantic import Field, PositiveInt
 from tqdm import tqdm
 
-from leakgauge.config import Options
 from leakgauge.errors import InputError
+from leakgauge.options import Options
 
 MODES = {"rgb": "RGB", "grey": "L"}  # Pillow's names
 DEEP = ("I", "F")  # Pillow would clip these at 255
@@ -34,7 +34,6 @@ class Entry(Options):
 
     path : what the images are read from, for DVC to watch: it must exist.  Where nothing of the user's own is read, it
         is the file that knows where they come from, like leakgauge/datasets/digits.py.
-    suspects : images in question, a folder or a Parquet file, which DVC watches too; `suspects/none`: there are none.
     bits : of 16-bit images, how many bits are in use: 12 if levels run from 0 to 4095.  The upper 8 of these are kept;
         a level that needs more bits ends the stage.  In colour it can only be 16, for Pillow keeps the upper 8 alone.
     colour : rgb, or grey (ITU-R 601 luma); transparency is dropped.
@@ -44,7 +43,6 @@ class Entry(Options):
 
     source: str
     path: str
-    suspects: str = "suspects"
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     colour: Literal["rgb", "grey"] | None = None
     crop: Literal["centre"] | None = None

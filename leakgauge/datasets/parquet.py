@@ -24,11 +24,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from PIL import Image
 from pydantic import StringConstraints, model_validator
 
-from leakgauge.config import Options
 from leakgauge.datasets.folder import Found, walk
 from leakgauge.datasets.images import Entry, Images, collate, decode, listed
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
+from leakgauge.options import Options
 from leakgauge.tables import image_ids, read_batches, read_schema
 
 SHA256_DIGITS = 64

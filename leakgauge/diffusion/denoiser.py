@@ -2,9 +2,8 @@
 
 import copy
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,44 +11,23 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
-from leakgauge.config import Options
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
 from leakgauge.errors import InputError
+from leakgauge.options import Precision
+
+PLAIN = Precision(channels_last=False, precision="float32", compile=False)
 
 
-class Shortcuts(Options):
-    """How a network is run."""
-
-    channels_last: bool  # images as (B, H, W, C) in memory
-    precision: Literal["float32", "tf32", "bfloat16"]  # of products; tf32 does nothing on a CPU
-    compile: bool  # by torch.compile, which needs a C++ compiler
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    def arrange(self, x: Tensor) -> Tensor:
-        """The same values, laid out in memory as the network has them.  x : (B, C, H, W)."""
-        return x.contiguous(memory_format=self.memory_format)
-
-    def prepare(self, network: ModelMixin) -> ModelMixin:
-        """The network, laid out in memory; whether products take tf32 is set for the whole process."""
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
-        return network.to(memory_format=self.memory_format)
-
-    def compiled(self, network: ModelMixin) -> ModelMixin:
-        """What to call in the network's stead."""
-        # Every shape is compiled for itself: what came before must not decide the last digits.
-        return torch.compile(network, dynamic=False) if self.compile else network
-
-    def autocast(self, device: torch.device) -> AbstractContextManager:
-        """The context that a call runs in."""
-        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+def _prepared(network: ModelMixin, precision: Precision) -> ModelMixin:
+    """The network, laid out in memory; whether products take tf32 is set for the whole process."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision.precision == "tf32"
+    return network.to(memory_format=_memory_format(precision))
 
 
-PLAIN = Shortcuts(channels_last=False, precision="float32", compile=False)
+def _memory_format(precision: Precision) -> torch.memory_format:
+    return torch.channels_last if precision.channels_last else torch.contiguous_format
 
 
 class Denoiser:
@@ -67,30 +45,31 @@ class Denoiser:
         prediction: Prediction = PREDICTIONS["epsilon"],
         condition: Condition = UNCONDITIONAL,
         autoencoder: Autoencoder | None = None,
-        shortcuts: Shortcuts = PLAIN,
+        precision: Precision = PLAIN,
     ) -> None:
-        self.network = shortcuts.prepare(network.to(device).eval().requires_grad_(False))
-        self.call = shortcuts.compiled(self.network)
+        self.network = _prepared(network.to(device).eval().requires_grad_(False), precision)
+        # Every shape is compiled for itself: what came before must not decide the last digits.
+        self.call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
         self.process = process
         self.device = device
         self.prediction = prediction
         self.condition = condition
         self.autoencoder = autoencoder
-        self.shortcuts = shortcuts
+        self.precision = precision
         self.inputs: dict[str, Tensor] = {}
         if autoencoder:
             autoencoder.model.to(device)
 
     @classmethod
     def from_pipeline(
-        cls, folder: str | Path, device: torch.device | None = None, shortcuts: Shortcuts = PLAIN
+        cls, folder: str | Path, device: torch.device | None = None, precision: Precision = PLAIN
     ) -> "Denoiser":
         """Open a diffusers pipeline folder; see `loading`.  device : by default the GPU, if there is one.
 
         Raises InputError for a folder that is none, a model this project cannot score, or damaged weights.
         """
         network, process, prediction, condition, autoencoder = open_pipeline(Path(folder))
-        return cls(network, process, device or best_device(), prediction, condition, autoencoder, shortcuts)
+        return cls(network, process, device or best_device(), prediction, condition, autoencoder, precision)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
@@ -159,7 +138,8 @@ class Denoiser:
     def encode(self, pixels: Tensor | np.ndarray) -> Tensor:
         """x_0 from images.  pixels : (B, C, H, W) uint8.  Returns (B, C', H', W') float32."""
         x = to_unit_range(torch.as_tensor(pixels).to(self.device))
-        return self.shortcuts.arrange(self.autoencoder.encode(x) if self.autoencoder else x)
+        x0 = self.autoencoder.encode(x) if self.autoencoder else x
+        return x0.contiguous(memory_format=_memory_format(self.precision))
 
     def decode(self, x0: Tensor) -> Tensor:
         """Images in [-1, 1] from x_0, (B, C, H, W) float32."""
@@ -190,7 +170,8 @@ class Denoiser:
         """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
-        with self.shortcuts.autocast(self.device):
+        low = self.precision.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
             return self.call(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]].float()
 
 

@@ -19,13 +19,12 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import disable_progress_bars, filter_repo_objects, logging
-from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
-from leakgauge.config import Options
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, files_below
+from leakgauge.options import HubPipeline
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -80,15 +79,13 @@ def copy_pipeline(source: Path, destination: Path, pickle: str | None, leave_out
         raise InputError(f"{source}: not a diffusers pipeline folder: it has no {INDEX}")
     _check_index(source / INDEX)
     if pickle and pickle not in names:
-        raise InputError(f"{source}: has no {pickle}, which train_target.pickle names")
+        raise InputError(f"{source}: has no {pickle}, which target.pickle names")
     left_out = {name for name in names if any(fnmatchcase(name, pattern) for pattern in leave_out)}
     parts = _parts([name for name in names if name not in left_out])
     taken = [name for name in names if name == INDEX or (_is_of(name, parts) and name not in left_out)]
     if pickle:
         if Path(pickle).parent.as_posix() not in parts:
-            raise InputError(
-                f"{source}: train_target.pickle: {pickle} lies in no part of the pipeline ({', '.join(parts)})"
-            )
+            raise InputError(f"{source}: target.pickle: {pickle} lies in no part of the pipeline ({', '.join(parts)})")
         taken = [name for name in taken if not _replaced(name, pickle)]
     for name in sorted({*names} - {*taken} - left_out - {pickle}):
         if name.endswith(WEIGHTS) and Path(name).parts[0] not in UNUSED and not (pickle and _replaced(name, pickle)):
@@ -139,7 +136,7 @@ def _replaced(name: str, pickle: str) -> bool:
 
 
 def _refuse(source: Path, name: str) -> None:
-    leave = f"name it in train_target.leave_out: ['{name}'] if it is no part of the model"
+    leave = f"name it in target.leave_out: ['{name}'] if it is no part of the model"
     if not name.endswith(PICKLES):
         if "lora" in name.lower() or "adapter" in name.lower():
             raise InputError(
@@ -153,11 +150,11 @@ def _refuse(source: Path, name: str) -> None:
     if any((source / name).parent.glob("*.safetensors")):
         raise InputError(
             f"{source}: {name} is a pickle where safetensors exist: remove it, "
-            f"or name it in train_target.pickle to take it in their stead; {leave}"
+            f"or name it in target.pickle to take it in their stead; {leave}"
         )
     raise InputError(
         f"{source}: {name} is a pickle, and there are no safetensors beside it: convert it, "
-        f"or name it in train_target.pickle to take it (as tensors alone: nothing in it is run); {leave}"
+        f"or name it in target.pickle to take it (as tensors alone: nothing in it is run); {leave}"
     )
 
 
@@ -167,13 +164,6 @@ def _convert(pickle: Path, part: Path) -> None:
     tensors = {name: weight.clone().contiguous() for name, weight in weights.items()}  # none may share memory
     part.mkdir(parents=True, exist_ok=True)
     save_file(tensors, part / f"{_stem(part.name)}.safetensors", metadata={"format": "pt"})
-
-
-class HubPipeline(Options):
-    """A repository of models, and which of its commits."""
-
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")  # owner/name
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")  # the commit's full hash: a branch could move
 
 
 def download(pipeline: HubPipeline, pickle: str | None, leave_out: list[str], destination: Path) -> None:
@@ -191,7 +181,7 @@ def download(pipeline: HubPipeline, pickle: str | None, leave_out: list[str], de
     if not pickle and not any(name.endswith(".safetensors") for name in names):
         raise InputError(
             f"{_place(pipeline)}: has no safetensors: if its weights are pickled, name their file in "
-            "train_target.pickle, like unet/diffusion_pytorch_model.bin (it is read as tensors alone, never run)"
+            "target.pickle, like unet/diffusion_pytorch_model.bin (it is read as tensors alone, never run)"
         )
     for name in names:
         blob = (cached / name).resolve()

@@ -16,7 +16,7 @@ Every random number is a function of (seed, step), so a run that was killed and 
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +25,15 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
 from leakgauge.compute import best_device
-from leakgauge.config import Options
 from leakgauge.diffusion.denoiser import Denoiser, to_unit_range
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
+from leakgauge.options import Training
 
 STEPS = 50  # DDIM steps an image
 CELL = 64  # pixels a side, at least, that an image takes on the sheet
@@ -83,27 +82,7 @@ def _block(images: np.ndarray, rows: int = 4) -> np.ndarray:
     return grid.reshape(rows * height, -1, channels)
 
 
-class TrainingOptions(Options):
-    """What decides the trained target, next to its images."""
-
-    seed: int = Field(ge=-(2**62), lt=2**62)
-    block_out_channels: list[PositiveInt] = Field(min_length=1)
-    layers_per_block: PositiveInt
-    attention: bool  # self-attention in the middle block
-    dropout: float = Field(ge=0, lt=1)
-    num_train_timesteps: int = Field(gt=0, le=100_000)
-    beta_schedule: Literal["linear", "squaredcos_cap_v2"]
-    steps: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
-    warmup_steps: int = Field(ge=0)
-    decay: Literal["cosine", "linear"]
-    max_grad_norm: PositiveFloat
-    ema_decay: float = Field(gt=0, lt=1)
-    checkpoint_every: PositiveInt
-
-
-def train(pixels: Tensor, options: TrainingOptions, folder: Path) -> tuple[DDPMPipeline, Tensor]:
+def train(pixels: Tensor, options: Training, folder: Path) -> tuple[DDPMPipeline, Tensor]:
     """Train on images, going on from the checkpoint in `folder` if there is one.
 
     pixels : (N, C, H, W) uint8.  Returns the pipeline with the averaged weights, and (steps,) float32 losses.
@@ -122,12 +101,12 @@ def train(pixels: Tensor, options: TrainingOptions, folder: Path) -> tuple[DDPMP
     return DDPMPipeline(run.unet, run.scheduler), run.losses
 
 
-def make_unet(options: TrainingOptions, channels: int, size: tuple[int, int]) -> UNet2DModel:
+def make_unet(options: Training, channels: int, size: tuple[int, int]) -> UNet2DModel:
     """An untrained UNet for (channels, *size) images; its weights are drawn from the seed.  Raises InputError."""
     levels = len(options.block_out_channels)
     if any(side % 2 ** (levels - 1) for side in size):
         raise InputError(
-            f"train_target.block_out_channels: {levels} levels halve the image {levels - 1} times, "
+            f"target.block_out_channels: {levels} levels halve the image {levels - 1} times, "
             f"but {size[1]}x{size[0]} does not halve that often"
         )
     torch.manual_seed(options.seed)
@@ -148,7 +127,7 @@ def make_unet(options: TrainingOptions, channels: int, size: tuple[int, int]) ->
 class _Run:
     """The state of one training run."""
 
-    def __init__(self, pixels: Tensor, options: TrainingOptions) -> None:
+    def __init__(self, pixels: Tensor, options: Training) -> None:
         self.device = best_device()
         self.options = options
         self.x0 = to_unit_range(pixels).to(self.device)  # (N, C, H, W)

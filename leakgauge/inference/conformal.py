@@ -39,36 +39,10 @@ With w = 1 everywhere it is `conformal_p_values`.  The guarantee needs the true 
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import beta, betabinom, norm
-
-
-def gaussian_z_scores(log_scores: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """z of each image under each attacker.  log_scores : (N,); location, scale : (N, B).  Returns (N, B)."""
-    return (log_scores[:, None] - location) / scale
-
-
-def quantile_z_scores(log_scores: np.ndarray, levels: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """z of each image under each attacker, from quantiles at K increasing levels.
-
-    log_scores : (N,); levels : (K,); quantiles : (N, B, K).  Returns (N, B).
-
-    Between two quantiles z is linear.  Beyond the outermost it goes on as a Gaussian tail would, with the slope
-    between that quantile and the middle one: the two last quantiles alone are too noisy a lever.
-    """
-    z, last = norm.ppf(levels), len(levels) - 1  # z : (K,)
-    middle = int(np.argmin(np.abs(z)))
-    quantiles = quantiles + 1e-9 * np.arange(len(levels))  # equal quantiles would have no slope
-    y = np.broadcast_to(log_scores[:, None], quantiles.shape[:2])  # (N, B)
-    upper = np.clip((quantiles <= y[..., None]).sum(-1), 1, last)  # (N, B)
-    lower = upper - 1
-    upper = np.where(y < quantiles[..., 0], max(middle, 1), upper)
-    lower = np.where(y > quantiles[..., -1], min(middle, last - 1), lower)
-    left, right = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (lower, upper))  # (N, B)
-    return z[lower] + (y - left) * (z[upper] - z[lower]) / (right - left)
 
 
 def bag_vote(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
@@ -78,6 +52,7 @@ def bag_vote(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
     z : (N, B) z-scores, or (N, B, K) of K columns.  voters : (N, B) bool, which attackers vote on each image; by
     default all.  Returns (N,) or (N, K); -inf where none votes.
     """
+    z = np.asarray(z, dtype=np.float64)
     if voters is None:
         return -np.median(z, axis=1)
     votes_on = voters if z.ndim == 2 else voters[..., None]
@@ -97,7 +72,7 @@ def drawn_voters(z: np.ndarray, voters: np.ndarray) -> np.ndarray:
     if not len(voters) or voters.all():
         return np.ones(z.shape, dtype=bool)
     key = np.zeros(len(z), dtype=np.uint64)
-    for column in (np.round(z, 3) + 0.0).T:  # 0.0 makes -0.0 and 0.0 one
+    for column in (np.round(z.astype(np.float64), 3) + 0.0).T:  # 0.0 makes -0.0 and 0.0 one
         key = _splitmix64(key ^ np.ascontiguousarray(column).view(np.uint64))
     return voters[key % np.uint64(len(voters))]
 
@@ -123,13 +98,6 @@ def conformal_p_values(membership_score: np.ndarray, non_members: np.ndarray) ->
     """
     below = np.searchsorted(np.sort(non_members), membership_score, side="left")
     return (1 + len(non_members) - below) / (len(non_members) + 1)
-
-
-def smallest_alpha(non_members: int) -> float:
-    """The lowest level at which a p-value from so many non-members can flag anything, rounded up to three digits."""
-    exact = 1 / (non_members + 1)
-    digit = 10.0 ** (math.floor(math.log10(exact)) - 2)
-    return float(f"{math.ceil(exact / digit - 1e-9) * digit:.3g}")
 
 
 def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[float, float]:
@@ -206,32 +174,20 @@ class AttackResult:
 
 
 def judge(
-    z: dict[str, np.ndarray], auxiliary: Iterable[np.ndarray], out_of_bag: np.ndarray, calibrates: np.ndarray
+    z: dict[str, np.ndarray], auxiliary: np.ndarray, out_of_bag: np.ndarray, calibrates: np.ndarray
 ) -> AttackResult:
-    """Margins and p-values of the images of each role, as `calibration` says.
+    """Membership scores and p-values of the images of each role.
 
-    z : role -> (N, B) z-scores.  auxiliary : pieces of (n, B) z-scores.  out_of_bag : (n, B) out-of-bag mask.
+    z : role -> (N, B) z-scores.  auxiliary : (n, B) z-scores.  out_of_bag : (n, B) out-of-bag mask.
     calibrates : (n,) bool, the auxiliary images whose membership scores the p-values come from; of these an image that
     every attacker saw says nothing and is left out.
     """
     membership_score = {role: bag_vote(scores) for role, scores in z.items()}
     usable = calibrates & out_of_bag.any(axis=1)
-    non_members = out_of_bag_scores(auxiliary, out_of_bag, usable)
+    non_members = bag_vote(auxiliary[usable], out_of_bag[usable])
     matched = {role: bag_vote(scores, drawn_voters(scores, out_of_bag[usable])) for role, scores in z.items()}
     p_value = {role: conformal_p_values(values, non_members) for role, values in matched.items()}
     apart = not calibrates.all() and out_of_bag[calibrates].all()
     return AttackResult(
         z, membership_score, matched, p_value, non_members, "calibration split" if apart else "out of bag"
     )
-
-
-def out_of_bag_scores(pieces: Iterable[np.ndarray], out_of_bag: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The membership scores of auxiliary images by those attackers that never saw them, (n',) or (n', K).
-
-    pieces : of (n, B) z-scores, or (n, B, K).  out_of_bag : (n, B) bool.  wanted : (n,) bool, n' of the images.
-    """
-    membership_scores, end = [], 0
-    for z in pieces:
-        here = slice(end, end := end + len(z))
-        membership_scores.append(bag_vote(z[wanted[here]], out_of_bag[here][wanted[here]]))
-    return np.concatenate(membership_scores)

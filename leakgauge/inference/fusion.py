@@ -35,7 +35,7 @@ from scipy.special import softmax
 
 def fuse(z: np.ndarray) -> np.ndarray:
     """K z-scores to one.  z : (..., K) float, lower is more member-like.  Returns (...) float."""
-    return np.log(z.shape[-1]) - np.logaddexp.reduce(-z, axis=-1)
+    return np.log(z.shape[-1]) - np.logaddexp.reduce(-z.astype(np.float64), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,26 @@ class Stack:
     scale: np.ndarray
     offset: float
 
-    def combine(self, location: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """location, scale : (L, ...) of the learners.  Returns (...) of the stack."""
-        return (
-            np.tensordot(self.location, location, axes=1),
-            np.exp(self.offset + np.tensordot(self.scale, np.log(scale), axes=1)),
-        )
+    def z_scores(self, z: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
+        """z under the stack.  z, log_scale : (L, ...) of the learners.  Returns (...).
+
+        What a learner errs by is z_l scale_l, and what the stack errs by their weighted mean, for the weights sum to 1.
+        """
+        error = np.tensordot(self.location, z * np.exp(log_scale), axes=1)
+        return error / np.exp(self.offset + np.tensordot(self.scale, log_scale, axes=1))
 
 
-def fit_stack(location: np.ndarray, scale: np.ndarray, observed: np.ndarray) -> Stack:
-    """location, scale : (L, P) predictions of P log scores by attackers that never saw the images; observed : (P,)."""
-    learners = len(location)
-    log_scale = np.log(scale)
+def fit_stack(z: np.ndarray, log_scale: np.ndarray) -> Stack:
+    """z, log_scale : (L, P) float64 of P log scores under attackers that never saw the images."""
+    learners = len(z)
+    errors = z * np.exp(log_scale)  # (L, P): observed - location
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         logits, exponents, offset = np.split(parameters, [learners, 2 * learners])
         weights = softmax(logits)
         log_s = offset[0] + exponents @ log_scale  # (P,)
-        error = (observed - weights @ location) * np.exp(-log_s)  # (P,) in units of the scale
-        by_weight = -(location * (error * np.exp(-log_s))).mean(1)  # (L,)
+        error = (weights @ errors) * np.exp(-log_s)  # (P,) in units of the scale
+        by_weight = (errors * (error * np.exp(-log_s))).mean(1)  # (L,)
         excess = 1 - error**2
         gradient = np.concatenate(
             [weights * (by_weight - weights @ by_weight), (log_scale * excess).mean(1), [excess.mean()]]

@@ -1,31 +1,16 @@
-"""The figures of an audit: by judge, by decile of complexity, by curve; and the choice of a score."""
+"""The figures of an audit: by judge, by decile of complexity, by curve."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 from scipy.stats import rankdata
 
-from leakgauge.config import Options
 from leakgauge.inference.conformal import AttackResult, bag_vote, fpr_range, votes
-from leakgauge.inference.roc import Rate, asr, auc, exact_rate, roc, tpr_at_fpr
+from leakgauge.inference.roc import Rate, asr, auc, exact_rate, roc, tpr_at_fpr, true_positives_at_fpr
 
-Level = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Evaluate(Options):
-    """Section `evaluate`."""
-
-    alphas: list[Level] = Field(min_length=1)  # false-positive rates asked for
-    confidence: Level  # of every interval
-    curve_fpr: Level  # at which curves show their TPR, and groups of images their FPR
-    complexity: str  # the image statistic whose deciles must not differ in FPR
-
-
-Figures = dict[str, float | int | str | None]
+Figures = dict[str, Any]  # flat: numbers, words and None, but for tables within
 
 
 def membership_metrics(
@@ -61,8 +46,7 @@ def summarise(result: AttackResult, alphas: list[float], confidence: float) -> F
             "tpr": result.p_value["member"] <= alpha,
         }
         for name, flagged in verdicts.items():
-            rate = exact_rate(int(flagged.sum()), len(flagged), confidence) if len(flagged) else None
-            figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", rate)
+            figures |= named_rate(f"{name}_at_alpha_{level_name(alpha)}", _rate(flagged, confidence))
         low, high = fpr_range(result.calibration_size, len(holdout), alpha, confidence)
         name = f"realised_fpr_at_alpha_{level_name(alpha)}_expected"
         figures |= {f"{name}_low": low, f"{name}_high": high}
@@ -155,44 +139,61 @@ def roc_points(result: AttackResult) -> pd.DataFrame:
     return pd.DataFrame({"fpr": fpr[steps], "tpr": tpr[steps]}).query("fpr > 0")
 
 
-def calibration_curve(result: AttackResult, alphas: list[float], confidence: float) -> pd.DataFrame:
-    """Nominal alpha against the FPR that raw and calibrated verdicts realise on the holdout.
+ALPHAS = tuple(np.geomspace(1e-4, 0.5, 25).round(6).tolist())  # of the curve, beside those asked for
+RATES = {"tpr": "member", "fpr": "holdout"}
+VERDICT_RATES = [f"{rate}{end}" for rate in RATES for end in ("", "_ci_low", "_ci_high", "_count")]
 
-    Columns: verdict, nominal, realised, ci_low, ci_high, false_positives, expected_low, expected_high (of calibrated
-    verdicts: what chance leaves of an exact calibration, by `fpr_range`).
+
+def alpha_curve(result: AttackResult, alphas: list[float], confidence: float) -> pd.DataFrame:
+    """What raw and calibrated verdicts at each alpha catch of members, and flag of the holdout.
+
+    Columns: verdict, nominal, `VERDICT_RATES`, fpr_expected_low, fpr_expected_high (of calibrated verdicts: what chance
+    leaves of an exact calibration, by `fpr_range`).  TPRs are None where no member is known.  An alpha below
+    1 / (calibrating images + 1), which no p-value can reach, is left out.
     """
     rows = []
-    total = len(result.p_value["holdout"])
-    for alpha in sorted({*alphas, *np.geomspace(1e-3, 0.5, 19).round(6).tolist()}):
-        expected = fpr_range(result.calibration_size, total, alpha, confidence)
-        calibrated, raw = result.p_value["holdout"] <= alpha, votes(result.membership_score["holdout"], alpha)
-        for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (np.nan, np.nan))):
-            rate = exact_rate(int(flagged.sum()), total, confidence)
-            rows.append((verdict, alpha, rate.value, rate.low, rate.high, rate.count, *ends))
-    columns = ["verdict", "nominal", "realised", "ci_low", "ci_high", "false_positives"]
-    return pd.DataFrame(rows, columns=[*columns, "expected_low", "expected_high"])
+    for alpha in sorted({*alphas, *ALPHAS}):
+        if (result.calibration_size + 1) * alpha < 1 - 1e-9:
+            continue
+        expected = fpr_range(result.calibration_size, len(result.p_value["holdout"]), alpha, confidence)
+        calibrated = {role: result.p_value[role] <= alpha for role in RATES.values()}
+        raw = {role: votes(result.membership_score[role], alpha) for role in RATES.values()}
+        for verdict, flagged, ends in (("calibrated", calibrated, expected), ("raw", raw, (None, None))):
+            rates = [named_rate(rate, _rate(flagged[role], confidence)) for rate, role in RATES.items()]
+            rows.append((verdict, alpha, *rates[0].values(), *rates[1].values(), *ends))
+    return pd.DataFrame(rows, columns=["verdict", "nominal", *VERDICT_RATES, "fpr_expected_low", "fpr_expected_high"])
 
 
-def bag_size_curve(result: AttackResult, fpr: float, confidence: float) -> pd.DataFrame:
-    """What the first 1, 2, ..., B attackers reach.  Columns: attackers and those of `power`."""
-    sizes = range(1, result.z["holdout"].shape[1] + 1) if len(result.membership_score["member"]) else ()
+def _rate(flagged: np.ndarray, confidence: float) -> Rate | None:
+    return exact_rate(int(flagged.sum()), len(flagged), confidence) if len(flagged) else None
+
+
+SUB_BAGS = 10  # of each size
+SIZES = (1, 2, 3, 5, 10, 20, 30, 50)  # of sub-bags, beside the whole bag
+
+
+def bag_size_curve(result: AttackResult, fpr: float) -> pd.DataFrame:
+    """TPR at `fpr` of random sub-bags: mean, standard deviation, least and largest.
+
+    Sub-bags are drawn without replacement from the bag's attackers: those of about its size are much the same, and
+    their spread is small for that reason alone.  Columns: attackers, sub_bags, tpr, tpr_sd, tpr_min, tpr_max.
+    """
+    most = result.z["holdout"].shape[1]
+    sizes = sorted({most, *(size for size in SIZES if size < most)}) if len(result.z["member"]) else ()
     rows = []
     for size in sizes:
-        member, holdout = (bag_vote(result.z[role][:, :size]) for role in ("member", "holdout"))
-        rows.append({"attackers": size, **power(member, holdout, fpr, confidence)})
-    return pd.DataFrame(rows, columns=["attackers", *POWER])
+        rng = np.random.default_rng(size)
+        drawn = [rng.permutation(most)[:size] for _ in range(SUB_BAGS if size < most else 1)]
+        tpr = pd.Series([_tpr(result, attackers, fpr) for attackers in drawn], dtype=float)
+        rows.append((size, len(drawn), tpr.mean(), tpr.std(ddof=min(1, len(drawn) - 1)), tpr.min(), tpr.max()))
+    return pd.DataFrame(rows, columns=["attackers", "sub_bags", "tpr", "tpr_sd", "tpr_min", "tpr_max"])
 
 
-def timestep_curve(scores: Iterable[tuple[int, np.ndarray, np.ndarray]], fpr: float, confidence: float) -> pd.DataFrame:
-    """What one threshold for all reaches on each timestep's score.  Columns: timestep and those of `power`.
-
-    scores : timestep, and the scores of members and of holdout, lower is more member-like; without any there are
-    columns but no rows.
-    """
-    rows = [
-        {"timestep": t, **power(-member, -holdout, fpr, confidence)} for t, member, holdout in scores if len(member)
-    ]
-    return pd.DataFrame(rows, columns=["timestep", *POWER])
+def _tpr(result: AttackResult, attackers: np.ndarray, fpr: float) -> float | None:
+    """What some of the attackers catch; None where the holdout cannot resolve `fpr`."""
+    member, holdout = (bag_vote(result.z[role][:, attackers]) for role in ("member", "holdout"))
+    count = true_positives_at_fpr(member, holdout, fpr)
+    return None if count is None else count / len(member)
 
 
 def power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float) -> dict[str, float | None]:
@@ -201,37 +202,3 @@ def power(member: np.ndarray, holdout: np.ndarray, fpr: float, confidence: float
     rate = tpr_at_fpr(member, holdout, fpr, confidence)
     tpr = (rate.value, rate.low, rate.high) if rate else (None, None, None)
     return dict(zip(POWER, (area, area_low, area_high, *tpr), strict=True))
-
-
-def drawn_by_name(ids: list[str], seed: int) -> np.ndarray:
-    """(N,) uint64, as if uniform: seed and image_id alone decide on an image, whatever other images there are."""
-    digests = (hashlib.sha256(f"{seed} {name}".encode()).digest() for name in ids)
-    return np.array([int.from_bytes(digest[:8]) for digest in digests], dtype=np.uint64)
-
-
-def selection_split(ids: list[str], share: float, seed: int) -> np.ndarray:
-    """(N,) bool: about this share of the images; more images never move those there were."""
-    return drawn_by_name(ids, seed) < share * 2**64
-
-
-def rank_candidates(
-    member: pd.DataFrame, holdout: pd.DataFrame, criterion: float | Literal["auc"], confidence: float
-) -> pd.DataFrame:
-    """The candidates from best to worst.  Columns: score, value, ci_low, ci_high.
-
-    member, holdout : a column a candidate, lower is more member-like.  criterion : "auc", or the FPR, which the
-    holdout must resolve, at which the TPR counts (of equal TPRs the larger AUC comes first).
-    """
-    rows = []
-    for name in member.columns:
-        membership_scores = -member[name].to_numpy(), -holdout[name].to_numpy()
-        area, low, high = auc(*membership_scores, confidence)
-        value = area
-        if criterion != "auc":
-            rate = tpr_at_fpr(*membership_scores, criterion, confidence)
-            assert rate is not None  # the caller's promise
-            value, low, high = rate.value, rate.low, rate.high
-        rows.append((name, value, low, high, area))
-    table = pd.DataFrame(rows, columns=["score", "value", "ci_low", "ci_high", "auc"])
-    ranked = table.sort_values(["value", "auc"], ascending=False, kind="stable", ignore_index=True)
-    return ranked.drop(columns="auc")

@@ -26,13 +26,16 @@ false-positive rate.  If every member is caught, q = (1 - pi) f + pi; if fewer a
 a lower bound of the share pi, with each of q and f at the end of its interval.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import false_discovery_control, mannwhitneyu, norm
 from sklearn.linear_model import LogisticRegression
 
-from leakgauge.inference.conformal import conformal_p_values, fpr_interval
+from leakgauge.inference.conformal import AttackResult, conformal_p_values, fpr_interval
+from leakgauge.inference.metrics import Figures, level_name
 from leakgauge.inference.roc import auc, exact_rate
 
 LEVEL = 0.2  # a above: most members of a target that leaks are below it, and most others are not
@@ -58,6 +61,57 @@ class Fraction:
     value: float | None
     low: float
     high: float
+
+
+def suspect_verdicts(
+    ids: list[str], result: AttackResult, picture: np.ndarray, alphas: list[float], rate: float
+) -> pd.DataFrame:
+    """One row a suspect, with the verdict of its picture.  rate : of false discoveries among those named.
+
+    picture : (N,) int, the first suspect of each one's picture.
+    """
+    first, place = np.unique(picture, return_inverse=True)
+    names = np.array(ids, dtype=object)
+    membership_score, p_value = (values["suspect"][picture] for values in (result.membership_score, result.p_value))
+    verdicts = pd.DataFrame(
+        {
+            "image_id": names,
+            "membership_score": membership_score,
+            "p_value": p_value,
+            **{f"member_at_{level_name(alpha)}": p_value <= alpha for alpha in alphas},
+            "adjusted_p_value": adjusted_p_values(p_value[first])[place],
+            "picture": names[picture],
+            "distinct": picture == np.arange(len(picture)),
+        }
+    )
+    return verdicts.assign(named=verdicts["adjusted_p_value"] <= rate)
+
+
+def set_figures(
+    result: AttackResult, verdicts: pd.DataFrame, measured: Mapping[str, np.ndarray], confidence: float
+) -> Figures:
+    """The answer for the set, flat.  measured : role -> (N,) membership scores by the same judge, of those known."""
+    suspects = result.membership_score["suspect"][verdicts["distinct"].to_numpy()]
+    test = set_test(suspects, measured["holdout"], confidence)
+    fraction = used_fraction(suspects, measured["holdout"], measured.get("member"), confidence)
+    counted = verdicts[verdicts["distinct"]]
+    flagged = {name: int(counted[name].sum()) for name in counted.columns if name.startswith("member_at_")}
+    return {
+        "suspects": len(verdicts),
+        "distinct": len(counted),
+        "p_value": test.p_value,
+        "effect": test.effect,
+        "effect_ci_low": test.effect_low,
+        "effect_ci_high": test.effect_high,
+        "fraction": fraction.value,
+        "fraction_ci_low": fraction.low,
+        "fraction_ci_high": fraction.high,
+        "named": int(counted["named"].sum()),
+        **flagged,
+        "calibration": result.calibration_size,
+        "calibration_by": result.calibration_by,
+        "holdout": len(measured["holdout"]),
+    }
 
 
 def adjusted_p_values(p_values: np.ndarray) -> np.ndarray:

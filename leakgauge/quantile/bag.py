@@ -1,6 +1,4 @@
-"""A bag: B attackers fitted on bootstrap resamples of the auxiliary images; and the membership scoreal learner.
-
-A bag: B small attackers, each fitted on its own bootstrap resample of the auxiliary images.
+"""A bag: B small attackers, each fitted on its own bootstrap resample of the auxiliary images; the marginal learner.
 
 Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05140.
 """
@@ -8,28 +6,21 @@ Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from lightgbm.basic import LightGBMError
-from pydantic import Field, RootModel
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from leakgauge.compute import best_device, spread
-from leakgauge.config import Options
 from leakgauge.errors import InputError
-from leakgauge.quantile.base import LEVELS, Prediction, Quantiles, Resample
-from leakgauge.quantile.gbm import GBMAttacker, GBMOptions
+from leakgauge.options import GBMOptions, Learner, LearnerOptions, MarginalOptions, MLPOptions, ResNetOptions
+from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, Resample
+from leakgauge.quantile.gbm import GBMAttacker
 from leakgauge.quantile.inputs import Inputs, TrainingSet
-from leakgauge.quantile.networks import MLPAttacker, MLPOptions, NetworkAttacker, ResNetAttacker, ResNetOptions
-
-
-class MarginalOptions(Options):
-    """An entry of the `learners` registry."""
-
-    kind: Literal["marginal"]
+from leakgauge.quantile.networks import MLPAttacker, NetworkAttacker, ResNetAttacker
 
 
 class MarginalAttacker:
@@ -62,46 +53,11 @@ class MarginalAttacker:
         return cls(load_file(folder / "quantiles.safetensors")["quantiles"])
 
 
-LearnerOptions: TypeAlias = MarginalOptions | GBMOptions | MLPOptions | ResNetOptions
-Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # an entry of the registry
-DEFAULTS: dict[str, LearnerOptions] = {  # as in params.yaml
-    "marginal": MarginalOptions(kind="marginal"),
-    "gbm": GBMOptions(
-        kind="gbm",
-        head="location_scale",
-        trees=150,
-        scale_trees=20,
-        leaves=8,
-        learning_rate=0.05,
-        min_leaf=20,
-        feature_fraction=0.3,
-    ),
-    "mlp": MLPOptions(
-        kind="mlp",
-        head="location_scale",
-        width=64,
-        depth=2,
-        epochs=20,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=1.0,
-        dropout=0.6,
-        precision="float32",
-    ),
-    "resnet": ResNetOptions(
-        kind="resnet",
-        head="quantiles",
-        width=8,
-        blocks=1,
-        features=False,
-        hidden=64,
-        epochs=20,
-        batch_size=64,
-        learning_rate=1e-2,
-        weight_decay=0.01,
-        dropout=0.0,
-        precision="float32",
-    ),
+DEFAULTS: dict[str, LearnerOptions] = {
+    "marginal": MarginalOptions(),
+    "gbm": GBMOptions(),
+    "mlp": MLPOptions(),
+    "resnet": ResNetOptions(),
 }
 FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
 TOGETHER = 16  # networks that a GPU trains at once, for their activations must fit into it
@@ -205,24 +161,28 @@ def attacker_folder(folder: Path, number: int) -> Path:
     return folder / f"attacker_{number:03d}"
 
 
-def predict_all(bag: Bag, inputs: Inputs, of: str) -> dict[str, np.ndarray]:
-    """What all attackers predict: column of a table of predictions -> (N, L), one after the other.  of : whose images.
+def z_columns(bag: Bag, inputs: Inputs, log_scores: np.ndarray, of: str) -> dict[str, np.ndarray]:
+    """Observed scores under all attackers: column of a table of z-scores -> (N, B) float32.
 
-    Raises InputError where a value is NaN or inf.
+    log_scores : (N, S) float64 of the images' scores, in the order of the bag's.  of : whose images.  Columns are
+    `<score>.z`, and `<score>.log_scale` where attackers predict Gaussians.  Raises InputError where one is NaN or inf.
     """
     size, scores = bag.description["bag_size"], bag.description["scores"]
-    predicted = spread(_columns, [(bag, number, inputs) for number in range(size)], f"predict {of}")
+    found = spread(_under_one, [(bag, number, inputs, log_scores) for number in range(size)], f"predict {of}")
     columns = {
-        f"{scores[score]}.{what}": np.concatenate([attacker[score, what] for attacker in predicted], axis=1)
-        for score, what in predicted[0]
+        f"{score}.{what}": np.stack([attacker[what][:, place] for attacker in found], axis=1)
+        for place, score in enumerate(scores)
+        for what in found[0]
     }
     if not all(np.isfinite(values).all() for values in columns.values()):
         raise InputError(f"{bag.folder}: predicts NaN or inf for {of} images: a lower learning_rate helps")
     return columns
 
 
-def _columns(bag: Bag, number: int, inputs: Inputs) -> dict[tuple[int, str], np.ndarray]:
-    """What one attacker predicts, each (N, L), by score and column."""
+def _under_one(bag: Bag, number: int, inputs: Inputs, log_scores: np.ndarray) -> dict[str, np.ndarray]:
+    """What one attacker says, each (N, S) float32."""
     prediction = bag.attacker(number).predict(inputs)
-    scores = range(len(bag.description["scores"]))
-    return {(score, what): values for score in scores for what, values in prediction.columns(score).items()}
+    found = {"z": prediction.z_scores(log_scores).astype(np.float32)}
+    if isinstance(prediction, LocationScale):
+        found["log_scale"] = np.log(prediction.scale).astype(np.float32)
+    return found

@@ -1,4 +1,4 @@
-"""What a learner answers (quantiles, or a normal distribution's), its losses, and the bootstrap resamples of a bag.
+"""What a learner answers (quantiles, or a Gaussian), z-scores under it, its losses, and the resamples of a bag.
 
 Which images each attacker of a bag is fitted on, stops by, and never sees: by seed.
 
@@ -39,9 +39,9 @@ class LocationScale:
     location: np.ndarray
     scale: np.ndarray
 
-    def columns(self, score: int) -> dict[str, np.ndarray]:
-        """What is stored of one score, by column name, each (N, L)."""
-        return {"location": self.location[:, [score]], "scale": self.scale[:, [score]]}
+    def z_scores(self, log_scores: np.ndarray) -> np.ndarray:
+        """z of observed log scores.  (N, S) -> (N, S)."""
+        return (log_scores - self.location) / self.scale
 
     def quantiles(self) -> np.ndarray:
         """Quantiles at the K `LEVELS`, (N, S, K)."""
@@ -50,16 +50,29 @@ class LocationScale:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Quantiles at the K `LEVELS`.  values : (N, S, K) float64, not decreasing along K."""
+    """Quantiles at K levels.  values : (N, S, K) float64, not decreasing along K."""
 
     values: np.ndarray
+    levels: tuple[float, ...] = LEVELS
 
-    def columns(self, score: int) -> dict[str, np.ndarray]:
-        """What is stored of one score, by column name, each (N, L)."""
-        return {"quantiles": self.values[:, score]}
+    def z_scores(self, log_scores: np.ndarray) -> np.ndarray:
+        """z of observed log scores.  (N, S) -> (N, S).
+
+        Between two quantiles z is linear.  Beyond the outermost it goes on as a Gaussian tail would, with the slope
+        between that quantile and the middle one: the two last quantiles alone are too noisy a lever.
+        """
+        z, last = norm.ppf(self.levels), len(self.levels) - 1  # z : (K,)
+        middle = int(np.argmin(np.abs(z)))
+        quantiles = self.values + 1e-9 * np.arange(last + 1)  # equal quantiles would have no slope
+        upper = np.clip((quantiles <= log_scores[..., None]).sum(-1), 1, last)  # (N, S)
+        lower = upper - 1
+        upper = np.where(log_scores < quantiles[..., 0], max(middle, 1), upper)
+        lower = np.where(log_scores > quantiles[..., -1], min(middle, last - 1), lower)
+        left, right = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (lower, upper))  # (N, S)
+        return z[lower] + (log_scores - left) * (z[upper] - z[lower]) / (right - left)
 
     def quantiles(self) -> np.ndarray:
-        """Quantiles at the K `LEVELS`, (N, S, K)."""
+        """Quantiles at its levels, (N, S, K)."""
         return self.values
 
 

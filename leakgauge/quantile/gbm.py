@@ -8,13 +8,12 @@ Head `quantiles`: one booster a level, by pinball loss, sorted so that they don'
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import lightgbm as lgb
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
 
-from leakgauge.config import Options
+from leakgauge.options import GBMOptions
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
 from leakgauge.quantile.inputs import VALIDATIONS, FeatureRows, Inputs, TrainingSet, distinct
 
@@ -22,19 +21,6 @@ FOLDS = 4
 BINNED = 15_000  # images, of more, that the bounds of bins are taken from: LightGBM holds them thrice
 MEAN_ABSOLUTE = np.sqrt(2 / np.pi)  # of a standard Gaussian
 Boosters = dict[str, lgb.Booster]
-
-
-class GBMOptions(Options):
-    """An entry of the `learners` registry."""
-
-    kind: Literal["gbm"]
-    head: Literal["location_scale", "quantiles"]
-    trees: PositiveInt  # of the location, or of each quantile
-    scale_trees: PositiveInt  # of the scale
-    leaves: int = Field(ge=2)
-    learning_rate: PositiveFloat
-    min_leaf: PositiveInt  # images in a leaf, at least
-    feature_fraction: float = Field(gt=0, le=1)  # of the features that a tree may look at
 
 
 @dataclass(frozen=True)

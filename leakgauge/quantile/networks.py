@@ -10,34 +10,21 @@ depends on.  Pixel differences enter beside the pixels, as they are and as logar
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
-from leakgauge.config import Options
+from leakgauge.options import MLPOptions, ResNetOptions
 from leakgauge.quantile.base import Prediction
 from leakgauge.quantile.inputs import PART, Inputs, TrainingSet
 from leakgauge.quantile.training import Dropout, Head, head_prediction, standard_normal_bias, train
 
 PREDICT_BATCH = 500
 FARTHEST = 5.0  # deviations: features beyond are clipped, so that a strange image is not extrapolated to
-
-
-class NetworkOptions(Options):
-    """What the entries of all networks share."""
-
-    head: Head
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat  # at the top of the cycle
-    weight_decay: float = Field(ge=0)
-    dropout: float = Field(ge=0, lt=1)
-    precision: Literal["float32", "bfloat16"]  # of activations; bfloat16 is fast where the hardware has it
 
 
 def hidden_layers(inputs: int, width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -177,14 +164,6 @@ class NetworkAttacker:
         return images
 
 
-class MLPOptions(NetworkOptions):
-    """An entry of the `learners` registry."""
-
-    kind: Literal["mlp"]
-    width: PositiveInt  # units of a hidden layer
-    depth: PositiveInt  # hidden layers
-
-
 class FeaturesBody(nn.Module):
     """Hidden layers on the features; the images are not looked at."""
 
@@ -208,16 +187,6 @@ class MLPAttacker(NetworkAttacker):
 
 VIEWS = 7  # planes made of each channel: itself, three differences, and their logarithms
 HIDDEN = 2  # layers above units and features together
-
-
-class ResNetOptions(NetworkOptions):
-    """An entry of the `learners` registry."""
-
-    kind: Literal["resnet"]
-    width: PositiveInt  # channels of the first stage; the next two have 2x and 4x
-    blocks: PositiveInt  # residual blocks of a stage
-    features: bool  # look at the image's features too
-    hidden: PositiveInt  # units above the pixels' and the features, where these are looked at
 
 
 class ResidualBlock(nn.Module):

@@ -67,7 +67,7 @@ def draw_figures(curves: dict[str, pd.DataFrame], fpr: float, complexity: str) -
     curves were taken.  complexity : the image statistic behind the deciles.
     """
     figures = {
-        "calibration": _calibration(curves["calibration"]),
+        "alpha": _alpha(curves["alpha"]),
         "conditional_fpr": _conditional_fpr(curves["conditional_fpr"], fpr, complexity),
         "fit": _fit(curves["fit"]),
     }
@@ -93,29 +93,38 @@ def _roc(curve: pd.DataFrame) -> Figure:
     return figure
 
 
-def _calibration(curve: pd.DataFrame) -> Figure:
-    """One panel a verdict: raw as the learners have it, calibrated by p-value."""
-    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+def _alpha(curve: pd.DataFrame) -> Figure:
+    """True positives above, false positives below; raw verdicts on the left, calibrated ones on the right."""
+    figure = Figure(figsize=(9.6, 7.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
     floor = curve["nominal"].min() / 2
-    for axes, verdict in zip(panels, ("raw", "calibrated"), strict=True):
-        nominal = np.array([curve["nominal"].min(), curve["nominal"].max()])
-        axes.plot(nominal, nominal, color=GREY, linestyle=":", label="as asked for")
-        for style, rows in by_learner(curve[curve["verdict"] == verdict]):
-            realised = rows["realised"].clip(lower=floor)
-            axes.plot(rows["nominal"], realised, marker=".", **style)
-            if verdict == "raw":
-                low = rows["ci_low"].clip(lower=floor)
-                axes.fill_between(rows["nominal"], low, rows["ci_high"], color=style["color"], alpha=0.08, linewidth=0)
-    chance = curve[curve["verdict"] == "calibrated"].groupby("nominal")[["expected_low", "expected_high"]]
-    low, high = chance.min()["expected_low"].clip(lower=floor), chance.max()["expected_high"].clip(lower=floor)
-    panels[1].fill_between(low.index, low, high, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
-    for axes, verdict in zip(panels, ("raw", "calibrated"), strict=True):
-        axes.set(xscale="log", yscale="log", title=f"{verdict} verdicts", xlabel="Nominal alpha", ylim=(floor, 1))
-        tidy(axes)
-    panels[0].set_ylabel("Realised FPR on holdout (zero drawn at the bottom)")
-    panels[0].legend(loc="upper left", frameon=False, fontsize=8)
+    for column, verdict in enumerate(("raw", "calibrated")):
+        rows = curve[curve["verdict"] == verdict]
+        for axes, rate, label in zip(panels[:, column], ("tpr", "fpr"), ("TPR", "Realised FPR"), strict=True):
+            _lines(axes, rows, "nominal", rate, floor)
+            axes.set(xscale="log", yscale="log")
+            if column == 0:
+                axes.set_ylabel(f"{label} (zero drawn at the bottom)")
+        ends = [curve["nominal"].min(), curve["nominal"].max()]
+        panels[1, column].plot(ends, ends, color=GREY, linestyle=":", label="as asked for")
+        panels[0, column].set_title(f"{verdict} verdicts")
+        panels[1, column].set_xlabel("Nominal alpha")
+    chance = curve[curve["verdict"] == "calibrated"].groupby("nominal")[["fpr_expected_low", "fpr_expected_high"]]
+    low, high = chance.min()["fpr_expected_low"].clip(lower=floor), chance.max()["fpr_expected_high"].clip(lower=floor)
+    panels[1, 1].fill_between(low.index, low, high, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
+    for axes in panels[:, 0]:
+        axes.set_ylim(floor, 1.1)
+    panels[1, 1].legend(loc="upper left", frameon=False, fontsize=8)
     return figure
+
+
+def _lines(axes: Axes, curve: pd.DataFrame, x: str, measure: str, floor: float | None = None) -> None:
+    """A line a learner, with its interval.  floor : what lower values are drawn at."""
+    for style, rows in by_learner(curve):
+        axes.plot(rows[x], rows[measure].clip(lower=floor), marker=".", **style)
+        low, high = (rows[f"{measure}_ci_{end}"].clip(lower=floor) for end in ("low", "high"))
+        axes.fill_between(rows[x], low, high, color=style["color"], alpha=0.08, linewidth=0)
+    tidy(axes)
 
 
 def _conditional_fpr(curve: pd.DataFrame, fpr: float, complexity: str) -> Figure:
@@ -162,8 +171,9 @@ def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
     figure, axes = new_axes("Attackers in the bag", f"TPR at {100 * fpr:g} % FPR")
     for style, rows in by_learner(curve):
         axes.plot(rows["attackers"], rows["tpr"], marker=".", **style)
-        low, high = rows["tpr_ci_low"], rows["tpr_ci_high"]
-        axes.fill_between(rows["attackers"], low, high, color=style["color"], alpha=0.06, linewidth=0)
+        axes.fill_between(
+            rows["attackers"], rows["tpr_min"], rows["tpr_max"], color=style["color"], alpha=0.06, linewidth=0
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
     axes.legend(loc="best", framealpha=0.8, fontsize=8)
@@ -185,14 +195,14 @@ def _fit(curve: pd.DataFrame) -> Figure:
 
 
 def _timestep(curve: pd.DataFrame, fpr: float) -> Figure:
-    figure, axes = new_axes("Timestep of the t-error", "one threshold for all images")
-    for colour, column, label in ((COLOURS[0], "auc", "AUC"), (COLOURS[1], "tpr", f"TPR at {100 * fpr:g} % FPR")):
-        axes.plot(curve["timestep"], curve[column], color=colour, marker=".", label=label)
-        low, high = curve[f"{column}_ci_low"], curve[f"{column}_ci_high"]
-        axes.fill_between(curve["timestep"], low, high, color=colour, alpha=0.15)
-    axes.axhline(0.5, color=GREY, linestyle=":", label="AUC of chance")
-    axes.set_ylim(0, 1.02)
-    axes.legend(loc="center right", framealpha=0.8)
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    for axes, measure, label in zip(
+        figure.subplots(1, 2), ("tpr", "auc"), (f"TPR at {100 * fpr:g} % FPR", "AUC"), strict=True
+    ):
+        _lines(axes, curve, "timestep", measure)
+        axes.set(xlabel="Timestep of the t-error", title=label, ylim=(0, 1.02))
+    figure.axes[1].axhline(0.5, color=GREY, linestyle=":", label="chance")
+    figure.axes[1].legend(loc="lower left", framealpha=0.8, fontsize=8)
     return figure
 
 

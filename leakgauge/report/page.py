@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from leakgauge.options import HubPipeline, Source
 from leakgauge.report.figures import to_png
 
 TEMPLATES = Path(__file__).parent
@@ -23,19 +24,18 @@ class TargetPage:
     """What the page says of one target."""
 
     target: str
-    entry: Any  # its entry in the registry
+    source: Source  # where it comes from
+    hub: HubPipeline | None  # the repository on the Hub that it was taken from
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
     facts: dict[str, Any]  # figures, results, bags and options as `evaluate` left them
-    guards: dict[str, Any]  # what each guard found, as `guard` left it
-    check: dict[str, Any]  # what the target is told, and the null check, as `check` left them
-    selection: dict[str, Any]  # the score chosen, among how many, on how many images, as `select` left it
+    checks: dict[str, Any]  # check -> what it found, as `check` left it; the null check as `null_check_<role>`
+    fails: int  # how many of them fail
     most_confident: str  # the result behind the gallery
     figures: dict[str, bytes]  # name -> PNG of a curve
     exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
     samples: bytes  # PNG of what the target generates
     taken: dict[str, Any]  # files of the target that were not taken, and values that diffusers filled in
-    inference: dict[str, Any]  # what `infer` found of the suspects as a set, and how it was asked
-    suspects: list[dict[str, Any]]  # verdicts of the most_confident, each with its `png`
+    sets: list[dict[str, Any]]  # of suspects: name, figures, checks, options, plot (PNG), and suspects of low p-value
     left_out: list[str]  # what the readers of the images and the suspects did not take, a sentence each
 
 

@@ -10,7 +10,7 @@ import torch
 from leakgauge.compute import best_device
 from leakgauge.diffusion.denoiser import Denoiser
 from studies.attacks.secmi_nns import FOLDS, secmi_nns, step_differences
-from studies.measurement import Audit, BagOptions, fit_bag, fused
+from studies.measurement import Audit, BagOptions, fit_bag
 
 ONE, EACH, FUSED = "one threshold", "one for each image", "all scores together"
 PREDICTIONS, API = "the model's predictions", "an image-to-image API"
@@ -54,7 +54,7 @@ def quantile_bags(
         knows = f"{knows}, non-members"
         attacks.append(Attack(family, EACH, column, knows, calls[column], bag.size, spent, membership_score))
     started, columns = time.monotonic(), list(chosen.values())
-    membership_score = fused(fit_bag(audit.roles, columns, bag, folder / "bags", "bag on all")).membership_score
+    membership_score = fit_bag(audit.roles, columns, bag, folder / "bags", "bag on all").fused().membership_score
     total, spent = sum(calls[column] for column in columns), time.monotonic() - started
     knows = f"{PREDICTIONS}, non-members"
     return [*attacks, Attack("fusion", FUSED, " ".join(columns), knows, total, bag.size, spent, membership_score)]

@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from leakgauge.attacks.naive_loss import image_noise
-from leakgauge.config import Options
+from leakgauge.options import Options
 
 
 class VAEOptions(Options):

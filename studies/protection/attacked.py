@@ -9,7 +9,6 @@ from studies.measurement import (
     BagOptions,
     Measure,
     fit_bag,
-    fused,
     reached,
 )
 from studies.protection.settings import Setting
@@ -27,7 +26,7 @@ def attacked(
     membership_scores = {
         ONE_FOR_ALL: {role: -roles[role].log_scores[asked.score] for role in ("member", "holdout")},
         PER_IMAGE: fitted.judge().membership_score,
-        SEVERAL: fused(fitted).membership_score,
+        SEVERAL: fitted.fused().membership_score,
     }
     return [
         {"rule": rule} | reached(membership_score["member"][setting.members], membership_score["holdout"], asked)

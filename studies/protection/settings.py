@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import NonNegativeInt
 
-from leakgauge.config import Options
+from leakgauge.options import Options
 from studies.measurement import Audit, audits_of
 from studies.population import Population
 from studies.settings import entry

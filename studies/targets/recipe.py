@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from leakgauge.config import Options
+from leakgauge.options import Options
 from studies.population import Shares
 
 

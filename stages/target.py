@@ -1,4 +1,4 @@
-"""train_target: make the model under audit, as a diffusers pipeline folder, or take its scores in its stead.
+"""target: make the model under audit, as a diffusers pipeline folder, or take its scores in its stead.
 
 `source: train` trains a DDPM on the members, with all their copies, and on nothing else; a run that was killed goes on
 from its last checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only; `source: hub` one on the
@@ -21,43 +21,33 @@ import pyarrow as pa
 import torch
 from diffusers.utils import logging
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
 from leakgauge.cli import run
 from leakgauge.compute import best_device
-from leakgauge.config import PARAMS, key_name, section, target_entry
+from leakgauge.config import PARAMS, key_name, section, source_of
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.loading import filled_in
-from leakgauge.diffusion.pipelines import HubPipeline, copy_pipeline, download
+from leakgauge.diffusion.pipelines import copy_pipeline, download
 from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
-from leakgauge.diffusion.training import TrainingOptions, sample_sheet, train
+from leakgauge.diffusion.training import sample_sheet, train
 from leakgauge.errors import InputError
 from leakgauge.files import place_folder, resumable, write_bytes, write_json
 from leakgauge.imports import read_scores
+from leakgauge.options import TargetOptions
 from leakgauge.tables import decode_images, read_table, write_table
 
 LOSS_ROWS = 200  # rows of the loss curve: each the mean over equally many steps
 
 
-class TrainTarget(TrainingOptions):
-    """Section `train_target`: how a target is trained, and what to take of one that was trained elsewhere."""
-
-    hub: HubPipeline | None  # of `source: hub`
-    pickle: str | None  # a pickled file of weights, by name, of `source: path` and `source: hub`
-    leave_out: list[str]  # of both: files that are no part of the model, by name or pattern
-    scores: list[str] = Field(min_length=1)  # of `source: scores`: the columns that are scores, or patterns of them
-
-
-def train_target(target: str) -> None:
+def target(target: str) -> None:
     """Write models/target/<target> and, as metrics, what its training looked like."""
     logging.disable_progress_bar()
-    entry = target_entry(target)
-    options = section("train_target", TrainTarget, target)
-    source, members = Path(entry.path), Path(f"data/roles/{target}/member.parquet")
+    entry, options = source_of(target), section("target", TargetOptions, target)
+    source, members = Path(entry.model), Path(f"data/roles/{target}/member.parquet")
     table = read_table(members)
     pixels = decode_images(table)  # (N, C, H, W)
-    with resumable(f"train_target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
+    with resumable(f"target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
         made = folder / f"pipeline-{target}"
         shutil.rmtree(made, ignore_errors=True)
         losses, not_taken = torch.empty(0), []
@@ -94,12 +84,12 @@ def _write_scores(source: Path, destination: Path, columns: list[str]) -> None:
         write_table(destination / f"{name}.parquet", table, {"columns": list(scores.columns)})
 
 
-def _take_from_hub(options: TrainTarget, target: str, work: Path, destination: Path) -> tuple[Path, list[str]]:
-    """The pipeline that `train_target.hub` names, in `destination`.
+def _take_from_hub(options: TargetOptions, target: str, work: Path, destination: Path) -> tuple[Path, list[str]]:
+    """The pipeline that `target.hub` names, in `destination`.
 
     Returns the repository's name, and the names of the files that were not taken.
     """
-    key = f"{PARAMS}: {key_name('train_target', 'hub', target)}"
+    key = f"{PARAMS}: {key_name('target', 'hub', target)}"
     if not options.hub:
         raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
     downloaded = work / options.hub.repo
@@ -146,4 +136,4 @@ def _describe(target: str, losses: Tensor, samples: Image.Image) -> None:
 
 
 if __name__ == "__main__":
-    run(train_target, target="a name in the `targets` registry of params.yaml")
+    run(target, target="a name in the `targets` registry of params.yaml")

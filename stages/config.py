@@ -1,0 +1,100 @@
+"""config: validate all that params.yaml says of a target, and write what each stage reads of it.
+
+The first stage, and it takes a second: a misspelt key, a name that is not there, a timestep off the grid or an alpha
+that the auxiliary images cannot support ends the run before anything costly begins.  One file a section, so that a
+change makes those stages stale that read it, and no others.
+
+params.yaml -> data/config/<target>/{source,split,check,target,score,fit,evaluate,levels}.json, learners/<learner>.json
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from leakgauge.attacks.columns import choose, problem, score_columns
+from leakgauge.cli import run
+from leakgauge.config import CONFIG, PARAMS, asked, check_levels, entry, key_name, names, suspects_entry, target_entry
+from leakgauge.errors import InputError
+from leakgauge.files import write_json
+from leakgauge.options import SECTIONS, Evaluate, Fit, Learner, LearnerOptions, Levels, Score, Source, Split, Target
+
+Kind = Literal["train", "path", "hub", "pytorch_ddpm", "scores"]
+NOT_SCORES = {"backend"}  # of section `score`: where scores are computed is no part of what they are
+
+
+def config(target: str) -> None:
+    """Write data/config/<target>/.  Raises InputError naming the key that is wrong."""
+    own, folder = target_entry(target), CONFIG / target
+    source = Source(images=own.images, model=own.model, source=own.source or _kind(target, own))
+    sections = {name: asked(name, model, target) for name, model in SECTIONS.items() if name != "report"}
+    learners = {name: entry("learners", name, Learner).root for name in names("learners")}
+    _check_names(target, own)
+    evaluate, fit = asked("evaluate", Evaluate, target), asked("fit", Fit, target)
+    if source.source != "scores":
+        _check_scores(target, asked("score", Score, target), fit)
+    _check_stack(target, evaluate, learners)
+    levels = Levels(alphas=evaluate.alphas, curve_fpr=evaluate.curve_fpr, calibration=fit.calibration)
+    auxiliary = asked("split", Split, target).auxiliary
+    if isinstance(auxiliary, int):
+        check_levels(target, levels, auxiliary)
+    for name, options in {**sections, "source": source, "levels": levels}.items():
+        write_json(folder / f"{name}.json", options.model_dump(exclude=NOT_SCORES if name == "score" else None))
+    for name, options in learners.items():
+        write_json(folder / "learners" / f"{name}.json", options.model_dump())
+    print(f"{target}: {len(sections)} sections and {len(learners)} learners are valid")
+
+
+def _kind(target: str, own: Target) -> Kind:
+    """What kind of target `model` looks like.  Raises InputError where that is none."""
+    path = Path(own.model)
+    if path.suffix == ".py":
+        return "hub" if path.name == "pipelines.py" else "train"
+    if path.suffix in (".parquet", ".csv"):
+        return "scores"
+    if (path / "model_index.json").is_file():
+        return "path"
+    if (path / "flagfile.txt").is_file():
+        return "pytorch_ddpm"
+    raise InputError(
+        f"{PARAMS}: targets.{target}.model: {path}: neither a diffusers pipeline (model_index.json), nor a "
+        "pytorch-ddpm checkpoint (flagfile.txt), nor a file of scores (.parquet, .csv)"
+    )
+
+
+def _check_names(target: str, own: Target) -> None:
+    """Raises InputError for an entry that names one which is not there."""
+    if own.images not in names("datasets"):
+        raise InputError(_unknown(f"targets.{target}.images", "dataset", own.images, "datasets"))
+    for name in names("suspects"):
+        of = suspects_entry(name)
+        for key, registry in (("target", "targets"), ("images", "datasets")):
+            if getattr(of, key) not in names(registry):
+                raise InputError(_unknown(f"suspects.{name}.{key}", registry[:-1], getattr(of, key), registry))
+        if of.images == target_entry(of.target).images:
+            raise InputError(
+                f"{PARAMS}: suspects.{name}.images: {of.images} is the dataset of target {of.target}: images in "
+                "question are a dataset of their own"
+            )
+
+
+def _unknown(key: str, kind: str, name: str, registry: str) -> str:
+    return f"{PARAMS}: {key}: no {kind} '{name}'; there are {', '.join(names(registry)) or 'none'}"
+
+
+def _check_scores(target: str, score: Score, fit: Fit) -> None:
+    """Raises InputError for attacks that cannot be computed, and for scores to learn that none of them makes."""
+    if wrong := problem(score.attacks):
+        raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{wrong}")
+    choose(target, fit.scores, list(score_columns(score.attacks)))
+
+
+def _check_stack(target: str, evaluate: Evaluate, learners: dict[str, LearnerOptions]) -> None:
+    key = f"{PARAMS}: {key_name('evaluate', 'stack', target)}"
+    for name in evaluate.stack:
+        if name not in learners:
+            raise InputError(f"{key}: no learner '{name}'; there are {', '.join(learners)}")
+        if getattr(learners[name], "head", None) != "location_scale":
+            raise InputError(f"{key}: {name} predicts quantiles; a stack needs `head: location_scale`")
+
+
+if __name__ == "__main__":
+    run(config, target="a name in the `targets` registry of params.yaml")

@@ -1,1 +1,0 @@
-"""What others hand over, checked before it is used: splits and files of scores."""
