@@ -132,11 +132,11 @@ class Index(Options):
 
 
 class Split(Options):
-    """Which image has which role.  Counts and shares are of distinct images: exact copies go together and count once."""
+    """Which image has which role; counts and shares are of distinct images: exact copies count once."""
 
     seed: NonNegativeInt = _(0, "of the draw")
     member: NonNegativeInt | str = _(
-        300, 'how many to draw (0: none is known), or the pattern of the members\' image_ids: "members/*"'
+        0, 'how many to draw (0: none is known), or the pattern of the members\' image_ids: "members/*"'
     )
     auxiliary: PositiveInt | Annotated[float, Field(gt=0, lt=1)] = _(
         0.6, "non-members that fit the thresholds: a count, or a share of them"

@@ -4,8 +4,8 @@
     python -m stages.audit mine --model my_pipeline --images photos --members 'members/*'
 
 Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes entries into the registries
-`datasets`, `targets` and `suspects` of params.yaml, as you would by hand; and runs `dvc repro`.  Change the entry as you like and
-run `dvc repro` again: only what depends on the change is computed.
+`datasets`, `targets` and `suspects` of params.yaml, as you would by hand; and runs `dvc repro`.  Change them as you
+like and run `dvc repro` again: only what depends on the change is computed.
 """
 
 import argparse
@@ -159,7 +159,7 @@ SpeltOut.add_representer(type(None), lambda writer, _: writer.represent_scalar(N
 
 
 def _add(entries: dict[str, dict[str, Any]]) -> None:
-    """Add entries to registries; comments and everything else stay as they are.  entries : registry -> name -> entry."""
+    """Add entries, registry -> name -> entry; comments and everything else stay as they are."""
     yaml = YAML()
     yaml.width, yaml.preserve_quotes, yaml.Representer = KEEP_LINES, True, SpeltOut
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
