@@ -115,7 +115,7 @@ def _selection(
     """`score`, and how it was chosen where it was."""
     asked = chosen_score(target, learnt, options)
     if not options.selection:
-        return {"score": asked}
+        return {"score": asked, "chosen": None}
     member, holdout = (scores[role].select(learnt).to_pandas()[~kept[role]] for role in MEASURED)
     found = selection_figures(target, member, holdout, options)
     return {**found, "chosen": found["score"], "score": asked or found["score"]}
