@@ -87,7 +87,7 @@ def evaluate(target: str) -> None:
     write_pieces(Path(f"data/verdicts/{target}.parquet"), verdicts, facts)
     checks = json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))
     fails = checks["fails"] + sum(found["fails"] for found in null.values())
-    write_json(Path(f"metrics/{target}.json"), {**evaluation.summary(), "checks_failed": fails})
+    write_json(Path(f"metrics/{target}.json"), {**evaluation.summary(), "failed": fails})
     write_json(Path(f"metrics/details/{target}.json"), details)
     for name, curve in _curves(evaluation, values).items():
         csv = curve.to_csv(index=False, float_format="%.6g").encode()

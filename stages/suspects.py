@@ -11,7 +11,7 @@ tell them from non-members.
 
 data/{images,features}/<dataset>.parquet, data/suspects/<set>/*.parquet, data/{roles,features,null}/<target>/*.parquet,
 data/z/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet -> data/verdicts/suspects/<set>.parquet,
-metrics/suspects/<set>.json (the answer), metrics/checks/suspects/<set>.json
+metrics/suspects/<set>.json (the short answer), metrics/details/suspects/<set>.json
 """
 
 from pathlib import Path
@@ -83,8 +83,10 @@ def suspects(suspects: str) -> None:
     write_table(
         Path(f"data/verdicts/suspects/{suspects}.parquet"), pa.Table.from_pandas(verdicts, preserve_index=False), page
     )
-    write_json(Path(f"metrics/suspects/{suspects}.json"), figures)
-    write_json(Path(f"metrics/checks/suspects/{suspects}.json"), findings)
+    short = ("judge", "suspects", "named", "p_value", "fraction_ci_low", "fraction_ci_high")
+    answer = {name.replace("_ci", ""): figures[name] for name in short} | {"failed": fails}
+    write_json(Path(f"metrics/suspects/{suspects}.json"), answer)
+    write_json(Path(f"metrics/details/suspects/{suspects}.json"), {**figures, "checks": findings})
     for name, found in findings.items():
         if found["fails"]:
             warn(f"{suspects}: check {name} fails: the report says what that means")

@@ -22,7 +22,6 @@ from leakgauge.inference.metrics import (
     alpha_curve,
     bag_size_curve,
     conditional_fpr,
-    level_name,
     membership_metrics,
     power,
     roc_points,
@@ -190,19 +189,19 @@ class Evaluation:
         return f"{best}_fusion" if f"{best}_fusion" in self.judged else best
 
     def summary(self) -> Figures:
-        """The short answer: the headline judge and the baseline."""
-        figures: Figures = {}
-        for prefix, name in (("", self.headline), ("baseline_", self.baseline)):
-            figures[f"{prefix}judge"] = name
-            if name is None:
-                continue
-            roles = self.judged[name].result.membership_score
-            found = membership_metrics(roles["member"], roles["holdout"], (0.01, 0.001), self.options.confidence)
-            wanted = [f"tpr_at_fpr_{level}{end}" for level in ("1e-2", "1e-3") for end in ("", "_ci_low", "_ci_high")]
-            figures |= {f"{prefix}{key}": found[key] for key in ("auc", *(wanted if not prefix else wanted[::3]))}
-        level = level_name(min(self.options.alphas))
-        realised = self.judged[self.headline].figures[f"realised_fpr_at_alpha_{level}"]
-        return figures | {f"realised_fpr_at_alpha_{level}": realised}
+        """The short answer: the headline judge, its TPR at 1 % and 0.1 % FPR and what it realises of 1 %, beside the
+        TPR of one threshold for all.  None: not known, or not resolved."""
+        roles = self.judged[self.headline].result
+        member, holdout = (roles.membership_score[role] for role in ("member", "holdout"))
+        found = membership_metrics(member, holdout, (0.01, 0.001), self.options.confidence)
+        figures: Figures = {"judge": self.headline, "auc": found["auc"]}
+        figures |= {f"tpr_{level}": found[f"tpr_at_fpr_{level}"] for level in ("1e-2", "1e-3")}
+        figures["fpr_1e-2"] = float((roles.p_value["holdout"] <= 0.01).mean())
+        if self.baseline:
+            baseline = self.judged[self.baseline].result.membership_score
+            alone = membership_metrics(baseline["member"], baseline["holdout"], (0.01,), self.options.confidence)
+            figures["baseline_1e-2"] = alone["tpr_at_fpr_1e-2"]
+        return figures
 
     def wrong_way_round(self, of_scores: str | None) -> list[str]:
         """A sentence for the score, and each result, that is higher for members; marks their figures.

@@ -20,7 +20,7 @@ class ZTable:
 
     path: Path
     bag: dict[str, Any]  # bag.json: `scores` are the columns that it learnt
-    ids: dict[str, pa.ChunkedArray]  # role -> image_ids
+    ids: dict[str, pa.ChunkedArray]  # role -> image_ids, in the order of the table
     out_of_bag: np.ndarray  # (n, B) bool: the attackers that never saw each auxiliary image
     calibrates: np.ndarray  # (n,) bool: the auxiliary images that p-values come from
 
@@ -30,7 +30,7 @@ class ZTable:
         bag = read_metadata(path)["bag"]
         rows = read_table(path, ["image_id", "role", "out_of_bag", "calibrates"])
         roles = rows.column("role").to_numpy()
-        ids = {str(role): rows.column("image_id").filter(pa.array(roles == role)) for role in np.unique(roles)}
+        ids = {str(role): rows.column("image_id").filter(pa.array(roles == role)) for role in dict.fromkeys(roles)}
         auxiliary = rows.filter(pa.array(roles == "auxiliary"))
         return cls(path, bag, ids, list_values(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy())
 
