@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -232,11 +232,17 @@ def read_yaml(path: Path, where: str) -> dict[str, Any]:
     where : to run from, where it stands.  Raises InputError.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+        return _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found: run from {where}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> dict[str, Any]:
+    """Not to be changed: the next to read the same text is handed the same."""
+    return YAML(typ="safe", pure=True).load(text) or {}
 
 
 def _name(stage: Callable[..., None]) -> str:

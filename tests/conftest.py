@@ -1,5 +1,6 @@
 """Fixtures: a target whose ideal network is known, the reference target, a small finished audit, published scores."""
 
+import contextlib
 import copy
 import io
 import json
@@ -20,15 +21,16 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from leakgauge import cli as command
-from leakgauge.diffusion.denoiser import PLAIN, Denoiser
+from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.process import NoiseProcess
+from leakgauge.errors import InputError
 
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # to start a process costs more than what is fitted here
 REPOSITORY = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
 TINY = {  # overrides that make the default audit small: {section: {key: value}}
     "split": {"member": 60, "auxiliary": 120, "holdout": 150},
-    "train_target": {"block_out_channels": [8, 16], "steps": 12, "batch_size": 16, "checkpoint_every": 4},
+    "target": {"block_out_channels": [8, 16], "steps": 12, "batch_size": 16, "checkpoint_every": 4},
     "score": {
         "shard": 50,
         "attacks": {
@@ -41,18 +43,7 @@ TINY = {  # overrides that make the default audit small: {section: {key: value}}
             "noise_seed": 0,
         },
     },
-    "fit": {"bag_size": 5, "fusion": []},
-    "infer": {"learner": "gbm"},
-    "sweep": {
-        "learner": "gbm",
-        "bag_size": 5,
-        "bag_sizes": [1, 3, 5],
-        "resamplings": 4,
-        "timesteps": [0, 20],
-        "auxiliary": [60, "all"],
-        "resnet_bag_size": 1,
-        "widths": [2, 4],
-    },
+    "fit": {"bag_size": 5, "scores": ["t_error_t10"]},
     "report": {"exposed": 4},
 }
 TINY_LEARNERS = {
@@ -75,36 +66,54 @@ def tiny_params() -> dict:
     for section, values in TINY.items():
         params[section] |= copy.deepcopy(values)
     params["learners"] = {name: params["learners"][name] | values for name, values in TINY_LEARNERS.items()}
-    params["datasets"]["digits"]["suspects"] = "suspects/digits"
-    return params
-
-
-def unasked(params: dict) -> dict:
-    """The same where no suspects are expected."""
-    params["datasets"]["digits"]["suspects"] = "suspects/none"
+    params["targets"]["digits_ddpm"] = {"images": "digits", "model": params["targets"]["digits_ddpm"]["model"]}
     return params
 
 
 def quick_params() -> dict:
-    """The same with two learners and one experiment, for tests that start every stage as a program."""
-    params = unasked(tiny_params())
+    """The same with two learners, for tests that start every stage as a program."""
+    params = tiny_params()
     params["learners"] = {name: params["learners"][name] for name in ("marginal", "gbm")}
-    params["stack"]["of"] = []
-    params["sweep"] |= {"bag_sizes": [1, 3], "timesteps": [], "auxiliary": [], "widths": []}
+    params["evaluate"]["stack"] = []
     return params
 
 
-def write_params(params: dict, folder: Path = Path()) -> None:
+def dump_params(params: dict, folder: Path = Path()) -> None:
     """Write params.yaml."""
     with (folder / "params.yaml").open("w") as stream:
         YAML().dump(params, stream)
 
 
-def write_tuning(target: str) -> None:
-    """What `tune` writes where no shortcut is taken."""
-    path = Path(f"data/tuning/{target}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(PLAIN.model_dump_json())
+def write_params(params: dict, folder: Path = Path()) -> None:
+    """Write params.yaml, and have `config` write what stages read, of targets whose options are valid."""
+    from stages.config import config
+
+    dump_params(params, folder)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(None):
+        patch.chdir(folder)
+        for target in params["targets"]:
+            with contextlib.suppress(InputError):
+                config(target)
+
+
+def ask_about(name: str, dataset: dict, params: dict, target: str = "digits_ddpm") -> dict:
+    """Params with a set of suspects more, whose images an entry of `datasets` describes."""
+    params = copy.deepcopy(params)
+    params["datasets"][f"{name}_images"] = dataset
+    params["suspects"] = {**params["suspects"], name: {"target": target, "images": f"{name}_images"}}
+    return params
+
+
+def answer_about(name: str) -> dict:
+    """What the stages say of a set of suspects, in full."""
+    from stages.images import prepare_images
+    from stages.score_suspects import score_suspects
+    from stages.suspects import suspects
+
+    prepare_images(f"{name}_images")
+    score_suspects(name)
+    suspects(name)
+    return json.loads(Path(f"metrics/details/suspects/{name}.json").read_text())
 
 
 class GaussianTarget:
@@ -149,48 +158,32 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every stage has run on the tiny configuration, called as functions, without suspects."""
+    """A folder in which every stage has run on the tiny configuration, called as functions."""
     from stages.check import check
     from stages.evaluate import evaluate
     from stages.fit import fit
-    from stages.guard import guard
     from stages.images import prepare_images
-    from stages.infer import infer
     from stages.predict import predict
     from stages.report import report
     from stages.score import score
-    from stages.select import select
     from stages.split import split
-    from stages.stack import stack
-    from stages.suspect import suspect
-    from stages.sweep import sweep
-    from stages.train_target import train_target
-    from stages.tune import tune
+    from stages.target import target
 
     folder = tmp_path_factory.mktemp("audit")
-    write_params(unasked(tiny_params()), folder)
+    write_params(tiny_params(), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare_images("digits")
-        suspect("digits")
         split("digits_ddpm")
-        train_target("digits_ddpm")
-        tune("digits_ddpm")
         check("digits_ddpm")
-        for role in ("member", "auxiliary", "holdout", "suspect"):
+        target("digits_ddpm")
+        for role in ("member", "auxiliary", "holdout"):
             score("digits_ddpm", role)
-        select("digits_ddpm")
         for learner in TINY_LEARNERS:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
-        stack("digits_ddpm")
         evaluate("digits_ddpm")
-        guard("digits_ddpm")
-        infer("digits_ddpm")
-        sweep("digits_ddpm")
         report()
-    Path(folder, "suspects/digits").mkdir(parents=True)
-    write_params(tiny_params(), folder)
     return folder
 
 
@@ -201,7 +194,7 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
     executed = repro(folder)
-    assert len(executed) == len(set(executed)) == 3 + 5 + 1 + 2 + 2 + 8
+    assert len(executed) == len(set(executed)) == 14
     commit(folder, "audit")
     return folder
 
@@ -239,22 +232,9 @@ class Elsewhere:
         """Write a file of scores and the params.yaml that names it, with overrides of `split`."""
         table.to_csv(name, index=False) if name.endswith(".csv") else table.to_parquet(name, index=False)
         params = tiny_params()
-        asked = "suspects/photos" if Path("suspects/photos").exists() else "suspects/none"
-        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": asked}
-        overrides = {
-            "split": split,
-            "train_target": {"scores": ["loss", "distance"]},
-            "tune": {},
-            "score": {},
-            "select": {},
-            "fit": {"score": "loss", "fusion": []},
-            "stack": {},
-            "evaluate": {},
-            "infer": {},
-            "sweep": {"timesteps": []},
-            "guard": {},
-        }
-        params["targets"]["theirs"] = {"dataset": "photos", "source": "scores", "path": name, **overrides}
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+        overrides = {"split": split, "target": {"scores": ["loss", "distance"]}, "fit": {"scores": ["loss"]}}
+        params["targets"]["theirs"] = {"images": "photos", "model": name, **overrides}
         write_params(params)
 
 
@@ -262,7 +242,6 @@ class Elsewhere:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """200 photos, 50 of them members, 60 auxiliary images to be drawn, and the file `scores.csv`."""
     from stages.images import prepare_images
-    from stages.suspect import suspect
 
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -274,31 +253,28 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     audit = Elsewhere(ids, table)
     audit.hand_over(table, auxiliary=60, holdout="rest")
     prepare_images("photos")
-    suspect("photos")
     return audit
 
 
 def marginal_figures(target: str) -> dict:
     """The metrics of learner `marginal` on a target of scores, from its split on; params.yaml has no other learner."""
+    from stages.check import check
     from stages.evaluate import evaluate
     from stages.fit import fit
     from stages.predict import predict
     from stages.score import score
-    from stages.select import select
     from stages.split import split
-    from stages.stack import stack
-    from stages.train_target import train_target
+    from stages.target import target as take
 
     split(target)
-    train_target(target)
-    for role in ("member", "auxiliary", "holdout", "suspect"):
+    check(target)
+    take(target)
+    for role in ("member", "auxiliary", "holdout"):
         score(target, role)
-    select(target)
     fit(target, "marginal")
     predict(target, "marginal")
-    stack(target)
     evaluate(target)
-    return json.loads(Path(f"metrics/{target}.json").read_text())["marginal"]
+    return json.loads(Path(f"metrics/details/{target}.json").read_text())["judges"]["marginal"]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import REPOSITORY, write_params
+from conftest import REPOSITORY, dump_params
 
 TARGET = "digits_ddpm"
 
@@ -44,7 +44,7 @@ def clone(folder: Path, params: dict) -> Path:
         if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / name)
-    write_params(params, folder)
+    dump_params(params, folder)
     git(folder, "init", "--quiet", "--initial-branch", "main")
     commit(folder, "start")
     return folder

@@ -17,7 +17,7 @@ from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.loading import open_pipeline
 from leakgauge.errors import InputError
 from stages.score import score
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 MODEL = Path("models/target/theirs")
 
@@ -271,5 +271,5 @@ def test_a_conditional_target_that_cannot_be_scored_leaves_no_model(family, tmp_
     shutil.copytree(family("dit"), source)
     put_target(source)
     edit(source / "scheduler/scheduler_config.json", prediction_type="noise")
-    assert "prediction_type is 'noise'" in refusal(train_target, target="theirs")
+    assert "prediction_type is 'noise'" in refusal(make_target, target="theirs")
     assert not MODEL.exists()

@@ -24,7 +24,7 @@ from stages.predict import predict
 from stages.score import score
 from stages.split import split
 from stages.stack import stack
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 ROLES = ("member", "auxiliary", "holdout")
@@ -291,7 +291,7 @@ def test_models_that_cannot_be_scored_are_refused_not_misread(file, old, new, sa
 
 
 def test_images_that_do_not_halve_as_often_as_the_unet_does_are_refused(audit, refusal):
-    change("train_target", block_out_channels=[8, 8, 8, 8, 8])
+    change("target", block_out_channels=[8, 8, 8, 8, 8])
     assert "train_target.block_out_channels: 5 levels halve the image 4 times, but 8x8 does not" in refusal(
         train_target, target=TARGET
     )
@@ -347,13 +347,13 @@ def test_an_interrupted_stage_says_so_and_keeps_its_work(audit, monkeypatch, cap
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.train_target.place_folder", interrupt)
+    monkeypatch.setattr("stages.target.place_folder", interrupt)
     monkeypatch.setattr(sys, "argv", ["stage", TARGET])
     with pytest.raises(SystemExit) as stop:
         command.run(train_target, target="a name")
     assert stop.value.code == 130
     assert "interrupted; `dvc repro` goes on from here" in capsys.readouterr().err
-    assert list(Path(".partial").glob("train_target@*/*/checkpoint.safetensors"))
+    assert list(Path(".partial").glob("target@*/*/checkpoint.safetensors"))
 
 
 def test_fit_refuses_scores_without_a_logarithm(audit, refusal):
@@ -389,7 +389,7 @@ def use_pipeline_at(path: str) -> None:
 def test_a_pipeline_folder_is_taken_as_it_is(audit):
     shutil.move(MODEL, "elsewhere")
     use_pipeline_at("elsewhere")
-    train_target(TARGET)
+    make_target(TARGET)
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (MODEL / weights).read_bytes() == (Path("elsewhere") / weights).read_bytes()
     score(TARGET, "holdout")
@@ -398,7 +398,7 @@ def test_a_pipeline_folder_is_taken_as_it_is(audit):
 def test_a_path_without_a_pipeline_is_refused_and_the_old_target_stays(audit, refusal):
     use_pipeline_at("data")
     before = file_hash(MODEL)
-    assert "data: not a diffusers pipeline folder: it has no model_index.json" in refusal(train_target, target=TARGET)
+    assert "data: not a diffusers pipeline folder: it has no model_index.json" in refusal(make_target, target=TARGET)
     assert file_hash(MODEL) == before
 
 

@@ -15,7 +15,7 @@ from leakgauge.tables import read_table, write_table
 from stages.images import prepare_images
 from stages.score import score
 from stages.split import split
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 SHARING = {"auxiliary": 60, "holdout": "rest"}
 
@@ -40,7 +40,7 @@ def not_taken(elsewhere, refusal):
     def refuse(table: pd.DataFrame, name: str = "scores.csv") -> str:
         elsewhere.hand_over(table, name, **SHARING)
         split("theirs")
-        line = refusal(train_target, target="theirs")
+        line = refusal(make_target, target="theirs")
         assert not Path("models").exists()
         return line
 
@@ -108,10 +108,10 @@ def test_the_index_that_pandas_adds_to_a_csv_or_parquet_file_is_refused_by_name(
     elsewhere.hand_over(table, **SHARING)
     table.to_csv("scores.csv")
     split("theirs")
-    assert f"scores.csv: column '' {UNNAMED}" in refusal(train_target, target="theirs")
+    assert f"scores.csv: column '' {UNNAMED}" in refusal(make_target, target="theirs")
     elsewhere.hand_over(table, "scores.parquet", **SHARING)
     table.to_parquet("scores.parquet")
-    assert f"scores.parquet: column '__index_level_0__' {UNNAMED}" in refusal(train_target, target="theirs")
+    assert f"scores.parquet: column '__index_level_0__' {UNNAMED}" in refusal(make_target, target="theirs")
 
 
 def test_a_name_or_pattern_that_no_column_has_is_refused(elsewhere, not_taken):
@@ -247,16 +247,16 @@ def test_a_torn_parquet_file_is_named(elsewhere, refusal):
 
 def test_a_bad_file_leaves_the_old_target(elsewhere, refusal):
     split("theirs")
-    train_target("theirs")
+    make_target("theirs")
     before = Path("models/target/theirs/scores.parquet").read_bytes()
     elsewhere.hand_over(elsewhere.scores.assign(loss=1.0), **SHARING)
-    assert "column 'loss' is 1.0 for every image" in refusal(train_target, target="theirs")
+    assert "column 'loss' is 1.0 for every image" in refusal(make_target, target="theirs")
     assert Path("models/target/theirs/scores.parquet").read_bytes() == before
 
 
 def test_roles_of_other_images_than_are_scored_are_refused(elsewhere, refusal):
     split("theirs")
-    train_target("theirs")
+    make_target("theirs")
     given = Path("models/target/theirs/scores.parquet")
     write_table(given, read_table(given)[:0], {})
     line = refusal(score, target="theirs", role="member")

@@ -19,7 +19,7 @@ from leakgauge.tables import decode_images, image_table, read_metadata, read_tab
 from stages.check import IMAGES, check
 from stages.guard import guard
 from stages.split import split
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 
@@ -166,7 +166,7 @@ def test_seed_and_name_alone_decide_which_images_are_drawn(audit):
 
 def test_of_scores_from_elsewhere_no_null_check_is_possible(elsewhere, capsys):
     split("theirs")
-    train_target("theirs")
+    make_target("theirs")
     assert checked("theirs") == ({"condition": None}, {"condition": None, "fires": 0, "null_check": None})
     assert "null check: not possible, there are scores alone" in capsys.readouterr().out
 

@@ -77,7 +77,7 @@ def one_thread() -> Iterator[None]:
 
 def by_ray(**options: object) -> None:
     params = tiny_params()
-    params["score"] |= {"engine": "ray", **options}
+    params["score"] |= {"backend": "ray", **options}
     write_params(params)
     SCORES.unlink()
     score(TARGET, "holdout")
@@ -116,7 +116,7 @@ def test_a_node_that_dies_half_way_changes_nothing(cluster, audit, monkeypatch):
 
 def test_a_cluster_without_a_node_is_one_line_and_keeps_what_was_scored(cluster, audit, monkeypatch, refusal):
     params = tiny_params()
-    params["score"] |= {"engine": "ray", "shard": 5}
+    params["score"] |= {"backend": "ray", "shard": 5}
     write_params(params)
     saved = []
 
@@ -138,8 +138,8 @@ def test_a_cluster_without_a_node_is_one_line_and_keeps_what_was_scored(cluster,
 
 def test_a_cluster_that_is_not_there_is_one_line(audit, monkeypatch, refusal):
     params = tiny_params()
-    params["score"]["engine"] = "ray"
+    params["score"]["backend"] = "ray"
     write_params(params)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     said = refusal(score, target=TARGET, role="holdout")
-    assert said.startswith("stages.score: score.engine: ray: ")
+    assert said.startswith("stages.score: score.backend: ray: ")

@@ -20,7 +20,7 @@ from stages.guard import guard
 from stages.images import prepare_images
 from stages.split import split
 from stages.suspect import suspect
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 
@@ -109,7 +109,7 @@ def test_a_target_trained_here_is_trained_on_every_copy_of_its_members(audit, mo
     held = np.repeat(noise(60), np.where(np.arange(60) < 20, 8, 1), axis=0)
     names = [f"{'members' if row < 160 else 'others'}/{row:03d}" for row in range(200)]
     dataset_of(names, held, member="members/*", auxiliary=25, holdout="rest")
-    train_target(TARGET)
+    make_target(TARGET)
     assert torch.equal(seen[0][:, 0], torch.from_numpy(held[:160]))
 
 
@@ -117,7 +117,7 @@ def test_without_copies_the_members_train_as_they_are(audit, monkeypatch):
     seen = []
     monkeypatch.setattr(stage, "train", lambda pixels, *rest: seen.append(pixels) or pytest.fail("enough"))
     with pytest.raises(pytest.fail.Exception, match="enough"):
-        train_target(TARGET)
+        make_target(TARGET)
     members = decode_images(read_table(Path(f"data/roles/{TARGET}/member.parquet")))
     assert seen[0].numpy().tobytes() == members.tobytes()
 
@@ -170,7 +170,7 @@ def audit_of_copies(times: np.ndarray, holdout: int, seed: int, **options: objec
     params = tiny_params()
     params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
     theirs = params["targets"].pop(TARGET) | {"dataset": "photos", "source": "scores", "path": "scores.csv"}
-    params["targets"]["theirs"] = theirs | {"train_target": {"scores": ["loss"]}}
+    params["targets"]["theirs"] = theirs | {"target": {"scores": ["loss"]}}
     alphas = options.get("alphas", params["evaluate"]["alphas"])
     params["fit"] |= {"score": "loss", "bag_size": 10, "calibration": options.get("calibration", 0)}
     params["split"] |= {"auxiliary": 0.5, "holdout": "rest"}

@@ -237,14 +237,14 @@ def test_the_engine_is_no_part_of_what_scores_are(audit):
     watched = (REPOSITORY / "dvc.yaml").read_text().split("  score:\n    desc")[1].split("  select:")[0]
     assert "- score.attacks" in watched
     assert "- score\n" not in watched
-    assert "score.engine" not in watched
+    assert "score.backend" not in watched
 
 
 def test_an_engine_of_one_target_is_refused_for_dvc_would_watch_it(audit, refusal):
     params = tiny_params()
-    params["targets"][TARGET]["score"] = {"engine": "ray"}
+    params["targets"][TARGET]["score"] = {"backend": "ray"}
     write_params(params)
-    assert "targets.digits_ddpm.score.engine: set it in section `score`" in refusal(
+    assert "targets.digits_ddpm.score.backend: set it in section `score`" in refusal(
         score, target=TARGET, role="holdout"
     )
 

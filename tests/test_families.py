@@ -47,7 +47,7 @@ from stages.split import split
 from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
-from stages.train_target import train_target
+from stages.target import target as make_target
 from stages.tune import tune
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -335,7 +335,7 @@ def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch)
         for stage in (prepare_images, suspect):
             stage("photos")
         split("digits_ddpm")
-        train_target("digits_ddpm")
+        make_target("digits_ddpm")
         tables = []
         for role in ("member", "auxiliary", "holdout"):
             score("digits_ddpm", role)
@@ -350,7 +350,7 @@ def test_a_target_of_any_family_is_taken_and_scored(name, family, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
     put_target(family(name), batch_size=4, **({"condition": "none"} if name == "text" else {}))
-    train_target("theirs")
+    make_target("theirs")
     score("theirs", "member")
     table = read_table(Path("data/scores/theirs/member.parquet"))
     values = table.drop_columns("image_id").to_pandas()
@@ -396,7 +396,7 @@ def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family,
     write_params(params)
     for kind in ("data/scores", "data/predictions", "data/verdicts", "metrics"):
         shutil.rmtree(kind)
-    train_target("digits_ddpm")
+    make_target("digits_ddpm")
     for stage in (guard, tune, check):
         stage("digits_ddpm")
     for role in ("member", "auxiliary", "holdout", "suspect"):

@@ -23,7 +23,7 @@ from stages.split import split
 from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 PHOTOS = Path("suspects/photos")
@@ -67,7 +67,7 @@ def test_suspects_are_judged_where_no_member_is_known(audit, others):
     ask(["a", "b", "c"], np.arange(3), others)
     suspect("digits")
     split(TARGET)
-    train_target(TARGET)
+    make_target(TARGET)
     for role in ("member", "auxiliary", "holdout", "suspect"):
         score(TARGET, role)
     select(TARGET)
@@ -105,7 +105,7 @@ def test_suspects_of_a_target_known_by_its_scores_are_in_its_file(elsewhere, ref
         table = table.assign(role=np.where(np.arange(202) < 200, role, "suspect")).drop(columns="is_member")
     elsewhere.hand_over(table, auxiliary=60, holdout="rest")
     split("theirs")
-    train_target("theirs")
+    make_target("theirs")
     score("theirs", "suspect")
     scores = read_table(Path("data/scores/theirs/suspect.parquet"))
     assert scores.column("image_id").to_pylist() == ["suspect/a.png", "suspect/b.png"]
@@ -119,7 +119,7 @@ def test_suspects_of_a_target_known_by_its_scores_are_in_its_file(elsewhere, ref
     more = pd.concat([table, table.tail(1).assign(image_id="suspect/c.png")])
     elsewhere.hand_over(more, auxiliary=60, holdout="rest")
     split("theirs")
-    train_target("theirs")
+    make_target("theirs")
     score("theirs", "auxiliary")
     assert of_auxiliary.read_bytes() == before, "new suspects do not make it another target"
     (PHOTOS / "c.png").unlink()
@@ -176,7 +176,7 @@ def test_nothing_can_be_trained_on_no_members(audit, refusal):
     params["split"]["member"] = 0
     write_params(params)
     split(TARGET)
-    assert "params.yaml: split.member: 0 members" in refusal(train_target, target=TARGET)
+    assert "params.yaml: split.member: 0 members" in refusal(make_target, target=TARGET)
 
 
 @pytest.mark.parametrize("role", ["auxiliary", "holdout"])

@@ -33,7 +33,7 @@ from leakgauge.diffusion.training import train
 from leakgauge.errors import InputError
 from leakgauge.imports import read_roles, read_scores
 from stages.score import _table
-from stages.train_target import TrainTarget
+from stages.target import TrainTarget
 
 CPU = torch.device("cpu")
 SECONDS, MEMORY = 20, 2 * 2**30  # more than any mutation may take
@@ -302,7 +302,7 @@ OPTIONS = {  # values of section train_target that are odd, but not costly
 
 
 def test_options_of_training_are_trained_with_or_refused(tmp_path):
-    defaults = tiny_params()["train_target"] | {"steps": 5, "batch_size": 4, "block_out_channels": [8, 8]}
+    defaults = tiny_params()["target"] | {"steps": 5, "batch_size": 4, "block_out_channels": [8, 8]}
     pixels = torch.arange(6 * 64).remainder(256).to(torch.uint8).reshape(6, 1, 8, 8)
 
     def trained(values: dict) -> None:

@@ -29,7 +29,7 @@ def params(tmp_path, monkeypatch) -> dict:
 
 
 def test_the_committed_file_is_valid(monkeypatch):
-    from stages.train_target import TrainTarget
+    from stages.target import TrainTarget
     from stages.tune import Tune
 
     monkeypatch.chdir(REPOSITORY)

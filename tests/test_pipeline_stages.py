@@ -239,7 +239,7 @@ def test_stages_that_need_no_network_do_not_import_torch(stage):
     [
         "images",
         "split",
-        "train_target",
+        "target",
         "score",
         "select",
         "fit",

@@ -22,7 +22,7 @@ from leakgauge.diffusion.pipelines import HubPipeline, copy_pipeline, download
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
 from stages.report import report
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 MODEL = Path(f"models/target/{TARGET}")
@@ -56,7 +56,7 @@ def test_a_pickle_where_safetensors_exist_is_refused_and_the_old_target_stays(pi
     add_pickle(pipeline, safe_too=True)
     use(source="path", path=str(pipeline))
     before = file_hash(MODEL)
-    line = refusal(train_target, target=TARGET)
+    line = refusal(make_target, target=TARGET)
     assert f"{pipeline}: {PICKLE} is a pickle where safetensors exist" in line
     assert "train_target.pickle" in line
     assert file_hash(MODEL) == before
@@ -244,7 +244,7 @@ def test_values_that_diffusers_fills_in_and_files_that_are_not_taken_are_printed
     file.write_text(json.dumps(config))
     put(pipeline, "README.md", "safety_checker/model.safetensors")
     use(source="path", path=str(pipeline))
-    train_target(TARGET)
+    make_target(TARGET)
     said = capsys.readouterr().out
     assert (
         f"{TARGET}: filled in by diffusers: scheduler.beta_start: 0.0001, scheduler.prediction_type: epsilon\n" in said
@@ -382,14 +382,14 @@ def test_a_pipeline_on_the_hub_for_other_images_is_named_by_its_repository(serve
     served.files["unet/config.json"] = config.replace(b'"sample_size": 8', b'"sample_size": 16')
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
     use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
-    assert "owner/name: takes 16x16 1-channel images, the dataset has 8x8" in refusal(train_target, target=TARGET)
+    assert "owner/name: takes 16x16 1-channel images, the dataset has 8x8" in refusal(make_target, target=TARGET)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_with_what_to_do(offline, audit, refusal):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
     use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
     before = file_hash(MODEL)
-    line = refusal(train_target, target=TARGET)
+    line = refusal(make_target, target=TARGET)
     assert (
         f"params.yaml: targets.{TARGET}.train_target.hub: owner/name at {REVISION}: the Hub cannot be reached" in line
     )
@@ -401,7 +401,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_what_to_do(offline, audit
 def test_a_pipeline_on_the_hub_becomes_the_target(served, audit):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
     use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
-    train_target(TARGET)
+    make_target(TARGET)
     assert file_hash(MODEL) == file_hash(REFERENCE / "target")
 
 
@@ -417,9 +417,9 @@ def test_a_pipeline_on_the_hub_becomes_the_target(served, audit):
 def test_a_hub_entry_that_pins_no_commit_is_refused(options, said, audit, refusal):
     params = tiny_params()
     params["targets"][TARGET] |= {"source": "hub", "path": "leakgauge/diffusion/pipelines.py"}
-    params["train_target"]["hub"] = options
+    params["target"]["hub"] = options
     write_params(params)
-    assert f"params.yaml: {said}" in refusal(train_target, target=TARGET)
+    assert f"params.yaml: {said}" in refusal(make_target, target=TARGET)
 
 
 def test_the_page_names_the_repository_not_the_recipe(audit):

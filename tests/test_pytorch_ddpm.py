@@ -23,7 +23,7 @@ from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
 from stages.score import score
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 MODEL = Path(f"models/target/{TARGET}")
@@ -201,9 +201,9 @@ def use(folder: Path) -> None:
 
 def test_it_becomes_a_target_that_diffusers_opens_and_every_stage_takes(weights, audit):
     use(hand_over(FLAGS, checkpoint_of(weights)))
-    train_target(TARGET)
+    make_target(TARGET)
     before = file_hash(MODEL)
-    train_target(TARGET)
+    make_target(TARGET)
     assert file_hash(MODEL) == before
     assert not list(MODEL.rglob("*.pt"))
     score(TARGET, "holdout")
@@ -223,7 +223,7 @@ def test_a_bad_checkpoint_is_one_line_and_the_old_target_stays(weights, audit, r
     del checkpoint["ema_model"]["tail.2.bias"]
     use(hand_over(FLAGS, checkpoint))
     before = file_hash(MODEL)
-    line = refusal(train_target, target=TARGET)
+    line = refusal(make_target, target=TARGET)
     assert "theirs/ckpt.pt: does not fit flagfile.txt" in line
     assert "lacks 1 weights, the first is 'tail.2.bias'" in line
     assert file_hash(MODEL) == before

@@ -157,7 +157,7 @@ def kill_once_there(folder: Path, pattern: str, *words: str) -> None:
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
     params = quick_params()
-    params["train_target"] |= {"steps": 150, "checkpoint_every": 5}
+    params["target"] |= {"steps": 150, "checkpoint_every": 5}
     params["split"] |= {"member": 20, "holdout": 60}
     params["score"]["shard"] = 2
     params["learners"] = {"gbm": params["learners"]["gbm"]}
@@ -166,7 +166,7 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(tmp_path):
     whole, killed = clone(tmp_path / "whole", params), clone(tmp_path / "killed", params)
     repro(whole)
 
-    kill_once_there(killed, ".partial/train_target@*/*/checkpoint.safetensors", "dvc", "repro")
+    kill_once_there(killed, ".partial/target@*/*/checkpoint.safetensors", "dvc", "repro")
     assert not (killed / f"models/target/{TARGET}").exists()
     kill_once_there(killed, ".partial/score@*-holdout/*/000000020.npy", "dvc", "repro")
     shards = list(killed.glob(".partial/score@*-holdout/*/*.npy"))

@@ -19,14 +19,14 @@ from stages.images import prepare_images
 from stages.predict import predict
 from stages.score import score
 from stages.split import split
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 SHARING = {"auxiliary": 60, "holdout": "rest"}
 
 
 def run_stages() -> None:
     split("theirs")
-    train_target("theirs")
+    make_target("theirs")
     for role in ROLES:
         score("theirs", role)
 

@@ -36,7 +36,7 @@ from stages.split import split
 from stages.stack import stack
 from stages.suspect import suspect
 from stages.sweep import sweep
-from stages.train_target import train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 PROGRAM = sorted(
@@ -293,7 +293,7 @@ def hostile_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params["sweep"] |= {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
     entry = params["targets"].pop(TARGET)
     split_by = {"split": {"auxiliary": 120, "holdout": "rest"}, "fit": {"score": score_name, "fusion": []}}
-    split_by["train_target"] = {"scores": [score_name]}
+    split_by["target"] = {"scores": [score_name]}
     params["targets"]["theirs"] = entry | {"dataset": "photos", "source": "scores", "path": given} | split_by
     write_params(params)
     for stage in (prepare_images, suspect):

@@ -16,14 +16,14 @@ from leakgauge.diffusion.training import TrainingOptions, make_unet, train
 from leakgauge.files import file_hash, resumable
 from leakgauge.inference.roc import auc
 from leakgauge.tables import decode_images, read_table
-from stages.train_target import TrainTarget, train_target
+from stages.target import TrainTarget, train_target
 
 TARGET = "digits_ddpm"
 
 
 @pytest.fixture
 def options(audit) -> TrainingOptions:
-    return section("train_target", TrainTarget, TARGET)
+    return section("target", TrainTarget, TARGET)
 
 
 def pixels() -> torch.Tensor:
@@ -107,13 +107,13 @@ def test_a_changed_parameter_does_not_resume_from_the_old_checkpoint(audit, monk
     seen = []
     monkeypatch.setattr(training._Run, "load", lambda run, path: seen.append(path) or 0)
     with monkeypatch.context() as patch:
-        patch.setattr("stages.train_target.place_folder", lambda *_: (_ for _ in ()).throw(KilledError))
+        patch.setattr("stages.target.place_folder", lambda *_: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
-            train_target(TARGET)  # leaves its checkpoint behind
+            make_target(TARGET)  # leaves its checkpoint behind
     params = tiny_params()
-    params["train_target"]["learning_rate"] = 2e-3
+    params["target"]["learning_rate"] = 2e-3
     write_params(params)
-    train_target(TARGET)
+    make_target(TARGET)
     assert not seen
 
 
@@ -131,5 +131,5 @@ def test_an_untrained_target_is_at_chance(audit, options):
 
 def test_training_the_same_target_twice_gives_the_same_folder(audit):
     before = file_hash(Path(f"models/target/{TARGET}"))
-    train_target(TARGET)
+    make_target(TARGET)
     assert file_hash(Path(f"models/target/{TARGET}")) == before

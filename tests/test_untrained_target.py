@@ -29,7 +29,7 @@ from stages.images import prepare_images
 from stages.score import score
 from stages.split import split
 from stages.suspect import suspect
-from stages.train_target import train_target
+from stages.target import target as make_target
 from stages.tune import tune
 
 CLASSES = ["ash", "birch", "cedar"]
@@ -70,7 +70,7 @@ def write_photos(layout: str, seed: int) -> None:
 def write_targets(layout: str, seed: int) -> None:
     """A target by class, the same told no class, and an unconditional one."""
     _, pattern, classes = LAYOUTS[layout]
-    params = {name: tiny_params()[name] for name in ("targets", "split", "train_target", "tune", "score", "guard")}
+    params = {name: tiny_params()[name] for name in ("targets", "split", "target", "tune", "score", "guard")}
     params["score"]["attacks"]["t_error"]["last"] = 10
     params["tune"]["channels_last"] = False  # a test of its own
     listed = {"classes": CLASSES} if classes and "classes" in FolderEntry.model_fields else {}
@@ -92,7 +92,7 @@ def read_photos() -> None:
 
 def score_roles(target: str, *roles: str) -> None:
     split(target)
-    train_target(target)
+    make_target(target)
     tune(target)
     check(target)
     for role in roles:

@@ -54,7 +54,7 @@ def filled(folder: Path, spare: int) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("stage", [("train_target", TARGET), ("score", TARGET, "holdout"), ("fit", TARGET, "gbm")])
+@pytest.mark.parametrize("stage", [("target", TARGET), ("score", TARGET, "holdout"), ("fit", TARGET, "gbm")])
 def test_on_a_full_disk_a_stage_ends_with_one_line_and_leaves_what_was_there(stage, disk, whole):
     filled(disk.parent, 8192)
     assert "No space left on device" in refused(disk, *stage)

@@ -36,7 +36,7 @@ def results(folder: Path) -> dict[str, str]:
 def undisturbed(place: Path) -> Undisturbed:
     """Made once a session, in about a minute.  place : the session's folder for temporary files."""
     params = quick_params()
-    params["train_target"] |= {"steps": 40, "checkpoint_every": 2}  # work to be killed in
+    params["target"] |= {"steps": 40, "checkpoint_every": 2}  # work to be killed in
     params["score"]["batch_size"] = 10
     folder = clone(place / "undisturbed", params)
     started: dict[str, float] = {}
