@@ -12,9 +12,8 @@ from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 from leakgauge.inference.comparisons import mean_over_seeds
-from leakgauge.inference.metrics import Level, power
-from leakgauge.options import Options
-from leakgauge.quantile.bag import Learner
+from leakgauge.inference.metrics import power
+from leakgauge.options import Learner, Options, Rate
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import read_table
 from studies.population import ROLES, Population
@@ -30,9 +29,9 @@ class Measure(Options):
     """Section `measure`."""
 
     score: str  # the column that studies of one score take
-    fpr: Level  # at which they tell the TPR
-    alphas: list[Level] = Field(min_length=1)  # false-positive rates asked for
-    confidence: Level  # of every interval
+    fpr: Rate  # at which they tell the TPR
+    alphas: list[Rate] = Field(min_length=1)  # false-positive rates asked for
+    confidence: Rate  # of every interval
 
 
 class BagOptions(Options):

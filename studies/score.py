@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
+from leakgauge.attacks.columns import problem, score_columns
 from leakgauge.cli import run
 from leakgauge.config import PARAMS
 from leakgauge.diffusion.training import draw
@@ -34,8 +35,8 @@ def score(view: str) -> None:
     tables, samples = [], []
     for target in tqdm(targets, desc=f"score {view}", unit="model", disable=None):
         denoiser = open_view(target.folder, options)
-        if problem := options.attacks.problem(denoiser.process.num_train_timesteps):
-            raise InputError(f"{PARAMS}: views.{view}.{problem}")
+        if wrong := problem(options.attacks, denoiser.process.num_train_timesteps):
+            raise InputError(f"{PARAMS}: views.{view}.{wrong}")
         roles = draw_roles(population.hashes, recipe.shares, target.seed)
         rows = np.concatenate([roles[role] for role in ROLES])
         facts = {
@@ -49,7 +50,7 @@ def score(view: str) -> None:
         if options.samples:
             shape = denoiser.x0_shape(*population.pixels.shape[2:])
             samples.append(draw(denoiser, shape, target.seed, options.samples))
-    metadata = {"view": view, "of": options.of, "columns": options.attacks.columns()}
+    metadata = {"view": view, "of": options.of, "columns": score_columns(options.attacks)}
     table = pa.Table.from_pandas(pd.concat(tables), preserve_index=False)
     write_table(Path(f"data/scores/{view}.parquet"), table, metadata)
     stream = io.BytesIO()

@@ -7,11 +7,12 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from leakgauge.attacks.registry import Attacks, ReDiffuse, TErrorGrid, score_batch
+from leakgauge.attacks.columns import score_columns
+from leakgauge.attacks.registry import score_batch
 from leakgauge.compute import best_device
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.errors import InputError
-from leakgauge.options import Options
+from leakgauge.options import Attacks, Options, ReDiffuse, TErrorGrid
 from studies.population import Population
 
 BATCH = 256
@@ -67,7 +68,7 @@ def score_images(
         bound = denoiser.with_condition(None if conditioning is None else conditioning[start : start + BATCH])
         x0 = bound.encode(torch.from_numpy(population.pixels[batch]))
         parts.append(score_batch(bound, x0, population.ids[batch].tolist(), view.attacks).cpu().numpy())
-    scores = dict(zip(view.attacks.columns(), np.concatenate(parts).T, strict=True))
+    scores = dict(zip(score_columns(view.attacks), np.concatenate(parts).T, strict=True))
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise InputError(f"{what}: score {name} is NaN or inf: the model overflows; a lower learning_rate helps")

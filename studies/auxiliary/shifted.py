@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from leakgauge.attacks.registry import TErrorGrid
 from leakgauge.bags import Fitted, Scored
 from leakgauge.checks.blind import Blind, blind_check
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.features import named_features
 from leakgauge.inference.conformal import effective_size, weighted_p_values
 from leakgauge.inference.roc import exact_rate
+from leakgauge.options import TErrorGrid
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import pixel_hash
 from studies.auxiliary.density_ratio import density_ratio
@@ -62,7 +62,7 @@ def blind(roles: dict[str, Scored], confidence: float, permutations: int, seed: 
 
 def judged(fitted: Fitted, roles: dict[str, Scored], seed: int, measure: Measure) -> list[dict[str, Any]]:
     """Realised FPR and TPR of calibrated verdicts at each alpha, plain and weighted: a row each."""
-    result, out_of_bag = fitted.judge(), fitted.z_scores.out_of_bag.any(axis=1)
+    result, out_of_bag = fitted.judge(), fitted.out_of_bag.any(axis=1)
     asked = np.concatenate([roles[role].inputs.features[:] for role in ASKED])
     theirs, weight = density_ratio(roles["auxiliary"].inputs.features[:], asked, seed)
     weights = dict(zip(ASKED, np.split(weight, [len(roles["member"])]), strict=True))
