@@ -129,8 +129,8 @@ def _read() -> dict[str, Any]:
         check_names(registry, params.get(registry) or {})
     for name in params.get("learners") or {}:
         if name.endswith("_fusion") or name == "stack":
-            what = "the stack of learners" if name == "stack" else "the fused scores of a learner"
-            raise InputError(f"{PARAMS}: learners.{name}: {what} is called so: rename it")
+            what = "the stack of learners is" if name == "stack" else "the fused scores of a learner are"
+            raise InputError(f"{PARAMS}: learners.{name}: {what} called so: rename it")
     return params
 
 

@@ -248,8 +248,9 @@ def image_table(
     labels: list[int | None],
     paths: list[str | None],
     captions: list[str | None] | None = None,
+    units: list[str] | None = None,
 ) -> pa.Table:
-    """Images as rows of the `IMAGES` contract, with a column `caption` behind if there are captions.
+    """Images as rows of the `IMAGES` contract, with columns `caption` and `unit` behind where there are some.
 
     pixels : (N, H, W, C) uint8, C = 1 or 3.
     """
@@ -267,7 +268,10 @@ def image_table(
         },
         schema=IMAGES,
     )
-    return table if captions is None else table.append_column("caption", pa.array(captions, pa.string()))
+    for name, values in (("caption", captions), ("unit", units)):
+        if values is not None:
+            table = table.append_column(name, pa.array(values, pa.string()))
+    return table
 
 
 def captions_of(table: pa.Table) -> list[str | None]:

@@ -32,7 +32,16 @@ from leakgauge.quantile.bag import (
 )
 from leakgauge.quantile.base import Resample, calibration_split, resamples
 from leakgauge.quantile.inputs import Inputs, read_inputs
-from leakgauge.tables import check_role, list_column, log_scores, read_metadata, read_table, write_table
+from leakgauge.tables import (
+    check_role,
+    column_names,
+    list_column,
+    log_scores,
+    read_ids,
+    read_metadata,
+    read_table,
+    write_table,
+)
 
 
 def fit(target: str, learner: str) -> None:
@@ -45,14 +54,15 @@ def fit(target: str, learner: str) -> None:
     for path in (images, features, scores):
         check_role(path, target, "auxiliary")
     columns = choose(target, options.scores, list(read_metadata(scores)["columns"]))
-    ids = read_table(images, ["image_id"]).column("image_id").to_pylist()
-    kept = calibration_split(len(ids), options.calibration, options.seed)
+    ids = read_ids(images).to_pylist()
+    unit = _units(images)
+    kept = calibration_split(len(ids), options.calibration, options.seed, unit)
     _check_count(images, kept, key_name("fit", "calibration", target))
     for path in (features, scores):
-        if read_table(path, ["image_id"]).column("image_id").to_pylist() != ids:
+        if read_ids(path).to_pylist() != ids:
             raise InputError(f"{path}: its image_ids do not match {images}: run `dvc repro`")
     values = np.stack([log_scores(scores, column) for column in columns], axis=1)  # (N, S)
-    drawn = resamples(kept, options.seed, options.bag_size, options.patience)
+    drawn = resamples(kept, options.seed, options.bag_size, options.patience, unit)
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, features, scores]) as folder:
         made = folder / "bag"
@@ -69,6 +79,7 @@ def fit(target: str, learner: str) -> None:
             "options": learner_options.model_dump(),
             "scores": columns,
             "auxiliary": len(ids),
+            "units": len(ids) if unit is None else len(np.unique(unit)),
             "out_of_bag_loss": float(curve.groupby("attacker")["out_of_bag"].last().mean()),
             "out_of_bag_sha256": file_hash(made / "out_of_bag.parquet"),
             "target_sha256": read_metadata(scores)["target_sha256"],
@@ -78,6 +89,13 @@ def fit(target: str, learner: str) -> None:
         csv = curve.to_csv(index=False, float_format="%.6g").encode()
         write_bytes(Path(f"metrics/fit/{target}/{learner}.csv"), csv)
         place_folder(made, Path(f"models/quantile/{target}/{learner}"))
+
+
+def _units(images: Path) -> np.ndarray | None:
+    """(N,) int, the unit of each image; None where each is one."""
+    if "unit" not in column_names(images):
+        return None
+    return pd.factorize(read_table(images, ["unit"]).column("unit").to_pandas())[0]
 
 
 def _check_count(images: Path, kept: np.ndarray, key: str) -> None:

@@ -16,7 +16,7 @@ from leakgauge.cli import run
 from leakgauge.compute import spread
 from leakgauge.config import entry
 from leakgauge.datasets import READERS, Dataset
-from leakgauge.datasets.images import counted
+from leakgauge.datasets.images import counted, units_of
 from leakgauge.errors import warn
 from leakgauge.features import CHUNK, named_features
 from leakgauge.tables import decode_images, image_table, write_table
@@ -43,8 +43,10 @@ def read_dataset(dataset: str) -> tuple[pa.Table, dict[str, Any]]:
     """
     options = entry("datasets", dataset, Dataset).root
     images = READERS[options.source](options)
-    table = image_table(images.ids, images.pixels, images.labels, images.paths, images.captions)
-    said = options.model_dump(exclude={"suspects"}, exclude_unset=True)
+    table = image_table(
+        images.ids, images.pixels, images.labels, images.paths, images.captions, units_of(images, options)
+    )
+    said = options.model_dump(exclude_unset=True)
     return table, {"dataset": dataset, **said, "names": images.classes or [], "notes": images.notes}
 
 

@@ -4,10 +4,14 @@
 seed, told by their names, listed in an index file, or told by the target's file of scores (`source: scores`), which
 may tell every role; else non-members are shared out by seed.
 
+A draw is a hash of the seed and the unit, in [0, 1): what is independent, the image unless the dataset names another
+(a patient, a shoot).  Neither names nor the order of files decide, and an image more moves no other; only where a count
+is asked for, it may take the place of the last one.  No unit has two roles.
+
 A role holds distinct images.  Of exact copies (equal pixels) the first in the dataset's order stands for all, and
-column `copies` says how many there are; counts and shares are of distinct images.  No image has two roles: copies of a
-drawn member are members, copies of members that were told are dropped from the non-members and counted, and a file of
-scores that gives copies different roles is refused.
+column `copies` says how many there are; counts and shares are of distinct images.  Copies are of one unit: copies of a
+drawn member are members, those of members that were told are dropped from the non-members and counted, as is all else
+of their units, and a file of scores that gives a unit different roles is refused.
 
 data/images/<dataset>.parquet, data/features/<dataset>.parquet -> {member,auxiliary,holdout}.parquet in
 data/roles/<target>/, each with its images, and in data/features/<target>/, with their features
@@ -22,9 +26,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, check_levels, key_name, section, source_of
+from leakgauge.draws import drawn_by_name
 from leakgauge.errors import InputError, warn
 from leakgauge.imports import read_index, read_roles
 from leakgauge.options import Levels, Split
@@ -32,15 +39,69 @@ from leakgauge.tables import ROLES, captions_of, read_table, write_table
 
 LEFT_OUT = {  # why an image of the dataset has no role although it could
     "duplicates_dropped": "non-members are exact duplicates of a member and were dropped",
+    "units_dropped": "other non-members share a unit with a member and were dropped",
     "unscored": "images have no scores and were left out",
 }
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Who is what."""
+class Population:
+    """The images of a dataset, N rows."""
 
-    rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset, one row a distinct image
+    ids: list[str]
+    image: np.ndarray  # (N,) int: copies have the same number
+    unit: np.ndarray  # (N,) int: so have images of one unit
+    units: list[
+        str
+    ]  # the name behind each of these: the hash of the image, or of named units the least that was joined
+
+    def distinct(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, sorted, without the copies among them: of each image the first in the dataset stays."""
+        ordered = np.sort(rows)
+        return ordered[np.sort(np.unique(self.image[ordered], return_index=True)[1])]
+
+    def drawn(self, what: str, seed: int) -> np.ndarray:
+        """(N,) float64 in [0, 1), by unit: the seed, what is drawn and the unit's name decide."""
+        return (drawn_by_name([f"{what} {name}" for name in self.units], seed) / 2**64)[self.unit]
+
+    def first(self, rows: np.ndarray, wanted: int | float, what: str, seed: int) -> np.ndarray:
+        """(n,) bool, of some rows: about this share of the units, or units with up to so many distinct images."""
+        draw = self.drawn(what, seed)[rows]
+        if isinstance(wanted, float):
+            return draw < wanted
+        one = np.isin(rows, self.distinct(rows))  # one row an image
+        order = np.argsort(draw, kind="stable")
+        counted = np.cumsum(one[order])  # images up to here
+        last = (
+            pd.Series(counted).groupby(self.unit[rows][order]).transform("max").to_numpy()
+        )  # and up to the unit's end
+        chosen = np.zeros(len(rows), dtype=bool)
+        chosen[order] = last <= wanted
+        return chosen
+
+
+def read_population(images: pa.Table) -> Population:
+    """The images of a table; copies join units, and where there are none each image is one."""
+    hashes = images.column("sha256").to_pylist()
+    image = pd.factorize(np.array(hashes, dtype=object))[0]
+    if "unit" not in images.column_names:
+        return Population(images.column("image_id").to_pylist(), image, image, list(dict.fromkeys(hashes)))
+    names = images.column("unit").to_pylist()
+    named = pd.factorize(np.array(names, dtype=object))[0]
+    both = coo_array((np.ones(len(image)), (image, named)), shape=(image.max() + 1, named.max() + 1))
+    size = sum(both.shape)
+    graph = coo_array((both.data, (both.coords[0], both.coords[1] + both.shape[0])), shape=(size, size))
+    component = connected_components(graph, directed=False)[1]
+    unit = pd.factorize(component[image])[0]
+    least = pd.Series(names).groupby(unit).min()
+    return Population(images.column("image_id").to_pylist(), image, unit, least.tolist())
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which image has which role."""
+
+    rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset, sorted, one row a distinct image
     pool: np.ndarray  # the rows that roles were drawn from, or told of, copies included
     drawn_by: dict[str, Any]  # how, for the record
     left_out: dict[str, int]  # reason -> how many images
@@ -51,22 +112,25 @@ def split(target: str) -> None:
     options, source = section("split", Split, target), source_of(target)
     images = read_table(Path(f"data/images/{source.images}.parquet"))
     features = _features(source.images, images)
-    image = pd.factorize(images.column("sha256").to_pandas())[0]  # (N,) int: copies have the same number
+    population = read_population(images)
     told = source.source == "scores"
-    drawn = _told(images, image, options, source.model, target) if told else _drawn(images, image, options)
+    drawn = _told(population, options, source.model, target) if told else _drawn(population, options)
     check_levels(target, section("levels", Levels, target), len(drawn.rows["auxiliary"]))
     for reason, count in drawn.left_out.items():
         if count:
             warn(f"{target}: {count} {LEFT_OUT[reason]}")
     facts: dict[str, Any] = {"target": target, "dataset": source.images, "drawn_by": drawn.drawn_by}
-    copies = _copies(images, image, drawn.pool)
+    copies = _copies(images, population.image, drawn.pool)
     for role, rows in drawn.rows.items():  # a file says nothing of the other roles, lest a larger holdout change it
-        chosen, left_out = np.sort(rows), drawn.left_out if role == "holdout" else {}
-        of_role = copies.loc[image[chosen]]
-        table = images.take(pa.array(chosen)).append_column("copies", pa.array(of_role["rows"].to_numpy(np.int64)))
+        left_out = drawn.left_out if role == "holdout" else {}
+        of_role = copies.loc[population.image[rows]]
+        table = images.take(pa.array(rows)).append_column("copies", pa.array(of_role["rows"].to_numpy(np.int64)))
+        if "unit" in table.column_names:  # copies may have joined units
+            names = pa.array([population.units[unit] for unit in population.unit[rows]], pa.string())
+            table = table.set_column(table.column_names.index("unit"), "unit", names)
         merged = _merged(target, role, of_role)
         write_table(Path(f"data/roles/{target}/{role}.parquet"), table, {**facts, "role": role, **left_out, **merged})
-        described = features.take(pa.array(chosen))
+        described = features.take(pa.array(rows))
         write_table(Path(f"data/features/{target}/{role}.parquet"), described, {**facts, "role": role})
     print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
 
@@ -97,47 +161,30 @@ def _features(dataset: str, images: pa.Table) -> pa.Table:
     return features
 
 
-def _drawn(images: pa.Table, image: np.ndarray, options: Split) -> Draw:
+def _drawn(population: Population, options: Split) -> Draw:
     """Members drawn, matched or listed; the others shared out."""
-    order = _shuffled(images, options)
+    everything = np.arange(len(population.ids))
     if options.index:
-        members, others = read_index(Path(options.index.path), options.index.sha256, images.num_rows)
-        others = order[np.isin(order, others)]
+        members, others = read_index(Path(options.index.path), options.index.sha256, len(everything))
     elif isinstance(options.member, str):
-        members, others = _by_name(options.member, images.column("image_id").to_pylist(), order)
+        matches = np.array([fnmatchcase(name, options.member) for name in population.ids])
+        if not matches.any():
+            raise InputError(
+                f"{PARAMS}: split.member: no image_id matches '{options.member}'; the first is '{population.ids[0]}'"
+            )
+        members, others = everything[matches], everything[~matches]
     else:
-        drawn = np.isin(image[order], image[_distinct(order, image)[: options.member]])
-        members, others = order[drawn], order[~drawn]
-    rows, pool, dropped = _share_out(image, members, others, options)
+        chosen = population.first(everything, options.member, "member", options.seed)
+        members, others = everything[chosen], everything[~chosen]
     how = {"index": options.index.path} if options.index else {"member": options.member}
-    return Draw(rows, pool, {**how, "seed": options.seed}, {"duplicates_dropped": dropped})
+    return _share_out(population, members, others, options, {**how, "seed": options.seed}, {})
 
 
-def _shuffled(images: pa.Table, options: Split) -> np.ndarray:
-    """All rows, in the seed's order."""
-    return np.random.default_rng(options.seed).permutation(images.num_rows)
-
-
-def _distinct(rows: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Some rows without the copies among them: of each image the first in the dataset stays, in the order of `rows`."""
-    ordered = np.sort(rows)
-    first = np.unique(image[ordered], return_index=True)[1]
-    return rows[np.isin(rows, ordered[first])]
-
-
-def _by_name(pattern: str, ids: list[str], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Members, whose image_id matches the pattern, and the others, in the seed's order."""
-    matches = np.array([fnmatchcase(name, pattern) for name in ids])
-    if not matches.any():
-        raise InputError(f"{PARAMS}: split.member: no image_id matches '{pattern}'; the first is '{ids[0]}'")
-    return order[matches[order]], order[~matches[order]]
-
-
-def _told(images: pa.Table, image: np.ndarray, options: Split, path: str, target: str) -> Draw:
+def _told(population: Population, options: Split, path: str, target: str) -> Draw:
     """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
     scores = read_roles(Path(path))
     scores = scores.of(~scores.suspect)
-    ids = images.column("image_id").to_pylist()
+    ids = population.ids
     places = scores.rows_among(ids)
     unscored = np.setdiff1d(np.arange(len(ids)), places)
     if len(unscored) and options.unscored == "refuse":
@@ -145,53 +192,65 @@ def _told(images: pa.Table, image: np.ndarray, options: Split, path: str, target
             f"{path}: {len(unscored)} of {len(ids)} images of the dataset have no row, the first is image_id "
             f"'{ids[unscored[0]]}': score them, or set {key_name('split', 'unscored', target)}: leave_out"
         )
+    left_out = {"unscored": len(unscored)}
     if scores.role is None:
-        order = _shuffled(images, options)
-        members, others = places[scores.is_member], order[np.isin(order, places[~scores.is_member])]
-        rows, pool, dropped = _share_out(image, members, others, options)
-        how = {"is_member": path, "seed": options.seed}
-    else:
-        told = {role: places[scores.role == role] for role in ROLES}
-        _refuse_copies(path, ids, image, told)
-        rows, pool, dropped = {role: _distinct(of_role, image) for role, of_role in told.items()}, places, 0
-        how = {"role": path}
-    return Draw(rows, pool, how, {"duplicates_dropped": dropped, "unscored": len(unscored)})
+        members, others = (np.sort(places[rows]) for rows in (scores.is_member, ~scores.is_member))
+        return _share_out(population, members, others, options, {"is_member": path, "seed": options.seed}, left_out)
+    told = {role: places[scores.role == role] for role in ROLES}
+    _refuse_copies(path, population, told)
+    rows = {role: population.distinct(of_role) for role, of_role in told.items()}
+    return Draw(rows, places, {"role": path}, {"duplicates_dropped": 0, "units_dropped": 0, **left_out})
 
 
-def _refuse_copies(path: str, ids: list[str], image: np.ndarray, rows: dict[str, np.ndarray]) -> None:
-    """Raise InputError if exact copies have different roles: the file that gave them these contradicts itself."""
+def _refuse_copies(path: str, population: Population, rows: dict[str, np.ndarray]) -> None:
+    """Raise InputError if a unit, exact copies among them, has two roles: the file that gave them contradicts itself."""
     for other, role in itertools.combinations(ROLES, 2):
-        places = {image[row]: row for row in rows[other]}
-        if copies := [row for row in rows[role] if image[row] in places]:
-            first, original = copies[0], places[image[copies[0]]]
-            raise InputError(
-                f"{path}: {len(copies)} {role} images are exact duplicates of {other} images, the first is image_id "
-                f"'{ids[first]}', of {other} '{ids[original]}': correct its role or leave its row out"
-            )
+        for group, what in ((population.image, "exact duplicates"), (population.unit, "of the units")):
+            places = {group[row]: row for row in rows[other]}
+            if copies := [row for row in rows[role] if group[row] in places]:
+                first, original = copies[0], places[group[copies[0]]]
+                raise InputError(
+                    f"{path}: {len(copies)} {role} images are {what} of {other} images, the first is image_id "
+                    f"'{population.ids[first]}', of {other} '{population.ids[original]}': correct its role or leave "
+                    "its row out"
+                )
 
 
 def _share_out(
-    image: np.ndarray, members: np.ndarray, others: np.ndarray, options: Split
-) -> tuple[dict[str, np.ndarray], np.ndarray, int]:
-    """The rows of each role, distinct images, non-members in the order given; the rows that these were drawn from; how
-    many of the others were dropped as copies of members.
+    population: Population,
+    members: np.ndarray,
+    others: np.ndarray,
+    options: Split,
+    drawn_by: dict[str, Any],
+    left_out: dict[str, int],
+) -> Draw:
+    """Members, and the non-members shared out, but for copies of members and what else shares a unit with one.
 
     Raises InputError where too few are left.
     """
-    dropped = np.isin(image[others], image[members])
-    pool = np.concatenate([members, others[~dropped]])
-    members, others = _distinct(members, image), _distinct(others[~dropped], image)
-    count = round(options.auxiliary * len(others)) if isinstance(options.auxiliary, float) else options.auxiliary
-    auxiliary, holdout = others[:count], others[count:]
-    wanted = 1 if options.holdout == "rest" else options.holdout
-    if len(auxiliary) < max(count, 1) or len(holdout) < wanted:
-        raise InputError(
-            f"{PARAMS}: split: {len(members)} members leave {len(others)} distinct non-members, too few for "
-            f"{max(count, 1)} auxiliary and {wanted} holdout images"
-        )
+    copies = np.isin(population.image[others], population.image[members])
+    related = np.isin(population.unit[others], population.unit[members]) & ~copies
+    others = others[~copies & ~related]
+    chosen = population.first(others, options.auxiliary, "auxiliary", options.seed)
+    auxiliary, holdout = population.distinct(others[chosen]), others[~chosen]
     if options.holdout != "rest":
-        holdout = holdout[: options.holdout]
-    return {"member": members, "auxiliary": auxiliary, "holdout": holdout}, pool, int(dropped.sum())
+        holdout = holdout[population.first(holdout, options.holdout, "holdout", options.seed)]
+    rows = {"member": population.distinct(members), "auxiliary": auxiliary, "holdout": population.distinct(holdout)}
+    wanted = {
+        "auxiliary": 1 if isinstance(options.auxiliary, float) else options.auxiliary,
+        "holdout": 1 if options.holdout == "rest" else options.holdout,
+    }
+    if any(len(rows[role]) < 1 for role in wanted) or (
+        len(population.units) == len(np.unique(population.image))  # with larger units a count is a bound
+        and any(len(rows[role]) < count for role, count in wanted.items())
+    ):
+        distinct = len(population.distinct(others))
+        raise InputError(
+            f"{PARAMS}: split: {len(rows['member'])} members leave {distinct} distinct non-members, too few for "
+            f"{wanted['auxiliary']} auxiliary and {wanted['holdout']} holdout images"
+        )
+    dropped = {"duplicates_dropped": int(copies.sum()), "units_dropped": int(related.sum())}
+    return Draw(rows, np.concatenate([members, others]), drawn_by, {**dropped, **left_out})
 
 
 if __name__ == "__main__":

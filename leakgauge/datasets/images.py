@@ -8,6 +8,7 @@ it ends the stage. A camera's EXIF orientation is not followed, as it is not in 
 it.
 """
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageFile
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from tqdm import tqdm
 
 from leakgauge.errors import InputError
@@ -39,6 +40,8 @@ class Entry(Options):
     colour : rgb, or grey (ITU-R 601 luma); transparency is dropped.
     crop : centre, the largest square in the middle; where it cannot be exact, half a pixel up or to the left of it.
     size : width and height in pixels, up or down by Pillow's antialiased LANCZOS.
+    unit : what is independent where that is not the image (a patient, an artist, a shoot): a column of Parquet files,
+        or a regular expression on image_ids whose group names it, like "([^/]+)/.*".
     """
 
     source: str
@@ -47,6 +50,19 @@ class Entry(Options):
     colour: Literal["rgb", "grey"] | None = None
     crop: Literal["centre"] | None = None
     size: PositiveInt | None = None
+    unit: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("unit")
+    @classmethod
+    def _one_group(cls, unit: str | None) -> str | None:
+        if unit is not None and "(" in unit:
+            try:
+                groups = re.compile(unit).groups
+            except re.error as error:
+                raise ValueError(f"no regular expression: {error}") from None
+            if groups != 1:
+                raise ValueError(f"needs one group in parentheses, has {groups}")
+        return unit
 
 
 def preprocess(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
@@ -112,7 +128,7 @@ def _coloured(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a dataset, in the reader's order; every list but the last two has length N.
+    """The images of a dataset, in the reader's order; every list but `classes` and `notes` has length N.
 
     ids : unique names.  pixels : (N, H, W, C) uint8, C = 1 or 3.  labels, paths, captions : None where unknown.
     classes : the names of labels 0, 1, ..., where they are known.
@@ -126,6 +142,25 @@ class Images:
     captions: list[str | None] | None = None  # texts, of datasets that have them
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
+    units: list[str] | None = None  # of the images, where the entry names a column
+
+
+def units_of(images: Images, entry: Entry) -> list[str] | None:
+    """The unit of each image, where the entry has units.  Raises InputError for an image_id that the pattern misses."""
+    if entry.unit is None or images.units is not None:
+        return images.units
+    if "(" not in entry.unit:
+        raise InputError(
+            f"{entry.path}: `unit: {entry.unit}` names a column, which only Parquet files have: a pattern on image_ids "
+            'has a group in parentheses, like "([^/]+)/.*"'
+        )
+    units = []
+    for image_id in images.ids:
+        found = re.fullmatch(entry.unit, image_id)
+        if not found or found[1] is None:
+            raise InputError(f"{entry.path}: `unit: {entry.unit}` does not match image_id '{image_id}'")
+        units.append(found[1])
+    return units
 
 
 SUFFIXES = {  # the raster formats of Pillow, without those that start other programs

@@ -92,13 +92,14 @@ class ParquetEntry(Entry):
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file are taken, by name.  image_id, label, caption : None where it has none."""
+    """Which columns of a file are taken, by name.  image_id, label, caption, unit : None where none is."""
 
     image: str
     has_path: bool
     image_id: str | None
     label: str | None
     caption: str | None
+    unit: str | None
     others: list[str]  # those not taken, and the other fields of the image's struct
 
 
@@ -109,7 +110,8 @@ def read(entry: ParquetEntry) -> Images:
     """
     files, notes = _files(entry)
     place = Path(os.path.commonpath(files))
-    columns = [_columns(file) for file in files]
+    by = None if entry.unit and "(" in entry.unit else entry.unit
+    columns = [_columns(file, by) for file in files]
     table = _table(place, files, columns)
     ids = image_ids(place, table) if "image_id" in table.column_names else [str(row) for row in range(table.num_rows)]
     files_of = table.column("file").to_pylist()
@@ -122,7 +124,8 @@ def read(entry: ParquetEntry) -> Images:
     captions = table.column("caption").to_pylist() if "caption" in table.column_names else None
     notes += listed("columns", sorted({other for file in columns for other in file.others}))
     labels, paths = (table.column(name).to_pylist() for name in ("label", "path"))
-    return Images(ids, pixels, labels, paths, captions, notes=notes + odd)
+    units = table.column("unit").to_pylist() if by else None
+    return Images(ids, pixels, labels, paths, captions, notes=notes + odd, units=units)
 
 
 def _files(entry: ParquetEntry) -> tuple[list[Path], list[str]]:
@@ -145,8 +148,8 @@ def _files(entry: ParquetEntry) -> tuple[list[Path], list[str]]:
     return files, found.notes + listed("other files", [name for name, file in within.items() if file not in files])
 
 
-def _columns(file: Path) -> Columns:
-    """What a file's schema has for an image.  Raises InputError."""
+def _columns(file: Path, unit: str | None) -> Columns:
+    """What a file's schema has for an image.  unit : the column that names its unit, if any.  Raises InputError."""
     schema = read_schema(file)
     names = schema.names
     if twice := [name for name in names if names.count(name) > 1]:
@@ -162,10 +165,14 @@ def _columns(file: Path) -> Columns:
         raise InputError(f"{file}: column '{name}' has bytes of type {encoded}: needs encoded images")
     has_path = kind.get_field_index("path") >= 0
     caption = next((name for name in CAPTION if name in names), None)
-    taken = {name, "image_id", "label", caption}
+    if unit and unit not in names:
+        raise InputError(f"{file}: no column '{unit}', which the entry's `unit` names; there is {', '.join(names)}")
+    taken = {name, "image_id", "label", caption, unit}
     fields = [f"{name}.{field.name}" for field in kind if field.name not in ("bytes", "path")]
     image_id, label = ("image_id" if "image_id" in names else None), ("label" if "label" in names else None)
-    return Columns(name, has_path, image_id, label, caption, [other for other in names if other not in taken] + fields)
+    return Columns(
+        name, has_path, image_id, label, caption, unit, [other for other in names if other not in taken] + fields
+    )
 
 
 def _table(place: Path, files: list[Path], columns: list[Columns]) -> pa.Table:
@@ -187,7 +194,7 @@ def _table(place: Path, files: list[Path], columns: list[Columns]) -> pa.Table:
 
 def _rows(file: Path, of: Columns) -> pa.Table:
     """A file's rows without the bytes.  Raises InputError."""
-    wanted = [of.image_id, of.label, of.caption, f"{of.image}.path" if of.has_path else f"{of.image}.bytes"]
+    wanted = [of.image_id, of.label, of.caption, of.unit, f"{of.image}.path" if of.has_path else f"{of.image}.bytes"]
     some = MANY if of.has_path else FEW
     pieces = [_row_piece(file, of, piece) for piece in read_batches(file, [name for name in wanted if name], some)]
     return pa.concat_tables(pieces) if pieces else _row_piece(file, of, read_schema(file).empty_table())
@@ -206,6 +213,8 @@ def _row_piece(file: Path, of: Columns, table: pa.Table) -> pa.Table:
         rows["image_id"] = table.column(of.image_id)
     if of.caption:
         rows["caption"] = _cast(file, of.caption, table.column(of.caption), pa.string())
+    if of.unit:
+        rows["unit"] = _units(file, of.unit, table.column(of.unit))
     return pa.table(rows)
 
 
@@ -220,6 +229,15 @@ def _cast(file: Path, name: str, column: Column, kind: pa.DataType) -> Column:
         return column.cast(kind)
     except pa.ArrowInvalid as error:  # an unsigned integer beyond int64
         raise InputError(f"{file}: column '{name}': {error}") from None
+
+
+def _units(file: Path, name: str, column: Column) -> Column:
+    """A column of strings or integers as strings.  Raises InputError for any other, and where a row has none."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    units = column.cast(kind) if pa.types.is_integer(kind) else _cast(file, name, column, pa.string())
+    if units.null_count:
+        raise InputError(f"{file}: column '{name}' is empty in {units.null_count} rows: every image needs its unit")
+    return units.cast(pa.string())
 
 
 def _encoded(file: Path, of: Columns) -> Iterator[bytes | None]:

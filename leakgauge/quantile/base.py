@@ -9,6 +9,7 @@ that its resample left out.
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import norm
 from torch import Tensor
@@ -120,19 +121,21 @@ def bootstrap(count: int, seed: int, attacker: int) -> np.ndarray:
     return np.random.default_rng([seed, attacker]).integers(count, size=count)
 
 
-def resamples(kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> list[Resample]:
-    """A resample for each attacker, of the images outside the calibration split.
+def resamples(
+    kept: np.ndarray, seed: int, bag_size: int, patience: int = 0, unit: np.ndarray | None = None
+) -> list[Resample]:
+    """A resample for each attacker, of the units outside the calibration split, with all their images.
 
     kept : (N,) bool, over distinct images.  patience : 0: each attacker is fitted to the end, and sees nothing out of
-    bag.
+    bag.  unit : (N,) int, the unit of each image; by default each image is one.
     """
-    free = np.flatnonzero(~kept)
+    images = _images_of(kept, unit)  # of each free unit
     drawn = []
     for attacker in range(bag_size):
-        rows = free[bootstrap(len(free), seed, attacker)]
-        out_of_bag = np.setdiff1d(free, rows)
-        order = np.random.default_rng([seed, attacker, 1]).permutation(out_of_bag)
-        stops_by = np.sort(order[: min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING)]) if patience else order[:0]
+        chosen = bootstrap(len(images), seed, attacker)
+        order = np.random.default_rng([seed, attacker, 1]).permutation(np.setdiff1d(np.arange(len(images)), chosen))
+        count = min(int(np.ceil(STOPPING * len(order))), MOST_STOPPING) if patience else 0
+        rows, stops_by = (_together(images, units) for units in (chosen, np.sort(order[:count])))
         out_of_bag = np.ones(len(kept), dtype=bool)
         out_of_bag[rows] = out_of_bag[stops_by] = False
         stopping = Stopping(stops_by, patience) if len(stops_by) else None
@@ -140,8 +143,26 @@ def resamples(kept: np.ndarray, seed: int, bag_size: int, patience: int = 0) -> 
     return drawn
 
 
-def calibration_split(total: int, count: int, seed: int) -> np.ndarray:
-    """(N,) bool: `count` of `total` images that no attacker is fitted on."""
+def _images_of(kept: np.ndarray, unit: np.ndarray | None) -> list[np.ndarray]:
+    """The images of each unit outside the calibration split, in the order of their first one."""
+    free = np.flatnonzero(~kept)
+    if unit is None:
+        return list(free[:, None])
+    return [rows.to_numpy() for _, rows in pd.Series(free).groupby(unit[free], sort=False)]
+
+
+def _together(images: list[np.ndarray], units: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype=np.int64), *(images[number] for number in units.tolist())])
+
+
+def calibration_split(total: int, count: int, seed: int, unit: np.ndarray | None = None) -> np.ndarray:
+    """(N,) bool: `count` of `total` images that no attacker is fitted on; of larger units, as many as `count` holds.
+
+    unit : (N,) int, the unit of each image; by default each image is one.
+    """
+    images = _images_of(np.zeros(total, dtype=bool), unit)
+    order = np.random.default_rng([seed, len(images)]).permutation(len(images))
+    sizes = np.cumsum([len(images[number]) for number in order.tolist()])
     kept = np.zeros(total, dtype=bool)
-    kept[np.random.default_rng([seed, total]).permutation(total)[:count]] = True
+    kept[_together(images, order[sizes <= count])] = True
     return kept
