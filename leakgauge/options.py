@@ -127,8 +127,8 @@ Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # a
 class Index(Options):
     """A published split: an .npz of row numbers, pinned by its hash."""
 
-    path: str
-    sha256: str
+    path: str = Field(description="of the file, with arrays mia_train_idxs and mia_eval_idxs")
+    sha256: str = Field(description="of its bytes")
 
 
 class Split(Options):
@@ -280,7 +280,7 @@ class Fit(Options):
 class TPRAtFPR(Options):
     """A criterion: the share of members caught at this false-positive rate."""
 
-    tpr_at_fpr: Rate
+    tpr_at_fpr: Rate = Field(description="of holdout images")
 
 
 # A mapping is the one and anything else the other, so that a fault is told of the one that was meant.

@@ -26,7 +26,7 @@ import pyarrow as pa
 from leakgauge.checks.null_check import null_check
 from leakgauge.checks.plan import CONFIDENCE, Plan
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, condition_of, key_name, names, section
+from leakgauge.config import PARAMS, check_levels, condition_of, key_name, names, section
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes, write_json
 from leakgauge.inference.comparisons import wrong_way_round
@@ -35,7 +35,7 @@ from leakgauge.inference.evaluation import Evaluation
 from leakgauge.inference.metrics import Figures, deciles, level_name
 from leakgauge.inference.selection import chosen_score, selection_figures, selection_split
 from leakgauge.inference.z_scores import ZTable
-from leakgauge.options import Evaluate
+from leakgauge.options import Evaluate, Levels
 from leakgauge.tables import ROLES, check_target, read_metadata, read_table, write_pieces
 
 MEASURED = ("member", "holdout")
@@ -53,6 +53,7 @@ def evaluate(target: str) -> None:
     selection = _selection(target, next(iter(tables.values())).bag["scores"], scores, kept, options)
     evaluation = Evaluation(options, tables, selection["score"], kept, _groups(target, options, ids, kept))
     evaluation.run()
+    _check_levels(target, evaluation)
     values = {
         role: {name: table.column(name).to_numpy()[kept[role]] for name in table.column_names[1:]}
         for role, table in scores.items()
@@ -125,6 +126,13 @@ def _warn_of_stale_files(target: str) -> None:
     for path in sorted(Path(f"data/z/{target}").glob("*.parquet")):
         if path.stem not in names("learners"):
             warn(f"{path}: its learner is no longer in params.yaml; the file is not used, remove it")
+
+
+def _check_levels(target: str, evaluation: Evaluation) -> None:
+    """Raises InputError for an alpha that no p-value reaches: images that every attacker saw calibrate none."""
+    calibrating = min(one.result.calibration_size for one in evaluation.judged.values())
+    levels = Levels(alphas=evaluation.options.alphas, curve_fpr=evaluation.options.curve_fpr, calibration=0)
+    check_levels(target, levels, calibrating)
 
 
 def _warn_of_resolution(target: str, options: Evaluate, images: int) -> None:

@@ -203,7 +203,7 @@ def _told(population: Population, options: Split, path: str, target: str) -> Dra
 
 
 def _refuse_copies(path: str, population: Population, rows: dict[str, np.ndarray]) -> None:
-    """Raise InputError if a unit, exact copies among them, has two roles: the file that gave them contradicts itself."""
+    """Raise InputError if a unit, exact copies included, has two roles: the file that gave them contradicts itself."""
     for other, role in itertools.combinations(ROLES, 2):
         for group, what in ((population.image, "exact duplicates"), (population.unit, "of the units")):
             places = {group[row]: row for row in rows[other]}

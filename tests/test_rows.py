@@ -1,5 +1,6 @@
-"""Rows in a file: the same values as in memory, read as they are needed, and no more of them in memory than that."""
+"""Rows in a file: the same values as in memory, mapped and not copied."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 from conftest import tiny_params
 from numpy.lib import format as npy
 
+from leakgauge.compute import spread
 from leakgauge.errors import InputError
 from leakgauge.quantile import inputs as inputs_module
 from leakgauge.quantile.bag import ATTACKERS, Learner
 from leakgauge.quantile.base import Resample
-from leakgauge.quantile.inputs import PART, FeatureRows, Inputs, RowFile, TrainingSet, distinct, read_inputs, write_rows
+from leakgauge.quantile.inputs import PART, Inputs, TrainingSet, read_inputs, write_rows
 from leakgauge.tables import decode_images, image_table, read_features, read_table, write_table
 
 TARGET = "digits_ddpm"
@@ -50,31 +52,56 @@ def test_a_write_that_was_killed_leaves_nothing_that_passes_for_the_whole(tmp_pa
     np.testing.assert_array_equal(write_rows(tmp_path / "rows.npy", 6, [NUMBERS[:6]])[:], NUMBERS[:6])
 
 
-def test_a_torn_file_is_refused(tmp_path):
-    rows = write_rows(tmp_path / "rows.npy", 10, [NUMBERS])
-    rows.path.write_bytes(rows.path.read_bytes()[:-4])
-    np.testing.assert_array_equal(rows[:9], NUMBERS[:9])
-    with pytest.raises(InputError, match=r"rows.npy: ends before row 9"):
-        rows[:]
+@pytest.mark.parametrize("left", [0, 4, 50, 200])
+def test_a_torn_file_is_refused(left, tmp_path):
+    path = tmp_path / "rows.npy"
+    write_rows(path, 10, [NUMBERS])  # a header of 128 bytes and 80 of values
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(InputError, match=rf"^{path}: .+: delete it and run again$"):
+        write_rows(path, 10, [NUMBERS])
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def test_a_disk_that_takes_no_more_is_an_error_and_leaves_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))  # the kernel refuses what goes beyond
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_rows(tmp_path / "rows.npy", 10, [NUMBERS])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's account of memory")
+def mapped_file(rows: np.ndarray) -> tuple[str, float]:
+    """In a worker: the file that an array is mapped from, and what the array adds up to."""
+    return str(rows.filename), float(rows.sum())
+
+
+def test_workers_map_the_file_anew_and_get_no_copy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).integers(0, 100, (500, 300)).astype(np.float32)
+    rows = write_rows(Path("rows.npy"), 500, [values])
+    answers = spread(mapped_file, [(rows,), (rows[100:],), (rows[::3],)], "map")
+    assert answers == [(str(tmp_path / "rows.npy"), values[part].sum()) for part in np.s_[:, 100:, ::3]]
+
+
+def private() -> int:
+    """Bytes of this process's own memory: pages of mapped files, which the system may take back, do not count."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
 def test_rows_that_were_read_do_not_stay_in_memory(tmp_path):
     path, shape = tmp_path / "rows.npy", (60_000, 4096)
     with path.open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.truncate(file.tell() + shape[0] * shape[1])  # zeros that take no room on the disk
-    rows = RowFile.open(path)
+    rows = write_rows(path, shape[0], [])
     rows[:PART]
-    before = resident()
+    before = private()
     for start in range(0, len(rows), PART):
         assert not rows[start : start + PART].any()
-    assert resident() - before < 2 * PART * shape[1], "235 MiB were read"
+    assert private() - before < 2 * PART * shape[1], "235 MiB were read"
 
 
 def test_inputs_in_files_are_those_in_memory(audit, tmp_path):
@@ -107,18 +134,6 @@ def test_images_are_decoded_for_who_looks_at_them_alone(kind, audit, tmp_path, m
             read_inputs(ROLE, FEATURES, ATTACKERS[kind].needs_pixels, tmp_path)
     else:
         assert read_inputs(ROLE, FEATURES, ATTACKERS[kind].needs_pixels, tmp_path).images.size == 0
-
-
-def test_distinct_rows_are_numbered_as_numpy_does(tmp_path):
-    rng = np.random.default_rng(0)
-    few = rng.integers(0, 3, (400, 40)).astype(np.float32)
-    few[:, :20] = few[0, :20]  # the first columns tell nothing
-    few[:, 20:36] //= 3
-    rows = rng.integers(0, 400, 400)
-    for features in (few, rng.standard_normal((400, 40)).astype(np.float32)):
-        expected = np.unique(features[rows], axis=0, return_inverse=True)[1]
-        in_file = write_rows(tmp_path / f"{features[0, 0]}.npy", 400, [features])
-        np.testing.assert_array_equal(distinct(FeatureRows(in_file, rows)), expected.ravel())
 
 
 @pytest.mark.parametrize("kind", ["gbm", "mlp", "resnet"])

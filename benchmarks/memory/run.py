@@ -3,7 +3,7 @@
     python -m benchmarks.memory.run --images FOLDER [--stages score fit evaluate] [--counts 6000 60000]
 
 FOLDER has `cifar10-train.parquet` and `cifar10-test.parquet`, each with columns image (struct of bytes and path) and
-label.  Each stage runs as a program, on one role of so many images; `evaluate` on predictions drawn at random, of so
+label.  Each stage runs as a program, on one role of so many images; `evaluate` on z-scores drawn at random, of so
 many images in all roles.  Writes results.json and results.md beside this file, or to --out.
 """
 
@@ -25,9 +25,9 @@ from leakgauge.cli import parser_of
 
 HERE = Path(__file__).parent
 BAGS = {
-    "marginal": Bag("quantiles", size=10, scores=1),
-    "gbm": Bag("location_scale", size=10, scores=1),
-    "resnet": Bag("quantiles", size=10, scores=3),
+    "marginal": Bag("quantiles", size=10),
+    "gbm": Bag("location_scale", size=10),
+    "resnet": Bag("quantiles", size=10),
 }
 COMMANDS = {
     "score": [["score", SCORED, "auxiliary"]],
@@ -78,7 +78,7 @@ def _prepared(stage: str, work: Path, data: Path, count: int) -> Path:
     """The folder in which a stage finds what it reads."""
     folder = work / ("audit" if stage == "evaluate" else "subjects")
     if not folder.exists():
-        write_audit(folder, count, BAGS) if stage == "evaluate" else write_subjects(folder, data, count)
+        write_audit(folder, count, BAGS, scores=3) if stage == "evaluate" else write_subjects(folder, data, count)
     return folder
 
 
@@ -105,7 +105,8 @@ def _page(peaks: dict[str, dict[int, Peak]], counts: list[int]) -> str:
 # Peak memory
 
 Each stage as a program. Largest process: the highest resident size that the kernel saw; all processes: the largest sum
-of proportional sizes, sampled 20 times a second.
+of proportional sizes, sampled 20 times a second. Both count what was read of the files that `fit` maps (features and
+pixels, 2 and 3 kB an image), which the system takes back where memory is short.
 
 | stage | {" | ".join(columns)} |
 {"|---" * (len(columns) + 1)}|

@@ -1,6 +1,6 @@
 """What stages are measured on: CIFAR-10 images of any number, one role, in a folder made for the purpose.
 
-Images, their PNGs and hashes are real.  Statistics and the scores that `fit` learns are drawn at random: a stage's
+Images, their PNGs and hashes are real.  Features and the scores that `fit` learns are drawn at random: a stage's
 memory does not depend on them.  Everything is made a row group at a time.
 """
 
@@ -15,8 +15,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from ruamel.yaml import YAML
 
-from benchmarks.synthetic import REPOSITORY
-from leakgauge.diffusion.denoiser import PLAIN
+from benchmarks.synthetic import REPOSITORY, write_options
 from leakgauge.tables import ROW_GROUP, image_table, write_pieces
 
 IMAGES = ("cifar10-train.parquet", "cifar10-test.parquet")
@@ -40,32 +39,28 @@ ATTACKS = {  # three network calls an image
 
 def write_subjects(folder: Path, data: Path, images: int) -> None:
     """Write what `score scored auxiliary` and `fit fitted <learner>` read.  data : the folder with `IMAGES`."""
-    _write_params(folder)
+    _write_options(folder)
     _write_network(folder / f"models/target/{SCORED}")
     ids = [f"{row:05d}" for row in range(images)]
     for target in (SCORED, FITTED):
         facts = {"target": target, "role": "auxiliary"}
         write_pieces(folder / f"data/roles/{target}/auxiliary.parquet", _images(data, images), facts)
         write_pieces(folder / f"data/features/{target}/auxiliary.parquet", _features(ids), facts)
-    tuning = folder / f"data/tuning/{SCORED}.json"
-    tuning.parent.mkdir(parents=True)
-    tuning.write_text(PLAIN.model_copy(update={"channels_last": True}).model_dump_json())
     facts = {"target": FITTED, "role": "auxiliary", "target_sha256": "drawn", "columns": {"loss": {}}}
     loss = np.random.default_rng(0).lognormal(size=images)
     table = pa.table({"image_id": ids, "loss": loss})
     write_pieces(folder / f"data/scores/{FITTED}/auxiliary.parquet", [table], facts)
 
 
-def _write_params(folder: Path) -> None:
+def _write_options(folder: Path) -> None:
+    """params.yaml, and what stages read of it."""
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     entry = next(iter(params["targets"].values()))
-    params["targets"] = {SCORED: entry, FITTED: entry | {"source": "scores"}}
+    params["targets"] = {SCORED: entry, FITTED: entry | {"model": "scores.parquet", "fit": {"scores": ["loss"]}}}
     params["learners"] = {name: params["learners"][name] | options for name, options in LEARNERS.items()}
     params["score"]["attacks"] = ATTACKS
-    params["fit"] |= {"score": "loss", "fusion": [], "bag_size": 2}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as stream:
-        YAML().dump(params, stream)
+    params["fit"] |= {"scores": ["t_error_t10"], "bag_size": 2}
+    write_options(folder, params)
 
 
 def _write_network(folder: Path) -> None:

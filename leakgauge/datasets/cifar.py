@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test images of 32x32, from the official binary archives.
 
-Krizhevsky, "Learning Multiple Layers of FeatureRows from Tiny Images", 2009;
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html. The images keep the official order, by which published splits count: row i
 of `train`, or of `all`, is training image i.
 """

@@ -20,6 +20,7 @@ class ZTable:
 
     path: Path
     bag: dict[str, Any]  # bag.json: `scores` are the columns that it learnt
+    rows: dict[str, np.ndarray]  # role -> (N,) where its images stand in the table
     ids: dict[str, pa.ChunkedArray]  # role -> image_ids, in the order of the table
     out_of_bag: np.ndarray  # (n, B) bool: the attackers that never saw each auxiliary image
     calibrates: np.ndarray  # (n,) bool: the auxiliary images that p-values come from
@@ -30,9 +31,12 @@ class ZTable:
         bag = read_metadata(path)["bag"]
         rows = read_table(path, ["image_id", "role", "out_of_bag", "calibrates"])
         roles = rows.column("role").to_numpy()
-        ids = {str(role): rows.column("image_id").filter(pa.array(roles == role)) for role in dict.fromkeys(roles)}
+        places = {str(role): np.flatnonzero(roles == role) for role in dict.fromkeys(roles)}
+        ids = {role: rows.column("image_id").take(pa.array(place)) for role, place in places.items()}
         auxiliary = rows.filter(pa.array(roles == "auxiliary"))
-        return cls(path, bag, ids, list_values(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy())
+        return cls(
+            path, bag, places, ids, list_values(auxiliary, "out_of_bag"), auxiliary.column("calibrates").to_numpy()
+        )
 
     def read(self, score: str, what: str = "z") -> Roles:
         """Role -> (N, B) float64 of one score; no rows for a role without images.  what : or "log_scale".
@@ -43,8 +47,9 @@ class ZTable:
         rows = read_table(self.path, [name])
         if name not in rows.column_names:
             raise InputError(f"{self.path}: has no column {name}: its attackers predict quantiles, not a scale")
-        values, ends = list_values(rows, name).astype(np.float64), np.cumsum([len(ids) for ids in self.ids.values()])
-        return {"member": values[:0]} | dict(zip(self.ids, np.split(values, ends[:-1]), strict=True))
+        values = list_values(rows, name)
+        of_roles = {role: values[place].astype(np.float64) for role, place in self.rows.items()}
+        return {"member": np.empty((0, values.shape[1])), **of_roles}
 
     def judge(self, z: Roles) -> AttackResult:
         """The result of members and holdout images.  z : role -> (N, B), one number an image and attacker."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from leakgauge.options import GBMOptions
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
-from leakgauge.quantile.inputs import VALIDATIONS, FeatureRows, Inputs, TrainingSet, distinct
+from leakgauge.quantile.inputs import PART, VALIDATIONS, FeatureRows, Inputs, TrainingSet
 
 FOLDS = 4
 BINNED = 15_000  # images, of more, that the bounds of bins are taken from: LightGBM holds them thrice
@@ -99,7 +99,7 @@ def _boost_location_scale(
 ) -> Boosters:
     location = _boost(feature_rows, values, "regression", options.trees, options, seed, early_stopping)
     trees = location.best_iteration if early_stopping else options.trees
-    image = distinct(feature_rows)
+    image = np.unique(feature_rows.rows, return_inverse=True)[1]  # from 0, in order of their rows
     fold = np.random.default_rng(seed).permutation(image.max() + 1)[image] % FOLDS  # repeats stay together
     residuals = np.empty(len(values))
     for k in range(FOLDS):
@@ -172,5 +172,6 @@ def _boost(
 
 
 def _predict(booster: lgb.Booster, feature_rows: FeatureRows) -> np.ndarray:
-    parts = [booster.predict(part, num_threads=1) for part in feature_rows.parts()]
+    starts = range(0, len(feature_rows), PART)
+    parts = [booster.predict(feature_rows[start : start + PART], num_threads=1) for start in starts]
     return np.concatenate(parts).astype(np.float64)

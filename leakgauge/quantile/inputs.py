@@ -6,8 +6,6 @@ Prechelt, "Early Stopping - But When?", 1998: stop once the loss on images that 
 for a while, and keep what was best.
 """
 
-import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,59 +17,29 @@ import pandas as pd
 from numpy.lib import format as npy
 
 from leakgauge.errors import InputError
+from leakgauge.files import new_file
 from leakgauge.quantile.base import Resample, mean_pinball_loss
 from leakgauge.tables import decode_images, features_of, read_groups, read_table
 
 PART = 1024  # rows in memory at once, where all are needed
 
 
-@dataclass(frozen=True)
-class RowFile:
-    """An array (N, F, ...) in a .npy file.  start : the byte at which its values begin."""
+def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> np.ndarray:
+    """An array of `count` rows, mapped from a file that is written part by part; what an earlier run wrote is kept.
 
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    start: int
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read what the file says of itself."""
-        with path.open("rb") as file:
-            npy.read_magic(file)
-            shape, _, dtype = npy.read_array_header_1_0(file)
-            return cls(path, shape, dtype, file.tell())
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        """Some rows, in their order, (n, ...).  Read anew each time: pages of a mapped file would stay in memory."""
-        wanted = np.arange(len(self))[rows] if isinstance(rows, slice) or rows.dtype == bool else rows
-        values = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
-        size = math.prod(self.shape[1:]) * self.dtype.itemsize
-        with self.path.open("rb", buffering=0) as file:
-            for value, row in zip(values, wanted.tolist(), strict=True):
-                if os.preadv(file.fileno(), [value], self.start + row * size) != size:
-                    raise InputError(f"{self.path}: ends before row {row}: delete it and run again")
-        return values
-
-
-Rows = np.ndarray | RowFile
-
-
-def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> RowFile:
-    """An array of `count` rows in a file, written part by part; what an earlier run has written is kept."""
+    parts : each (n, ...), of one dtype.  Returns (count, ...), read-only.  Raises InputError for a file cut short.
+    """
     if not path.exists():
-        partial = path.with_name(f".{path.name}.tmp")
-        with partial.open("wb") as file:
+        with new_file(path) as file:  # not `open_memmap`: on a full disk, writing to a mapped file ends in SIGBUS
             for number, part in enumerate(parts):
                 if number == 0:
                     shape = (count, *part.shape[1:])
                     npy.write_array_header_1_0(file, {"descr": part.dtype.str, "fortran_order": False, "shape": shape})
                 file.write(np.ascontiguousarray(part).data)
-        partial.replace(path)
-    return RowFile.open(path)
+    try:
+        return np.load(path, mmap_mode="r")
+    except (EOFError, ValueError) as error:
+        raise InputError(f"{path}: {error}: delete it and run again") from None
 
 
 DECODED = 256  # images decoded at once
@@ -79,16 +47,16 @@ DECODED = 256  # images decoded at once
 
 @dataclass(frozen=True)
 class Inputs:
-    """N images.  images : (N, C, H, W) uint8.  features : (N, F) float32.  Either in memory or in a file."""
+    """N images.  images : (N, C, H, W) uint8.  features : (N, F) float32.  Either in memory or mapped from a file."""
 
-    images: Rows
-    features: Rows
+    images: np.ndarray
+    features: np.ndarray
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Self:
-        """Those of some rows, in their order, in memory."""
+        """Those of some rows, in their order."""
         return type(self)(self.images[rows], self.features[rows])
 
 
@@ -113,51 +81,24 @@ def _decoded(images: Path) -> Iterator[np.ndarray]:
             yield decode_images(group.slice(start, DECODED))
 
 
-COLUMNS = 16  # compared at once
-
-
 class FeatureRows(lgb.Sequence):
     """Some rows of the features, (n, F) float64."""
 
     batch_size = PART
 
-    def __init__(self, features: Rows, rows: np.ndarray) -> None:
+    def __init__(self, features: np.ndarray, rows: np.ndarray) -> None:
         self.features, self.rows = features, rows
-        self._number, self._part = -1, np.empty((0, 0))  # the part that was read last: single rows come in order
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int | slice) -> np.ndarray:  # type: ignore[override]
         """One row or several."""
-        if isinstance(index, slice):
-            return self.features[self.rows[index]].astype(np.float64)
-        number, place = divmod(int(index), PART)
-        if number != self._number:
-            self._number, self._part = number, self[number * PART : (number + 1) * PART]
-        return self._part[place]
+        return self.features[self.rows[index]].astype(np.float64)
 
     def of(self, chosen: np.ndarray) -> Self:
         """Those of a mask (n,)."""
         return type(self)(self.features, self.rows[chosen])
-
-    def parts(self) -> Iterator[np.ndarray]:
-        """All rows, some at a time."""
-        return (self[start : start + PART] for start in range(0, len(self), PART))
-
-
-def distinct(feature_rows: FeatureRows) -> np.ndarray:
-    """The place of each row among the distinct ones in their order, (n,): `np.unique`, a few columns at a time."""
-    rows, place = np.unique(feature_rows.rows, return_inverse=True)
-    alike, rank = FeatureRows(feature_rows.features, rows), np.zeros(len(rows), dtype=np.int64)
-    for column in range(0, feature_rows.features.shape[1], COLUMNS):
-        block = np.concatenate([part[:, column : column + COLUMNS] for part in alike.parts()])
-        order = np.lexsort((*block.T[::-1], rank))
-        new = (block[order[1:]] != block[order[:-1]]).any(1) | (np.diff(rank[order]) > 0)
-        rank[order] = np.concatenate([[0], np.cumsum(new)])
-        if rank.max() == len(rows) - 1:
-            break  # no two are alike any more
-    return rank[place]
 
 
 VALIDATIONS = 8  # of an attacker, evenly from the first epoch (or tree) to the last
