@@ -16,7 +16,7 @@ near-duplicate among members), metrics/checks/<target>.json
 from pathlib import Path
 
 from leakgauge.checks.plan import Plan
-from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences
+from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences, p_values
 from leakgauge.cli import run
 from leakgauge.config import section
 from leakgauge.errors import warn
@@ -46,7 +46,7 @@ def check(target: str) -> None:
         Path(f"data/near_duplicates/{target}.parquet"), pairs, {"target": target, "near_rmse": checks.near_rmse}
     )
     figures = {"checks": len(findings), "fails": fails, "near_duplicates": pairs.num_rows}
-    write_json(Path(f"metrics/checks/{target}.json"), {**figures, **findings})
+    write_json(Path(f"metrics/checks/{target}.json"), {**figures, **findings, "p_values": p_values(findings)})
     for name, found in findings.items():
         if found["fails"]:
             warn(f"{target}: check {name} fails: the report says what that means")

@@ -67,6 +67,7 @@ def evaluate(target: str) -> None:
     null = _null_check(target)
     details = {
         "judges": judges,
+        "auc": [{"judge": name, "auc": figures["auc"]} for name, figures in judges.items()],  # for `dvc plots`
         "null_check": null,
         "fpr_of_one_draw": _fpr_of_one_draw(evaluation),
         "selection": selection,

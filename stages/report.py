@@ -63,7 +63,7 @@ def _page(target: str, options: Report) -> TargetPage:
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
-        taken=_json(Path(f"metrics/training/{target}/taken.json")),
+        taken=_json(Path(f"data/taken/{target}.json")),
         sets=sets,
         left_out=_left_out({"": source.images, **{f"{one['name']}: ": one["images"] for one in sets}}),
     )

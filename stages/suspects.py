@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from leakgauge.checks.near_duplicates import pictures
 from leakgauge.checks.null_check import null_check
 from leakgauge.checks.plan import Plan
-from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences
+from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences, p_values
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, section, suspects_entry
 from leakgauge.errors import InputError, warn
@@ -86,7 +86,10 @@ def suspects(suspects: str) -> None:
     short = ("judge", "suspects", "named", "p_value", "fraction_ci_low", "fraction_ci_high")
     answer = {name.replace("_ci", ""): figures[name] for name in short} | {"failed": fails}
     write_json(Path(f"metrics/suspects/{suspects}.json"), answer)
-    write_json(Path(f"metrics/details/suspects/{suspects}.json"), {**figures, "checks": findings})
+    write_json(
+        Path(f"metrics/details/suspects/{suspects}.json"),
+        {**figures, "checks": findings, "p_values": p_values(findings)},
+    )
     for name, found in findings.items():
         if found["fails"]:
             warn(f"{suspects}: check {name} fails: the report says what that means")

@@ -6,7 +6,7 @@ Hugging Face Hub, at one commit.  `source: pytorch_ddpm` converts a checkpoint o
 attacks.  `source: scores` takes a file of scores that were computed elsewhere: all that is known of such a target.
 
 data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
-metrics/training/<target>/taken.json (the files that were not taken, and the values that diffusers filled in),
+data/taken/<target>.json (the files that were not taken, and the values that diffusers filled in),
 metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
 """
 
@@ -120,7 +120,7 @@ def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> No
         print(f"{target}: not taken: {', '.join(not_taken)}")
     if filled:
         print(f"{target}: filled in by diffusers: {', '.join(f'{name}: {value}' for name, value in filled.items())}")
-    write_json(Path(f"metrics/training/{target}/taken.json"), {"not_taken": not_taken, "filled_in": filled})
+    write_json(Path(f"data/taken/{target}.json"), {"not_taken": not_taken, "filled_in": filled})
 
 
 def _describe(target: str, losses: Tensor, samples: Image.Image) -> None:

@@ -18,7 +18,7 @@ BLOCK = re.compile(r"\| learner \| AUC \|.*?\n\n.*?\n\n", re.DOTALL)  # the tabl
 
 def table() -> str:
     """The table and the paragraph below it, as they stand in README.md."""
-    metrics = json.loads((REPOSITORY / f"metrics/{TARGET}.json").read_text())
+    metrics = json.loads((REPOSITORY / f"metrics/details/{TARGET}.json").read_text())["judges"]
     head = ["learner", "AUC", "TPR at 1 % FPR", *(f"calibrated FPR at {level}" for level in LEVELS.values())]
     rows = [head, ["---"] * len(head), *(_row(name, figures) for name, figures in metrics.items())]
     return (
@@ -65,7 +65,7 @@ def _told(metrics: dict) -> str:
         parts.append(f"in {what} {', '.join(told) if told else 'no difference can be told'}")
     return (
         f"By paired intervals on the same images, of each learner against `marginal` and of each fusion against its "
-        f"main score ({len(compared)} pairs, no correction for their number): {'; '.join(parts)}."
+        f"one score ({len(compared)} pairs, no correction for their number): {'; '.join(parts)}."
     )
 
 

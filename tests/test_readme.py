@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import readme_table
-from conftest import REPOSITORY, quick_params, write_params, write_photos
+from conftest import REPOSITORY, dump_params, quick_params, write_photos
 from PIL import Image
 from pipeline import TARGET, clone, environment, repro, run
 from readme_table import LEVELS, table
@@ -60,13 +60,14 @@ def test_the_readme_tells_apart_only_what_a_paired_interval_does(tmp_path, monke
             gains |= {name: gain, f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1]}
         return rates | gains | {"compared_with": compared_with}
 
-    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/details").mkdir(parents=True)
+    details = tmp_path / f"metrics/details/{TARGET}.json"
     monkeypatch.setattr(readme_table, "REPOSITORY", tmp_path)
     metrics = {"marginal": figures(None, None, 0), "gbm": figures("marginal", 0.1, 0.2)}
-    (tmp_path / f"metrics/{TARGET}.json").write_text(json.dumps(metrics))
+    details.write_text(json.dumps({"judges": metrics}))
     assert "TPR at 1 % FPR no difference can be told; in AUC no difference can be told." in table().replace("\n", " ")
     metrics["gbm_fusion"] = figures("gbm", -0.3, 0.2)
-    (tmp_path / f"metrics/{TARGET}.json").write_text(json.dumps(metrics))
+    details.write_text(json.dumps({"judges": metrics}))
     assert table().replace("\n", " ").count("`gbm_fusion` less than `gbm`") == 2
     assert "gbm` more" not in table()
 
@@ -120,16 +121,22 @@ def test_the_commands_run_as_written(tmp_path):
         command = command.replace("/srv/leakgauge", str(cache))  # the test's own, not the user's
         if "stages.audit" in command:
             own_model(folder)
-        if command == "dvc repro" and not (folder / "scores.csv").exists():
+        if command == "dvc add found && dvc repro":
             assert entry_of(folder, "mine") == entry_in_readme("mine"), "it is the one that the command writes"
             scores_from_elsewhere(folder)
+            photos(folder / "found", 30)
             add_entry(folder, "theirs")
+            add_entry(folder, "found")
         done = subprocess.run(command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        if command == "dvc repro" or "stages.audit" in command:
+        if command.endswith("dvc repro") or "stages.audit" in command:
             assert not re.search(rf"Running stage '\w+@{TARGET}", done.stdout), "what was there runs again"
-    assert json.loads((folder / "metrics/mine.json").read_text())["gbm"]["members"] == 30
-    assert json.loads((folder / "metrics/theirs.json").read_text())["gbm"]["members"] == 40
+    judges = {
+        target: json.loads((folder / f"metrics/details/{target}.json").read_text())["judges"]["gbm"]
+        for target in ("mine", "theirs")
+    }
+    assert (judges["mine"]["members"], judges["theirs"]["members"]) == (30, 40)
+    assert json.loads((folder / "metrics/suspects/found.json").read_text())["suspects"] == 30
     assert all(f">{target}<" in (folder / "metrics/report.html").read_text() for target in ("mine", "theirs"))
     assert list(cache.rglob("*"))
 
@@ -137,11 +144,16 @@ def test_the_commands_run_as_written(tmp_path):
 def own_model(folder: Path) -> None:
     """What the section "Audit your own model" asks for: a pipeline and photos."""
     shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
-    (folder / "photos/members").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for number in range(330):
-        place = "members/" if number < 30 else ""
-        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"photos/{place}{number}.png")
+    photos(folder / "photos/members", 30)
+    photos(folder / "photos", 300)
+
+
+def photos(folder: Path, count: int) -> None:
+    """So many images of noise, others in every folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(str(folder)))
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
 
 
 def scores_from_elsewhere(folder: Path) -> None:
@@ -156,13 +168,13 @@ def scores_from_elsewhere(folder: Path) -> None:
 def entry_in_readme(name: str) -> dict:
     """What the README shows of a target: its entries by registry."""
     shown = [YAML(typ="safe").load(block) for block in blocks("yaml")]
-    return next(entries for entries in shown if name in entries["targets"])
+    return next(entries for entries in shown if name in entries.get("targets", entries.get("suspects", {})))
 
 
 def entry_of(folder: Path, name: str) -> dict:
     """The same as it stands in params.yaml."""
     params = YAML(typ="safe").load((folder / "params.yaml").read_text())
-    dataset = params["targets"][name]["dataset"]
+    dataset = params["targets"][name]["images"]
     return {"datasets": {dataset: params["datasets"][dataset]}, "targets": {name: params["targets"][name]}}
 
 
@@ -171,5 +183,4 @@ def add_entry(folder: Path, name: str) -> None:
     params = YAML(typ="safe").load((folder / "params.yaml").read_text())
     for registry, added in entry_in_readme(name).items():
         params[registry] |= added
-    params["targets"][name]["split"] |= {"auxiliary": 120, "holdout": "rest"}  # as many as there are here
-    write_params(params, folder)
+    dump_params(params, folder)

@@ -128,6 +128,11 @@ class RoleChecks:
         return {name: {**found, "fails": found["p_value"] <= self.plan.level} for name, found in findings.items()}
 
 
+def p_values(findings: Mapping[str, Finding]) -> list[dict[str, Any]]:
+    """What `dvc plots` draws of findings: `check` and `p_value`, of those that have one."""
+    return [{"check": name, "p_value": found["p_value"]} for name, found in findings.items() if "p_value" in found]
+
+
 def condition_sentences(findings: Mapping[str, Finding]) -> dict[str, dict[str, str]]:
     """label or caption -> role -> how it tells the role, of those tests that fail."""
     sentences: dict[str, dict[str, str]] = {"label": {}, "caption": {}}
