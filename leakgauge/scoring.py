@@ -17,12 +17,12 @@ from leakgauge.attacks.columns import Columns, score_columns
 from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision
 from leakgauge.cluster import Save, score_on_cluster
 from leakgauge.compute import best_device, computed_on
-from leakgauge.config import PARAMS, key_name
+from leakgauge.config import PARAMS, asked, key_name, section
 from leakgauge.diffusion.denoiser import PLAIN
 from leakgauge.draws import drawn_by_name
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, npy, resumable, write_bytes
-from leakgauge.options import Condition
+from leakgauge.options import Condition, Score
 from leakgauge.tables import read_table, write_table
 
 NULL_IMAGES = 300  # of a table, at most, that are scored under untrained networks too
@@ -79,6 +79,12 @@ def score_here(scorer: Scorer, starts: Sequence[int], save: Save, bar: tqdm) -> 
             if after is not None:
                 reading.append(ahead.submit(scorer.read, after))
             save(start, npy(scorer.score(shard, bar.update)), computed_on(scorer.denoiser.device))
+
+
+def score_options(target: str) -> Score:
+    """Section `score`, its backend straight from params.yaml: no part of what scores are, so DVC does not watch it."""
+    backend = asked("score", Score, target).backend
+    return section("score", Score, target).model_copy(update={"backend": backend})
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,9 @@ def moved_by_precision(scorer: Scorer) -> float:
     Infinite where only one of the two is finite.  Raises InputError where the precision does not work here.
     """
     options = scorer.job.options
+    if options.precision == "tf32" and scorer.denoiser.device.type == "cpu":
+        key = key_name("score", "precision", scorer.job.target)
+        raise InputError(f"{PARAMS}: {key}: tf32 does nothing on a CPU, and cannot be measured on it")
     if not len(scorer) or all(getattr(options, name) == getattr(PLAIN, name) for name in type(PLAIN).model_fields):
         return 0.0
     shard = scorer.read(0, TRIED_ON)
@@ -233,5 +236,6 @@ def moved_by_precision(scorer: Scorer) -> float:
     plain = replace(scorer.job, options=options.model_copy(update=PLAIN.model_dump()))
     expected = Scorer(plain, scorer.denoiser.device).score(shard)
     with np.errstate(divide="ignore", invalid="ignore"):
-        moved = np.where(found == expected, 0.0, np.abs(found - expected) / np.abs(expected))
+        alike = (found == expected) | ~(np.isfinite(found) | np.isfinite(expected))
+        moved = np.where(alike, 0.0, np.abs(found - expected) / np.abs(expected))
     return float(np.nan_to_num(moved, nan=np.inf).max())

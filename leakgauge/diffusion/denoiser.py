@@ -20,12 +20,6 @@ from leakgauge.options import Precision
 PLAIN = Precision(channels_last=False, precision="float32", compile=False)
 
 
-def _prepared(network: ModelMixin, precision: Precision) -> ModelMixin:
-    """The network, laid out in memory; whether products take tf32 is set for the whole process."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision.precision == "tf32"
-    return network.to(memory_format=_memory_format(precision))
-
-
 def _memory_format(precision: Precision) -> torch.memory_format:
     return torch.channels_last if precision.channels_last else torch.contiguous_format
 
@@ -47,7 +41,7 @@ class Denoiser:
         autoencoder: Autoencoder | None = None,
         precision: Precision = PLAIN,
     ) -> None:
-        self.network = _prepared(network.to(device).eval().requires_grad_(False), precision)
+        self.network = network.to(device).eval().requires_grad_(False).to(memory_format=_memory_format(precision))
         # Every shape is compiled for itself: what came before must not decide the last digits.
         self.call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
         self.process = process
@@ -138,11 +132,13 @@ class Denoiser:
     def encode(self, pixels: Tensor | np.ndarray) -> Tensor:
         """x_0 from images.  pixels : (B, C, H, W) uint8.  Returns (B, C', H', W') float32."""
         x = to_unit_range(torch.as_tensor(pixels).to(self.device))
+        self._set_tf32()
         x0 = self.autoencoder.encode(x) if self.autoencoder else x
         return x0.contiguous(memory_format=_memory_format(self.precision))
 
     def decode(self, x0: Tensor) -> Tensor:
         """Images in [-1, 1] from x_0, (B, C, H, W) float32."""
+        self._set_tf32()
         return (self.autoencoder.decode(x0) if self.autoencoder else x0).clamp(-1, 1)
 
     def epsilon(self, x: Tensor, t: int) -> Tensor:
@@ -163,6 +159,10 @@ class Denoiser:
         """A deterministic move from timestep `start` to `end`; see NoiseProcess.ddim."""
         return self.process.add_noise(self.x0(x, epsilon, start), epsilon, end)
 
+    def _set_tf32(self) -> None:
+        """Whether products take tf32 is set for the whole process, where another denoiser may have set it."""
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision.precision == "tf32"
+
     def _levels(self, t: int) -> tuple[float, float]:
         return self.process.alpha[t].item(), self.process.sigma[t].item()
 
@@ -171,6 +171,7 @@ class Denoiser:
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
         low = self.precision.precision == "bfloat16"
+        self._set_tf32()
         with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
             return self.call(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]].float()
 

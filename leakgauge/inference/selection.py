@@ -7,7 +7,7 @@ import pandas as pd
 
 from leakgauge.config import PARAMS, key_name
 from leakgauge.draws import share_by_name
-from leakgauge.errors import InputError
+from leakgauge.errors import InputError, warn
 from leakgauge.inference.comparisons import wrong_way_round
 from leakgauge.inference.metrics import Figures
 from leakgauge.inference.roc import auc, tpr_at_fpr
@@ -47,7 +47,8 @@ def chosen_score(target: str, columns: list[str], options: Evaluate) -> str | No
 
 
 def selection_figures(target: str, member: pd.DataFrame, holdout: pd.DataFrame, options: Evaluate) -> Figures:
-    """What was chosen among how many on how many images, and what each candidate reached there.
+    """What was chosen among how many on how many images, and what each candidate reached there; warns of those that are
+    higher for members.
 
     member, holdout : the selection images, a column a learnt score, lower is more member-like.  Raises InputError for
     an FPR that the holdout cannot resolve.
@@ -56,7 +57,10 @@ def selection_figures(target: str, member: pd.DataFrame, holdout: pd.DataFrame, 
     by_score = rank_candidates(member, holdout, criterion, options.confidence).set_index("score").to_dict("index")
     best = str(next(iter(by_score)))
     for name, found in by_score.items():
-        found["wrong_way_round"] = bool(wrong_way_round(name, member[name].to_numpy(), holdout[name].to_numpy()))
+        sentence = wrong_way_round(name, member[name].to_numpy(), holdout[name].to_numpy())
+        found["wrong_way_round"] = bool(sentence)
+        if sentence:
+            warn(f"{target}: on the images set apart to choose a score, {sentence}")
     return {
         "score": best,
         "candidates": len(by_score),

@@ -112,9 +112,10 @@ def _alpha(curve: pd.DataFrame) -> Figure:
     chance = curve[curve["verdict"] == "calibrated"].groupby("nominal")[["fpr_expected_low", "fpr_expected_high"]]
     low, high = chance.min()["fpr_expected_low"].clip(lower=floor), chance.max()["fpr_expected_high"].clip(lower=floor)
     panels[1, 1].fill_between(low.index, low, high, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
-    for axes in panels[:, 0]:
-        axes.set_ylim(floor, 1.1)
-    panels[1, 1].legend(loc="upper left", frameon=False, fontsize=8)
+    lowest = curve["tpr"].replace(0, np.nan).min()
+    panels[0, 0].set_ylim(floor if np.isnan(lowest) else lowest / 1.5, 1.1)
+    panels[1, 0].set_ylim(floor, 1.1)
+    panels[1, 1].legend(loc="lower right", frameon=False, fontsize=8)
     return figure
 
 
