@@ -7,15 +7,17 @@ DATA (or the environment variable LEAKGAUGE_CIFAR10) is a folder with two Parque
     cifar10-train.parquet          image (struct of bytes and path), label, image_id: CIFAR-10's 50,000 training images
     cifar10-secmi-t-error.parquet  image_id, is_member, t_error: scores of the published DDPM (Duan et al., ICML 2023)
 
-Each seed draws 15,000 auxiliary non-members; the other 5,000 and as many members only measure.  The stages run as
-they are, each in its own process, in a folder of work (--work) that goes on where an earlier run stopped.  Writes
-results.json and results.md (--quick: quick.*, --every: learners.*) and figures of the first seed beside this file.
+Each seed draws 15,000 auxiliary non-members; the other 5,000 and as many members only measure.  It is a DVC project: a
+clone of this repository with params.yaml of its own (--work), in which `dvc repro` runs the pipeline as it is, and goes
+on where an earlier run stopped.  Writes results.json and results.md (--quick: quick.*, --every: learners.*) and figures of
+the first seed beside this file.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +27,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
-from tqdm import tqdm
 
 from benchmarks.cifar10_replay.table import as_markdown
+from leakgauge.bags import BagRunner, Named, read_scored
 from leakgauge.cli import parser_of
+from leakgauge.inference.metrics import power
+from leakgauge.options import Learner
+from leakgauge.tables import ROLES, read_ids
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -49,8 +54,8 @@ LEARNERS = {  # of params.yaml here, by the name of the page
         "resnet",
     ),
 }
-AGAIN = ("stack", "evaluate", "report")  # of several learners: they run again, for there may be more now
-FIGURES = ("roc", "calibration", "conditional_fpr", "bag_size")
+CURVE = (1000, 2000, 4000, 8000, AUXILIARY)  # auxiliary images, of the learning curve on the first seed
+FIGURES = ("roc", "alpha", "conditional_fpr", "bag_size")
 
 
 def main() -> None:
@@ -58,18 +63,19 @@ def main() -> None:
     arguments = _arguments()
     data = _data_folder(arguments.data)
     work = arguments.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    params = _params(data, arguments, work)
+    if not work.exists():
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, work], check=True)
     with (work / "params.yaml").open("w", encoding="utf-8") as stream:
-        YAML().dump(params, stream)
-    costs = _run_stages(work, list(params["learners"]), arguments.seeds, bool(params["stack"]["of"]))
+        YAML().dump(_params(data, arguments, work), stream)
+    costs = _reproduce(work)
+    details = {str(seed): _read(work / f"metrics/details/seed_{seed}.json") for seed in arguments.seeds}
     results = {
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         "images": {"auxiliary": AUXILIARY, "holdout": HOLDOUT, "members": MEMBERS},
-        "seeds": {str(seed): _read(work / f"metrics/seed_{seed}.json") for seed in arguments.seeds},
-        "stack": {str(seed): _read(work / f"metrics/stacks/seed_{seed}.json") for seed in arguments.seeds},
+        "seeds": {seed: found["judges"] for seed, found in details.items()},
+        "stack": {seed: found["stack"] for seed, found in details.items()},
         "single_attacker": {str(seed): _single_attackers(work, seed) for seed in arguments.seeds},
-        "learning_curve": _learning_curve(work / f"metrics/sweeps/seed_{arguments.seeds[0]}/auxiliary.csv"),
+        "learning_curve": _learning_curve(work, arguments.seeds[0]) if arguments.page == "results" else [],
         "costs": costs,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -110,20 +116,15 @@ def _params(data: Path, arguments: argparse.Namespace, work: Path) -> dict:
     params = {name: values | own.get(name, {}) for name, values in params.items()} | {"learners": own["learners"]}
     wanted = LEARNERS[arguments.page]
     params["learners"] = {name: params["learners"][name] for name in wanted}
-    stacked = [name for name in params["stack"]["of"] if name in wanted]
-    params["stack"]["of"] = stacked if len(stacked) > 1 else []
-    params["datasets"] = {"cifar10": {"source": "parquet", "path": str(data / IMAGES), "suspects": "suspects/none"}}
-    sections = list(next(iter(params["targets"].values())))[3:]  # behind dataset, source and path
+    stacked = [name for name in params["evaluate"]["stack"] if name in wanted]
+    params["evaluate"]["stack"] = stacked if len(stacked) > 1 else []
+    params["datasets"] = {"cifar10": {"source": "parquet", "path": str(data / IMAGES)}}
     params["targets"] = {}
     scores = pd.read_parquet(data / SCORES)
     for seed in arguments.seeds:
         path = work / f"scores_{seed}.parquet"
         _draw(scores, seed).to_parquet(path, index=False)
-        entry = {"dataset": "cifar10", "source": "scores", "path": path.name}
-        overrides = {name: {} for name in sections} | {"train_target": {"scores": ["t_error"]}}
-        if arguments.page != "results" or seed != arguments.seeds[0]:
-            overrides["sweep"] = {"auxiliary": []}
-        params["targets"][f"seed_{seed}"] = entry | overrides
+        params["targets"][f"seed_{seed}"] = {"images": "cifar10", "model": path.name, "target": {"scores": ["t_error"]}}
     return params
 
 
@@ -141,37 +142,26 @@ def _draw(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.concat(tables).sort_values("image_id")
 
 
-def _run_stages(work: Path, learners: list[str], seeds: list[int], stacked: bool) -> dict[str, dict[str, float]]:
-    """Every stage that has not run yet.  Returns stage -> seconds and peak memory, of earlier runs too."""
-    commands = [["images", "cifar10"], ["suspect", "cifar10"]]
-    for target in (f"seed_{seed}" for seed in seeds):
-        commands += [["split", target], ["train_target", target]]
-        commands += [["score", target, role] for role in ("member", "auxiliary", "holdout", "suspect")]
-        commands += [["select", target]]
-        commands += [[stage, target, learner] for learner in learners for stage in ("fit", "predict")]
-        commands += [[stage, target] for stage in ("stack", "evaluate", "infer", "sweep", "guard")]
-    commands += [["report"]]
-    record = work / "costs.json"
+def _reproduce(work: Path) -> dict[str, dict[str, float]]:
+    """`dvc repro`.  Returns stage -> seconds, of earlier runs too."""
+    record = work / ".partial/costs.json"
     costs = _read(record) if record.exists() else {}
-    for command in tqdm(commands, desc="stages"):
-        name = " ".join(command)
-        if name in costs and command[0] not in AGAIN:
-            continue
-        costs[name] = _run(command, work)
-        record.write_text(json.dumps(costs, indent=1))
+    environment = {**os.environ, "PYTHONPATH": str(work)}
+    command = [sys.executable, "-m", "dvc", "repro"]
+    process = subprocess.Popen(command, cwd=work, env=environment, stdout=subprocess.PIPE, text=True)
+    stage, start = "", time.perf_counter()
+    for line in process.stdout or ():
+        print(line, end="", flush=True)
+        if stage and line.startswith(("Running stage", "Updating lock file")):
+            costs[stage] = {"seconds": round(time.perf_counter() - start, 1)}
+            record.parent.mkdir(exist_ok=True)
+            record.write_text(json.dumps(costs, indent=1))
+            stage = ""
+        if found := re.match(r"Running stage '(.+)':", line):
+            stage, start = found[1], time.perf_counter()
+    if process.wait():
+        sys.exit(f"dvc repro failed in {work}: see above")
     return costs
-
-
-def _run(command: list[str], work: Path) -> dict[str, float]:
-    """One stage in a process of its own: wall-clock seconds, and the memory of its largest process in MiB."""
-    start = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen([sys.executable, "-m", f"stages.{command[0]}", *command[1:]], cwd=work, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"stage {' '.join(command)} failed")
-    return {"seconds": round(time.perf_counter() - start, 1), "peak_mib": round(usage.ru_maxrss / 1024)}
 
 
 def _read(path: Path) -> dict:
@@ -179,15 +169,31 @@ def _read(path: Path) -> dict:
 
 
 def _single_attackers(work: Path, seed: int) -> dict[str, dict[str, float]]:
-    """What the first attacker of each bag reaches alone."""
+    """What single attackers of each bag reach alone: mean, least and largest of several."""
     curve = pd.read_csv(work / f"metrics/plots/seed_{seed}/bag_size.csv")
-    first = curve[curve["attackers"] == 1].set_index("learner")
-    return json.loads(first[["tpr", "tpr_ci_low", "tpr_ci_high", "auc"]].to_json(orient="index"))
+    single = curve[curve["attackers"] == 1].set_index("learner")
+    return json.loads(single[["tpr", "tpr_min", "tpr_max"]].to_json(orient="index"))
 
 
-def _learning_curve(path: Path) -> list[dict[str, float]]:
-    """A row a number of auxiliary images; none where the experiment was left out."""
-    return json.loads(pd.read_csv(path).to_json(orient="records")) if path.exists() else []
+def _learning_curve(work: Path, seed: int) -> list[dict[str, float]]:
+    """A row a number of auxiliary images: what a bag of `mlp` fitted and calibrated on a random subset reaches."""
+    params = YAML(typ="safe").load((work / "params.yaml").read_text("utf-8"))
+    learner = Named("mlp", Learner.model_validate(params["learners"]["mlp"]).root)
+    roles = {}
+    for role in ROLES:
+        images, features, scores = (
+            work / f"data/{kind}/seed_{seed}/{role}.parquet" for kind in ("roles", "features", "scores")
+        )
+        roles[role] = read_scored(images, features, scores, ["t_error"], np.ones(len(read_ids(images)), dtype=bool))
+    order = np.random.default_rng(0).permutation(len(roles["auxiliary"]))
+    rows = []
+    for count in CURVE:
+        runner = BagRunner(roles, 0, work / ".partial/learning_curve")
+        bag = runner.fit(learner, params["fit"]["bag_size"], ["t_error"], np.sort(order[:count]), f"{count} auxiliary")
+        found = bag.judge().membership_score
+        reached = power(found["member"], found["holdout"], 0.01, 0.95)
+        rows.append({"learner": "mlp", "auxiliary": count, **reached, "out_of_bag_loss": bag.out_of_bag_loss})
+    return rows
 
 
 if __name__ == "__main__":
