@@ -109,30 +109,34 @@ class Commit:
         return {found[1] for path in paths if (found := re.fullmatch(r"metrics/(.+)\.json", path))}
 
     def judge(self, target: str) -> dict[str, Any]:
-        """The figures of the judge who is asked about suspects, under the key `judge` its name."""
-        figures, own = self.metrics(target), self.params.get("targets", {}).get(target, {}).get("infer", {})
-        learner = {**self.params.get("infer", {}), **own}.get("learner", "")
-        name = f"{learner}_fusion" if f"{learner}_fusion" in figures else learner
-        return {**figures.get(name, {}), "judge": name}
+        """The figures of the judge of a target, who is asked about suspects, under the key `judge` its name."""
+        name = self.metrics(target).get("judge", "")
+        return {**self.metrics(f"details/{target}").get("judges", {}).get(name, {}), "judge": name}
 
-    def firing(self, target: str) -> list[str]:
-        """Guards and other checks of a target that fire, and scores that are the wrong way round."""
-        files = [name for name in self.names() if name.split("/")[-1] == target]
-        found = {
-            key.removesuffix(".fires")
-            for name in files
-            for key, value in flat(self.metrics(name)).items()
-            if key.endswith((".fires", ".wrong_way_round")) and value is True
-        }
+    def failing(self, target: str) -> list[str]:
+        """Checks of a target that fail, and judges by whom members look less like members than others."""
+        details = self.metrics(f"details/{target}")
+        checks = {**self.metrics(f"checks/{target}"), **details.get("judges", {})}
+        checks |= {f"null_check_{role}": found for role, found in details.get("null_check", {}).items()}
+        found = [
+            key.removesuffix(".fails")
+            for key, value in flat(checks).items()
+            if key.endswith((".fails", ".wrong_way_round")) and value is True
+        ]
         return sorted(found)
 
-    def suspects(self, target: str) -> str:
-        asked = self.metrics(f"inferences/{target}")
-        if not asked.get("suspects"):
+    def sets(self, target: str) -> list[str]:
+        """The sets of suspects that a target is asked about."""
+        return [name for name, entry in (self.params.get("suspects") or {}).items() if entry.get("target") == target]
+
+    def suspects(self, name: str) -> str:
+        """The answer for a set, and its checks that fail."""
+        asked = self.metrics(f"details/suspects/{name}")
+        if not asked:
             return NONE
-        return (
-            f"{asked['named']} of {asked.get('distinct', asked['suspects'])} named, p = {asked['p_value']:.2g} for all"
-        )
+        failing = ", ".join(check for check, found in asked["checks"].items() if found["fails"])
+        answer = f"{asked['named']} of {asked['distinct']} named, p = {asked['p_value']:.2g} for all"
+        return f"{answer}; fails: {failing}" if failing else answer
 
 
 def shown(figures: Mapping[str, Any], key: str) -> str:
@@ -155,8 +159,15 @@ def of_target(target: str, old: Commit, new: Commit) -> list[str]:
         (f"FPR realised at alpha {float(key.removeprefix(REALISED)):.3g}", shown(before, key), shown(now, key))
         for key in realised
     ]
-    rows += [("guards and checks that fire", *(", ".join(commit.firing(target)) or NONE for commit in (old, new)))]
-    rows += [("suspects", old.suspects(target), new.suspects(target))]
+    rows += [("checks that fail", *(", ".join(commit.failing(target)) or NONE for commit in (old, new)))]
+    asked = dict.fromkeys([*new.sets(target), *old.sets(target)])
+    rows += [
+        (
+            f"suspects `{name}`",
+            *(commit.suspects(name) if name in commit.sets(target) else NONE for commit in (old, new)),
+        )
+        for name in asked
+    ]
     judges = " and ".join(f"`{name}`" for name in dict.fromkeys((before["judge"], now["judge"])) if name)
     lines = [f"| {what} | {was} | {'**' * (was != is_) + is_ + '**' * (was != is_)} |" for what, was, is_ in rows]
     return [f"**{target}**, judged by {judges}", "", "| | before | now |", "|---|---|---|", *lines, ""]
@@ -179,7 +190,8 @@ def of_rates(old: Commit, new: Commit) -> list[str]:
                 count += 1
                 differ += was[key] != is_[key]
                 if was[key] != is_[key] and not (inside(was[key], is_, key) and inside(is_[key], was, key)):
-                    outside.append(f"| {name} {key} | {shown(was, key)} | {shown(is_, key)} |")
+                    of = f"{name.removeprefix('details/')} {key.removeprefix('judges.')}"
+                    outside.append(f"| {of} | {shown(was, key)} | {shown(is_, key)} |")
     but = f"all but {len(outside)}" if outside else "all"
     line = (
         f"{differ} of {count} rates differ, {but} within their intervals."

@@ -247,7 +247,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _name(stage: Callable[..., None]) -> str:
     module = sys.modules[stage.__module__]
-    return module.__spec__.name if module.__spec__ else stage.__module__
+    return module.__spec__.name.removesuffix(".__main__") if module.__spec__ else stage.__module__  # as `-m` names it
 
 
 def _one_line(error: BaseException) -> str:

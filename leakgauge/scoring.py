@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from leakgauge.attacks.columns import Columns, score_columns
-from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision
+from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision, precision_asked
 from leakgauge.cluster import Save, score_on_cluster
 from leakgauge.compute import best_device, computed_on
 from leakgauge.config import PARAMS, asked, key_name, section
@@ -110,9 +110,8 @@ def score_table(run: str, job: Job, out: Outputs, condition: Condition) -> None:
     precision = {name: getattr(options, name) for name in type(PLAIN).model_fields}
     if not moved <= options.tolerance:
         raise InputError(
-            f"{PARAMS}: {key_name('score', 'precision', job.target)}: a score moves by {moved:.2g} of itself with "
-            f"{', '.join(f'{name}: {value}' for name, value in precision.items())}, which is more than "
-            f"{key_name('score', 'tolerance', job.target)}: {options.tolerance:g}"
+            f"{PARAMS}: a score moves by {moved:.2g} of itself with {precision_asked(job)}, "
+            f"which is more than {key_name('score', 'tolerance', job.target)}: {options.tolerance:g}"
         )
     config = options.model_dump(exclude={"backend"})
     config |= {"batch_size": scorer.batch_size, "computed_on": computed_on(device), "null_seed": null_seed}
@@ -136,7 +135,10 @@ def take_scores(given: Path, images: Path, ids: list[str], out: Outputs) -> None
     table, own = read_table(given), read_table(images, ["image_id"])
     rows = pc.index_in(pa.array(ids, pa.string()), value_set=table.column("image_id").combine_chunks())
     if rows.null_count:
-        raise InputError(f"{given}: has no scores of {rows.null_count} images of {images}: score them too")
+        first = ids[pc.index(rows.is_null(), True).as_py()]
+        raise InputError(
+            f"{given}: has no scores of {rows.null_count} images of {images}, the first is '{first}': score them too"
+        )
     columns: Columns = {name: {"definition": "as given", "network_calls": 0} for name in table.column_names[1:]}
     # new suspects do not make it another target
     facts = {**out.facts, "target_sha256": file_hash(given.with_name("scores.parquet")), "columns": columns}

@@ -235,7 +235,8 @@ def check_computed_on(path: Path, facts: Mapping[str, Any], other: Path) -> None
     if here and there and here != there:
         differing = [name for name in here if here[name] != there.get(name)]
         found, expected = (", ".join(f"{name} {of.get(name)}" for name in differing) for of in (here, there))
-        stage = f"score@{mine.get('target')}-{mine.get('role')}"
+        of_role = f"score@{mine.get('target')}-{mine.get('role')}"
+        stage = f"score_suspects@{mine['suspects']}" if "suspects" in mine else of_role
         raise InputError(
             f"{path}: scores computed with {found}, those behind {other} with {expected}: compute all roles alike: "
             f"`dvc repro --force --single-item {stage}` where the others were computed, or all of them here"

@@ -36,7 +36,7 @@ from leakgauge.inference.metrics import Figures, deciles, level_name
 from leakgauge.inference.selection import chosen_score, selection_figures, selection_split
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Evaluate, Levels
-from leakgauge.tables import ROLES, check_target, read_metadata, read_table, write_pieces
+from leakgauge.tables import ROLES, check_computed_on, check_target, read_metadata, read_table, write_pieces
 
 MEASURED = ("member", "holdout")
 TEXT = pa.large_string()
@@ -107,6 +107,7 @@ def _scores(target: str, tables: dict[str, ZTable]) -> dict[str, pa.Table]:
         scores[role] = read_table(path)
         for table in tables.values():
             check_target(path, table.bag["target_sha256"], table.path)
+            check_computed_on(path, table.bag, table.path)
             table.check_images(role, scores[role].column("image_id"), path)
     return scores
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
-from leakgauge.config import asked, condition_of, section, source_of
-from leakgauge.options import Score
-from leakgauge.scoring import Outputs, score_table, take_scores
+from leakgauge.config import condition_of, source_of
+from leakgauge.scoring import Outputs, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -30,12 +29,6 @@ def score(target: str, role: str) -> None:
     else:
         job = Job(target, model, images, score_options(target))
         score_table(f"score@{target}-{role}", job, out, condition_of(target))
-
-
-def score_options(target: str) -> Score:
-    """Section `score`, its backend straight from params.yaml: no part of what scores are, so DVC does not watch it."""
-    backend = asked("score", Score, target).backend
-    return section("score", Score, target).model_copy(update={"backend": backend})
 
 
 if __name__ == "__main__":

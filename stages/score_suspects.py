@@ -9,9 +9,9 @@ from pathlib import Path
 from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
 from leakgauge.config import condition_of, source_of, suspects_entry
-from leakgauge.scoring import Outputs, score_table, take_scores
+from leakgauge.errors import InputError
+from leakgauge.scoring import Outputs, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
-from stages.score import score_options
 
 
 def score_suspects(suspects: str) -> None:
@@ -21,8 +21,14 @@ def score_suspects(suspects: str) -> None:
     scores, null = (Path(f"data/suspects/{suspects}/{name}.parquet") for name in ("scores", "null"))
     out = Outputs(scores, null, {"target": entry.target, "role": "suspect", "suspects": suspects})
     if source_of(entry.target).source == "scores":
-        named = [f"{suspects}/{image_id}" for image_id in read_ids(images).to_pylist()]
-        take_scores(model / "suspects.parquet", images, named, out)
+        given, named = model / "suspects.parquet", [f"{suspects}/{name}" for name in read_ids(images).to_pylist()]
+        strange = {name for name in read_ids(given).to_pylist() if name.startswith(f"{suspects}/")} - set(named)
+        if strange:
+            raise InputError(
+                f"{given}: {len(strange)} rows of set {suspects} are of no image of {images}, the first is image_id "
+                f"'{min(strange)}'"
+            )
+        take_scores(given, images, named, out)
         return
     condition = condition_of(entry.target).model_copy(update={"tells": {}})  # of the suspects: `suspects` looks at it
     job = Job(entry.target, model, images, score_options(entry.target))

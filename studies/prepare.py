@@ -1,18 +1,20 @@
-"""prepare: the images that the studies share, read and described as the main pipeline does it.
+"""prepare: what the studies take from the main pipeline: a dataset, read and described as it does, and its options.
 
-../params.yaml (datasets.<dataset>) -> data/{images,features}/<dataset>.parquet
+../params.yaml (datasets.<dataset>, learners, fit, evaluate), params.yaml (measure, bag, learners: laid over these) ->
+data/{images,features}/<dataset>.parquet, data/config/studies/shared.json
 """
 
 from contextlib import chdir
 
 from leakgauge.cli import run
 from stages.images import read_dataset, write_dataset
-from studies.population import Source
-from studies.settings import section
+from studies.common.population import Source
+from studies.common.settings import section, write_shared
 
 
 def prepare() -> None:
-    """Write the images of the data set that section `population` names, and their features."""
+    """Write the images of the dataset that section `population` names, their features, and what all studies share."""
+    write_shared()
     dataset = section("population", Source).dataset
     with chdir(".."):  # where the entry stands, and where the paths in it begin
         table, facts = read_dataset(dataset)

@@ -19,23 +19,22 @@ from leakgauge.diffusion.training import draw
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 from leakgauge.tables import write_table
-from studies.population import ROLES, draw_roles, read_population
-from studies.settings import entry
-from studies.targets.folders import targets_of
-from studies.targets.recipe import Recipe
-from studies.views import View, open_view, score_images
+from studies.common.population import ROLES, draw_roles, read_population
+from studies.common.scoring import open_view, score_images
+from studies.common.views import read_view
+from studies.targets.recipe import read_recipe, targets_of
 
 
 def score(view: str) -> None:
     """Write data/scores/<view>.parquet and data/samples/<view>.npy."""
-    options = entry("views", view, "view", View)
-    recipe = entry("models", options.of, "model", Recipe)
+    options = read_view(view)
+    recipe = read_recipe(options.of)
     population = read_population()
     targets = targets_of(options.of, recipe, options.last_only)
     tables, samples = [], []
     for target in tqdm(targets, desc=f"score {view}", unit="model", disable=None):
         denoiser = open_view(target.folder, options)
-        if wrong := problem(options.attacks, denoiser.process.num_train_timesteps):
+        if wrong := problem(options, denoiser.process.num_train_timesteps):
             raise InputError(f"{PARAMS}: views.{view}.{wrong}")
         roles = draw_roles(population.hashes, recipe.shares, target.seed)
         rows = np.concatenate([roles[role] for role in ROLES])
@@ -50,7 +49,7 @@ def score(view: str) -> None:
         if options.samples:
             shape = denoiser.x0_shape(*population.pixels.shape[2:])
             samples.append(draw(denoiser, shape, target.seed, options.samples))
-    metadata = {"view": view, "of": options.of, "columns": score_columns(options.attacks)}
+    metadata = {"view": view, "of": options.of, "columns": score_columns(options)}
     table = pa.Table.from_pandas(pd.concat(tables), preserve_index=False)
     write_table(Path(f"data/scores/{view}.parquet"), table, metadata)
     stream = io.BytesIO()

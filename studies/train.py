@@ -16,11 +16,9 @@ from diffusers.utils import logging
 from leakgauge.cli import run
 from leakgauge.compute import spread
 from leakgauge.files import place_folder, resumable, write_bytes
-from studies.population import Population, draw_roles, read_population
-from studies.settings import entry
-from studies.targets.folders import save
-from studies.targets.recipe import Recipe
-from studies.targets.trainer import train
+from studies.common.population import Population, draw_roles, read_population
+from studies.targets.recipe import Recipe, read_recipe
+from studies.targets.trainer import save, train
 
 CODE = Path(__file__).parent / "targets"
 COLUMNS = ["seed", "step", "seconds", "parameters", "epsilon"]
@@ -28,7 +26,7 @@ COLUMNS = ["seed", "step", "seconds", "parameters", "epsilon"]
 
 def train_model(model: str) -> None:
     """Write models/<model>/ and data/training/<model>.csv."""
-    recipe = entry("models", model, "model", Recipe)
+    recipe = read_recipe(model)
     population = read_population()
     config = {**recipe.model_dump(), "hashes": population.hashes.tolist()}
     with resumable(f"train@{model}", config, [CODE]) as folder:

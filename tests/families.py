@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_params, write_params, write_tuning
+from conftest import tiny_params, write_params
 from diffusers import (
     AutoencoderKL,
     DDIMPipeline,
@@ -30,6 +30,8 @@ from diffusers import (
 )
 
 from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.files import write_json
+from leakgauge.options import Condition
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
@@ -163,10 +165,13 @@ def put_roles(name: str, size: int = 8, label: int | None = 9, count: int = 6) -
 
 
 def put_target(folder: Path, size: int = 8, label: int | None = 9, **options: object) -> None:
-    """params.yaml with the target `theirs`, a pipeline folder, its options of `score`, and its images."""
+    """params.yaml with the target `theirs`, a pipeline folder, its options of `score`, and its images.
+
+    No label or caption tells a role.
+    """
     params = tiny_params()
-    entry = params["targets"]["digits_ddpm"] | {"source": "path", "path": str(folder), "score": options}
-    params["targets"]["theirs"] = entry
+    overrides = {"score": options, "fit": {"scores": ["t_error_t0"]}}  # which every walk has
+    params["targets"]["theirs"] = {"images": "digits", "model": str(folder), "source": "path", **overrides}
     write_params(params)
-    write_tuning("theirs")
+    write_json(Path("data/checks/theirs.json"), Condition(seed=0, level=0.01, tells={}).model_dump())
     put_roles("theirs", size, label)

@@ -1,72 +1,53 @@
 """Bad input to fit and predict: one line that names the culprit, and what was there stays."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import tiny_params, write_params
+from conftest import dump_params, tiny_params
 
 from leakgauge.files import file_hash
 from leakgauge.tables import read_metadata, read_table, write_table
+from stages.config import config
 from stages.fit import fit
 from stages.predict import predict
+from stages.score import score
+from stages.split import split
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
-CHOICE = Path(f"data/selection/{TARGET}.json")
-BAG = Path(f"models/quantile/{TARGET}/gbm")
+BAG, Z = Path(f"models/quantile/{TARGET}/gbm"), Path(f"data/z/{TARGET}/gbm.parquet")
 FEATURES = Path(f"data/features/{TARGET}/auxiliary.parquet")
 
 
 def change(**values: object) -> None:
+    """Other options of `fit`; alphas that few images support."""
     params = tiny_params()
     params["fit"] |= values
-    write_params(params)
+    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}
+    dump_params(params)
+    config(TARGET)
 
 
-def rewrite(path: Path, table: pa.Table) -> None:
-    write_table(path, table, read_metadata(path))
+def rewrite(path: Path, table: pa.Table, **facts: object) -> None:
+    write_table(path, table, read_metadata(path) | facts)
 
 
-def test_an_unknown_column_beside_the_main_one_is_named_with_those_there_are(audit, refusal):
-    change(fusion=["pia_t20", "pia_t21"])
-    line = refusal(fit, target=TARGET, learner="gbm")
-    assert "params.yaml: fit.fusion: no score column 'pia_t21'; there are t_error_t0, " in line
-
-
-def test_a_fault_in_a_targets_override_is_named_where_it_stands(audit, refusal):
+def test_a_score_that_a_file_of_scores_does_not_have_is_named_with_those_it_has(elsewhere, refusal):
     params = tiny_params()
-    params["targets"][TARGET]["fit"] = {"fusion": ["pia_t21"]}
-    write_params(params)
-    line = refusal(fit, target=TARGET, learner="gbm")
-    assert f"targets.{TARGET}.fit.fusion: no score column 'pia_t21'" in line
-
-
-def test_the_selected_score_where_nothing_was_selected_is_refused(audit, refusal):
-    change(score="selected")
-    line = refusal(fit, target=TARGET, learner="gbm")
-    assert "params.yaml: fit.score: nothing was selected: select.share must be above 0" in line
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "not JSON", '{"score": '])
-def test_a_choice_that_is_not_whole_is_refused(content, audit, refusal):
-    change(score="selected")
-    CHOICE.write_text(content)
-    assert f"{CHOICE}: not what `select` wrote: run `dvc repro`" in refusal(fit, target=TARGET, learner="gbm")
-
-
-def test_a_choice_that_is_not_there_is_refused_where_it_is_asked_for(audit, refusal):
-    CHOICE.unlink()
-    fit(TARGET, "marginal")
-    change(score="selected")
-    assert f"{CHOICE}: not found: run `dvc repro` to make it" in refusal(fit, target=TARGET, learner="gbm")
-
-
-def test_a_chosen_score_that_is_not_there_is_refused(audit, refusal):
-    CHOICE.write_text(json.dumps({"score": "pia_t21"}))
-    change(score="selected")
-    assert "fit.score: no score column 'pia_t21'" in refusal(fit, target=TARGET, learner="gbm")
+    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+    theirs = {"target": {"scores": ["loss", "distance"]}, "fit": {"scores": ["dist*", "los"]}}
+    params["targets"] = {
+        "theirs": {"images": "photos", "model": "scores.csv", "split": {"auxiliary": 110, "holdout": "rest"}, **theirs}
+    }
+    dump_params(params)
+    config("theirs")
+    split("theirs")
+    make_target("theirs")
+    score("theirs", "auxiliary")
+    line = refusal(fit, target="theirs", learner="gbm")
+    assert "params.yaml: targets.theirs.fit.scores: no score column 'los'; there are loss, distance" in line
 
 
 @pytest.mark.parametrize("calibration", [71, 120, 5000])
@@ -87,13 +68,6 @@ def test_images_just_enough_beside_those_kept_apart_will_do(audit):
     fit(TARGET, "marginal")
 
 
-def test_a_negative_calibration_is_refused(audit, refusal):
-    change(calibration=-1)
-    assert "params.yaml: fit.calibration: Input should be greater than or equal to 0, found -1" in refusal(
-        fit, target=TARGET, learner="gbm"
-    )
-
-
 @pytest.mark.parametrize("table", ["features", "scores"])
 def test_tables_of_other_images_are_refused(table, audit, refusal):
     path = Path(f"data/{table}/{TARGET}/auxiliary.parquet")
@@ -102,14 +76,27 @@ def test_tables_of_other_images_are_refused(table, audit, refusal):
     assert f"{path}: its image_ids do not match data/roles/{TARGET}/auxiliary.parquet: run `dvc repro`" in line
 
 
+@pytest.mark.parametrize("table", ["features", "scores"])
 @pytest.mark.parametrize("role", ["auxiliary", "holdout"])
-def test_predict_refuses_features_of_other_images(role, audit, refusal):
-    path = Path(f"data/features/{TARGET}/{role}.parquet")
-    before = file_hash(Path(f"data/predictions/{TARGET}/gbm.parquet"))
+def test_predict_refuses_tables_of_other_images(role, table, audit, refusal):
+    path, before = Path(f"data/{table}/{TARGET}/{role}.parquet"), Z.read_bytes()
     rewrite(path, read_table(path)[:-1])
     line = refusal(predict, target=TARGET, learner="gbm")
     assert f"{path}: its image_ids do not match data/roles/{TARGET}/{role}.parquet: run `dvc repro`" in line
-    assert file_hash(Path(f"data/predictions/{TARGET}/gbm.parquet")) == before
+    assert Z.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"target_sha256": "0" * 64}, f"scores of another target than the one behind {BAG}: run `dvc repro`"),
+        ({"computed_on": {"torch": "0.1"}}, "scores computed with torch 0.1, those behind"),
+    ],
+)
+def test_predict_refuses_scores_that_do_not_go_with_the_bag(facts, said, audit, refusal):
+    path = Path(f"data/scores/{TARGET}/member.parquet")
+    rewrite(path, read_table(path), **facts)
+    assert f"{path}: {said}" in refusal(predict, target=TARGET, learner="gbm")
 
 
 def test_predict_refuses_a_bag_of_other_images(audit, refusal):
@@ -120,7 +107,7 @@ def test_predict_refuses_a_bag_of_other_images(audit, refusal):
 
 
 def spoil(path: Path, value: float) -> str:
-    """Put `value` into one statistic of the fourth image, whose id is returned."""
+    """Put `value` into one feature of the fourth image, whose id is returned."""
     table = read_table(path)
     values = table.column("mean_luma").to_numpy().copy()
     values[3] = value

@@ -7,17 +7,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import encoded, write_photos
+from conftest import Elsewhere, encoded, write_params, write_photos
+from ruamel.yaml import YAML
 
 from leakgauge.errors import InputError
 from leakgauge.imports import read_scores
 from leakgauge.tables import read_table, write_table
+from stages.config import config
 from stages.images import prepare_images
 from stages.score import score
 from stages.split import split
 from stages.target import target as make_target
 
-SHARING = {"auxiliary": 60, "holdout": "rest"}
+SHARING = {"auxiliary": 100, "holdout": "rest"}  # so many support the default alphas
+
+
+@pytest.fixture
+def elsewhere(elsewhere: Elsewhere) -> Elsewhere:
+    """The same, with so many auxiliary images that the defaults are valid."""
+    elsewhere.hand_over(elsewhere.scores, **SHARING)
+    return elsewhere
 
 
 @pytest.fixture
@@ -35,7 +44,7 @@ def refused(elsewhere, refusal):
 
 @pytest.fixture
 def not_taken(elsewhere, refusal):
-    """The same of `train_target`, which takes the scores."""
+    """The same of `target`, which takes the scores."""
 
     def refuse(table: pd.DataFrame, name: str = "scores.csv") -> str:
         elsewhere.hand_over(table, name, **SHARING)
@@ -68,8 +77,9 @@ def test_images_without_a_row_are_refused_with_what_to_do(elsewhere, refused):
     assert "set targets.theirs.split.unscored: leave_out" in line
 
 
-def test_another_word_for_unscored_is_refused(elsewhere, refused):
-    assert "targets.theirs.split.unscored: " in refused(elsewhere.scores, unscored="drop")
+def test_another_word_for_unscored_is_refused(elsewhere, refusal):
+    elsewhere.hand_over(elsewhere.scores, **SHARING, unscored="drop")
+    assert "targets.theirs.split.unscored: Input should be 'refuse' or 'leave_out'" in refusal(config, target="theirs")
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
@@ -93,7 +103,7 @@ def test_a_column_that_is_no_number_is_refused(elsewhere, not_taken):
     assert "scores.csv: column 'loss' is string" in not_taken(elsewhere.scores.assign(loss="low"))
 
 
-UNNAMED = "is not named in train_target.scores of the target's entry: name it there if it is a score, else remove it"
+UNNAMED = "is not named in target.scores of the target's entry: name it there if it is a score, else remove it"
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
@@ -116,8 +126,8 @@ def test_the_index_that_pandas_adds_to_a_csv_or_parquet_file_is_refused_by_name(
 
 def test_a_name_or_pattern_that_no_column_has_is_refused(elsewhere, not_taken):
     line = not_taken(elsewhere.scores.drop(columns="distance"))
-    assert "scores.csv: has no column 'distance', which train_target.scores names; there are loss" in line
-    with pytest.raises(InputError, match=r"column 'loss' is not named in train_target\.scores"):
+    assert "scores.csv: has no column 'distance', which target.scores names; there are loss" in line
+    with pytest.raises(InputError, match=r"column 'loss' is not named in target\.scores"):
         read_scores(Path("scores.csv"), ["t_error_t*"])
 
 
@@ -132,7 +142,7 @@ def test_row_numbers_are_no_scores_even_if_they_are_named(shuffled, steps, elsew
 @pytest.mark.parametrize("told_by", ["is_member", "role"])
 def test_a_column_that_says_the_role_is_no_score_even_if_it_is_named(told_by, elsewhere, not_taken):
     is_member = elsewhere.scores["is_member"]
-    role = np.where(is_member, "member", np.where(elsewhere.ids % 2, "auxiliary", "holdout"))
+    role = np.where(is_member, "member", np.where(np.arange(200) < 150, "auxiliary", "holdout"))
     codes = {"is_member": np.where(is_member, 1, 2), "role": pd.factorize(role)[0] + 1}[told_by]
     table = elsewhere.scores.assign(loss=codes)
     table = table if told_by == "is_member" else table.drop(columns="is_member").assign(role=role)
@@ -228,9 +238,9 @@ def test_too_few_non_members_are_refused(elsewhere, refused):
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(name, content, said, elsewhere, refusal):
-    elsewhere.hand_over(elsewhere.scores, "good.parquet", **SHARING)
-    params = Path("params.yaml")
-    params.write_text(params.read_text().replace("good.parquet", name))
+    params = YAML(typ="safe").load(Path("params.yaml").read_text())
+    params["targets"]["theirs"] |= {"model": name, "source": "scores"}
+    write_params(params)
     Path("scores.csv").unlink()
     if content is not None:
         Path(name).write_bytes(content)
@@ -260,7 +270,9 @@ def test_roles_of_other_images_than_are_scored_are_refused(elsewhere, refusal):
     given = Path("models/target/theirs/scores.parquet")
     write_table(given, read_table(given)[:0], {})
     line = refusal(score, target="theirs", role="member")
-    assert f"{given}: has no scores of 50 images of data/roles/theirs/member.parquet: run `dvc repro`" in line
+    members = read_table(Path("data/roles/theirs/member.parquet"))
+    assert f"{given}: has no scores of 50 images of data/roles/theirs/member.parquet, the first is " in line
+    assert line.endswith(f"'{members.column('image_id')[0]}': score them too")
 
 
 def test_features_of_other_images_are_refused(elsewhere, refusal):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, write_params
+from conftest import REPOSITORY, ask_about, dump_params
 from pipeline import environment, git, repro, run
+from ruamel.yaml import YAML
 
 from leakgauge import cli as command
 from leakgauge.cli import inputs
@@ -33,7 +34,7 @@ stages:
   both:
     matrix:
       target: ${targets}
-      role: [member, suspect]
+      role: [member, holdout]
     cmd: python -m both
     deps:
       - data/${item.target}/${item.role}.txt
@@ -59,9 +60,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def parameters(seed: int, path: str = "photos", shard: int = 1) -> None:
-    mine = {"path": path, "suspects": "x"}
     split = {"seed": seed, "member": seed + 1}
-    write_params({"datasets": {"mine": mine}, "targets": {"theirs": {"score": {"shard": shard}}}, "split": split})
+    dump_params(
+        {"datasets": {"mine": {"path": path}}, "targets": {"theirs": {"score": {"shard": shard}}}, "split": split}
+    )
 
 
 def started(change: Callable[[], object], capsys: pytest.CaptureFixture) -> str:
@@ -115,8 +117,8 @@ NO_CHANGES = {
     "byte code": lambda: (Path("code/__pycache__").mkdir(), Path("code/__pycache__/x.pyc").touch()),
     "unfinished work": lambda: Path("photos/.a.png.tmp").touch(),
     "its output": lambda: (Path("data").mkdir(), Path("data/mine.txt").write_text("1")),
-    "another option": lambda: write_params(
-        {"datasets": {"mine": {"path": "photos", "suspects": "x"}, "other": {}}, "split": {"seed": 0, "member": 9}}
+    "another option": lambda: dump_params(
+        {"datasets": {"mine": {"path": "photos"}, "other": {}}, "split": {"seed": 0, "member": 9}}
     ),
     "a second name for the file, as of DVC's cache": lambda: os.link("photos/a.png", "cached"),
     "its mode, as of DVC's cache": lambda: Path("photos/a.png").chmod(0o444),
@@ -152,32 +154,38 @@ def test_an_option_beside_dvcs_name_of_the_run_is_read(folder, capsys, monkeypat
 
 
 def test_a_run_of_a_matrix_depends_on_what_dvc_fills_in(folder):
-    place = Path("data/theirs/suspect.txt")
+    place = Path("data/theirs/holdout.txt")
     place.parent.mkdir(parents=True)
     place.write_text("1")
     facts = place.stat()
-    assert inputs("both@theirs-suspect") == {
+    assert inputs("both@theirs-holdout") == {
         str(place): (facts.st_mtime_ns, 1, facts.st_ino),
         "params.yaml: targets.theirs.score": {"shard": 1},
     }
 
 
-@pytest.mark.parametrize("name", ["both@theirs", "both@a-theirs-suspect", "neither", "both"])
+@pytest.mark.parametrize("name", ["both@theirs", "both@a-theirs-holdout", "neither", "both"])
 def test_a_run_that_dvc_yaml_does_not_have_is_refused(name, folder):
     with pytest.raises(InputError, match=r"^dvc\.yaml: "):
         inputs(name)
 
 
 @pytest.mark.parametrize("pipeline", ["", "studies"])
-def test_inputs_are_those_that_dvc_knows(pipeline, monkeypatch):
-    """For every run of both pipelines: the paths and options, as DVC itself fills them in."""
+def test_inputs_are_those_that_dvc_knows(pipeline, tmp_path, monkeypatch):
+    """For every run of both pipelines, with a set of suspects: the paths and options, as DVC itself fills them in."""
     from dvc.repo import Repo
 
-    monkeypatch.chdir(REPOSITORY / pipeline)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(REPOSITORY / pipeline / name, tmp_path)
+    if not pipeline:
+        params = YAML(typ="safe").load(Path(REPOSITORY / "params.yaml").read_text())
+        dump_params(ask_about("asked", {"source": "folder", "path": "asked"}, params), tmp_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "_signatures", lambda path: [(str(path.resolve()), ())])
-    with Repo() as repo:
-        stages = [stage for stage in repo.index.stages if stage.name and Path(stage.wdir) == Path.cwd()]
+    with Repo.init(tmp_path, no_scm=True) as repo:
+        stages = [stage for stage in repo.index.stages if stage.name]
         assert stages
+        assert bool(pipeline) != any(stage.name == "suspects@asked" for stage in stages)
         for stage in stages:
             paths = {dep.fs_path for dep in stage.deps if not hasattr(dep, "params")}
             options = {f"params.yaml: {name}" for dep in stage.deps for name in getattr(dep, "params", [])}
@@ -209,7 +217,7 @@ run(slowly, dataset="a name")
 """
 
 
-@pytest.mark.parametrize("what", ["a suspect", "a parameter"])
+@pytest.mark.parametrize("what", ["an image", "a parameter"])
 def test_dvc_records_nothing_of_a_run_whose_inputs_changed_and_the_next_is_right(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{tmp_path}")
@@ -227,17 +235,17 @@ def test_dvc_records_nothing_of_a_run_whose_inputs_changed_and_the_next_is_right
         while not Path("in").exists():
             assert dvc.poll() is None, dvc.stderr.read()
             time.sleep(0.01)
-        Path("photos/b").touch() if what == "a suspect" else parameters(seed=1)
+        Path("photos/b").touch() if what == "an image" else parameters(seed=1)
         Path("go").touch()
         told = dvc.stderr.read()
     assert dvc.returncode != 0
-    changed = "photos/b" if what == "a suspect" else "params.yaml: split.seed"
+    changed = "photos/b" if what == "an image" else "params.yaml: split.seed"
     assert f"slowly: {changed} changed while slowly@mine was running: run `dvc repro` again\n" in told
     assert "Traceback" not in told
     assert not Path("dvc.lock").exists()
     assert not Path(".dvc/cache/runs").exists()
 
     assert repro(tmp_path) == ["slowly@mine"]
-    assert Path("data/mine.txt").read_text() == ("0 ['a', 'b']" if what == "a suspect" else "1 ['a']")
+    assert Path("data/mine.txt").read_text() == ("0 ['a', 'b']" if what == "an image" else "1 ['a']")
     shutil.rmtree(".dvc/tmp", ignore_errors=True)
     assert repro(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The Ray engine on a real cluster of this machine: a head and two nodes of one core each, one process group a node."""
+"""The Ray backend on a cluster of this machine: a head and two nodes of one core each, one process group a node."""
 
 import os
 import signal
@@ -83,9 +83,26 @@ def by_ray(**options: object) -> None:
     score(TARGET, "holdout")
 
 
-def test_both_engines_write_the_same_bytes(cluster, audit):
+def test_both_backends_write_the_same_bytes(cluster, audit):
     before = SCORES.read_bytes()
     by_ray()
+    assert SCORES.read_bytes() == before
+
+
+def test_unfinished_work_of_one_backend_is_gone_on_with_by_the_other(cluster, audit, monkeypatch):
+    before, save, saved = SCORES.read_bytes(), Shards.save, []
+
+    def stop_after_the_first(folder: Shards, start: int, scores: bytes, place: dict[str, str]) -> None:
+        save(folder, start, scores, place)
+        saved.append(start)
+        if len(saved) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Shards, "save", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        score(TARGET, "holdout")
+    by_ray()
+    assert sorted(saved) == [0, 50, 100]
     assert SCORES.read_bytes() == before
 
 

@@ -15,11 +15,9 @@ from leakgauge.errors import InputError
 from leakgauge.files import file_hash
 from leakgauge.inference.suspects import adjusted_p_values
 from leakgauge.tables import ROLES, decode_images, read_metadata, read_table
-from stages import train_target as stage
-from stages.guard import guard
+from stages import target as stage
 from stages.images import prepare_images
 from stages.split import split
-from stages.suspect import suspect
 from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
@@ -34,12 +32,12 @@ def dataset_of(ids: list[str], pixels: np.ndarray, **options: object) -> None:
     """Make the default target's dataset one of these images, in this order, and split it."""
     write_photos(ids, pixels)
     params = tiny_params()
-    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
-    params["targets"][TARGET]["dataset"] = "photos"
+    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+    params["targets"][TARGET]["images"] = "photos"
     params["split"] |= options
+    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}  # few images calibrate
     write_params(params)
-    for made in (prepare_images, suspect):
-        made("photos")
+    prepare_images("photos")
     split(TARGET)
 
 
@@ -131,8 +129,7 @@ def test_copies_with_other_labels_or_captions_are_told_and_the_first_is_used(aud
     ids = [f"{row:02d}" for row in range(44)]
     dataset_of(ids, pixels, member=5, auxiliary=0.5, holdout="rest")
     pq.write_table(pa.table({"image_id": ids, "image": images, "label": labels, "caption": captions}), "photos.parquet")
-    for made in (prepare_images,):
-        made("photos")
+    prepare_images("photos")
     capsys.readouterr()
     split(TARGET)
     told = capsys.readouterr().err
@@ -150,7 +147,7 @@ def test_copies_with_other_labels_or_captions_are_told_and_the_first_is_used(aud
 def audit_of_copies(times: np.ndarray, holdout: int, seed: int, **options: object) -> dict:
     """What `evaluate` says of one threshold for all, learnt on auxiliary images that stand `times` times each.
 
-    Scores are lognormal, and copies have that of their pixels.  options : calibration, share and alphas of params.yaml;
+    Scores are lognormal, and copies have that of their pixels.  options : calibration, selection and alphas of params.yaml;
     drawn: auxiliary and holdout images are drawn from all non-members, half and half, and those with copies score low.
     """
     rng = np.random.default_rng(seed)
@@ -168,18 +165,16 @@ def audit_of_copies(times: np.ndarray, holdout: int, seed: int, **options: objec
         table = table.assign(is_member=table["role"] == "member").drop(columns="role")
     Elsewhere(ids, table).hand_over(table)
     params = tiny_params()
-    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
-    theirs = params["targets"].pop(TARGET) | {"dataset": "photos", "source": "scores", "path": "scores.csv"}
-    params["targets"]["theirs"] = theirs | {"target": {"scores": ["loss"]}}
+    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+    params["targets"] = {"theirs": {"images": "photos", "model": "scores.csv", "target": {"scores": ["loss"]}}}
     alphas = options.get("alphas", params["evaluate"]["alphas"])
-    params["fit"] |= {"score": "loss", "bag_size": 10, "calibration": options.get("calibration", 0)}
+    params["fit"] |= {"scores": ["loss"], "bag_size": 10, "calibration": options.get("calibration", 0)}
     params["split"] |= {"auxiliary": 0.5, "holdout": "rest"}
-    params["select"]["share"] = options.get("share", 0.0)
-    params["evaluate"] |= {"alphas": alphas, "curve_fpr": alphas[-1]}
-    params["learners"], params["stack"]["of"] = {"marginal": {"kind": "marginal"}}, []
+    params["evaluate"] |= {"alphas": alphas, "curve_fpr": alphas[-1], "stack": []}
+    params["evaluate"]["selection"] = options.get("selection", 0.0)
+    params["learners"] = {"marginal": {"kind": "marginal"}}
     write_params(params)
-    for made in (prepare_images, suspect):
-        made("photos")
+    prepare_images("photos")
     return marginal_figures("theirs")
 
 
@@ -213,10 +208,12 @@ def test_fifty_images_kept_apart_support_p_values_of_one_in_fifty_one_however_ma
     assert (adjusted_p_values(p_values.to_numpy()) > 0.1).all(), "none was used, and none is named"
 
 
-def test_copies_count_once_in_the_guards_and_in_the_images_set_apart_to_choose(tmp_path, monkeypatch):
+def test_copies_count_once_in_the_checks_and_in_the_images_set_apart_to_choose(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    figures = audit_of_copies(np.full(150, 2), 200, 3, share=0.25)
-    guard("theirs")
-    assert json.loads(Path("metrics/guards/theirs.json").read_text())["fpr_at_alpha_1e-1"]["images"] == 150
-    chosen = json.loads(Path("metrics/selection/theirs.json").read_text())
+    figures = audit_of_copies(np.full(150, 2), 200, 3, selection=0.25)
+    details = json.loads(Path("metrics/details/theirs.json").read_text())
+    chosen, calibrating = details["selection"], details["fpr_of_one_draw"]["images"]
+    assert 0.96 * 150 <= calibrating <= 150, "but for those in every resample, by chance"
     assert (chosen["members"] + figures["members"], chosen["holdout"] + figures["holdout"]) == (100, 200)
+    near = json.loads(Path("metrics/checks/theirs.json").read_text())["member_near_auxiliary"]
+    print(near)

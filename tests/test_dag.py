@@ -2,32 +2,57 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, ask_about, dump_params
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-PARAMS = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
-STAGES = [stage for stage in Repo(str(REPOSITORY)).index.stages if stage.name]  # of studies/: test_studies_dag.py
+from leakgauge.options import Source
+
 LIBRARY = REPOSITORY / "leakgauge"
-# What reads, writes, prints and hands out work, and changes no number: no stage depends on it.
-PLUMBING = {LIBRARY / f"{name}.py" for name in ("__init__", "cli", "cluster", "config", "errors", "files", "tables")}
+PARAMS = ask_about(  # of which params.yaml has none
+    "asked",
+    {"source": "folder", "path": "asked"},
+    YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text()),
+)
+
+
+def stages_of(params: dict) -> list:
+    """The stages that DVC makes of dvc.yaml; of studies/: test_studies_dag.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(REPOSITORY / "dvc.yaml", folder)
+        dump_params(params, Path(folder))
+        with Repo.init(folder, no_scm=True) as repo:
+            return [stage for stage in repo.index.stages if stage.name]
+
+
+STAGES = stages_of(PARAMS)
+# What reads, writes, prints and hands out work, and changes no number: no stage depends on it.  Defaults of options do,
+# and how a target's own are laid over them, but they land in data/config, on which stages depend.
+PLUMBING = {
+    LIBRARY / f"{name}.py"
+    for name in ("__init__", "cli", "cluster", "config", "errors", "files", "options", "reference", "tables")
+}
+RESOLVES = {LIBRARY / "config.py", LIBRARY / "options.py"}
+RESOLVERS = ("config", "report")  # stages that read options from params.yaml, not from data/config
 # package or module of the library -> those that it may import from, beside `PLUMBING` and compute.py
 ARROWS: dict[str, set[str]] = {
     "datasets": set(),
     "features": set(),
     "diffusion": set(),
     "imports": set(),
+    "draws": set(),
     "attacks": {"diffusion"},
-    "scoring": {"attacks", "diffusion"},
+    "scoring": {"attacks", "diffusion", "draws"},
     "quantile": set(),
-    "inference": set(),
+    "inference": {"draws"},
     "bags": {"quantile", "inference"},
-    "ablations": {"bags", "quantile", "inference"},
     "checks": {"inference"},
     "report": set(),
 }
@@ -36,12 +61,17 @@ PLUMBERS = {
     "cli": {"errors"},
     "files": {"errors", "cli"},
     "tables": {"errors", "files"},
-    "config": {"errors", "cli"},
+    "options": set(),
+    "config": {"errors", "cli", "options"},
     "compute": {"cli"},
-    "cluster": {"errors", "compute", "scoring"},
+    "cluster": {"errors", "files", "compute", "attacks"},
+    "reference": {"cli", "files", "options", "config", "datasets"},
     "__init__": set(),
 }
-WITHOUT_TORCH = ("inference", "checks", "report", "tables", "config", "cli", "files", "errors", "imports", "features")
+WITHOUT_TORCH = {
+    *("inference", "checks", "report", "imports", "features", "draws"),
+    *("tables", "config", "options", "cli", "files", "errors", "reference"),
+}
 CODE = ("leakgauge", "stages", "studies")
 COMMANDS = {"audit"}  # run by users, not by DVC
 
@@ -81,7 +111,7 @@ def module_of(stage) -> Path:
 
 def declared(stage) -> set[Path]:
     """The project's code among a stage's dependencies."""
-    paths = {Path(dep.fs_path) for dep in stage.deps if dep.protocol == "local"}
+    paths = {REPOSITORY / dep.def_path for dep in stage.deps if dep.protocol == "local"}
     return {path for path in paths if any(path.is_relative_to(REPOSITORY / code) for code in CODE) and _is_code(path)}
 
 
@@ -90,17 +120,21 @@ def _is_code(path: Path) -> bool:
 
 
 def watched_as_data(stage) -> set[Path]:
-    """The `path` of the stage's entry in a registry: what the entry is made from, code or not, imported or not."""
+    """What the stage's entry in a registry is made from, code or not, imported or not."""
     key = stage.name.partition("@")[2]
-    return {
-        REPOSITORY / PARAMS[registry][key]["path"] for registry in ("datasets", "targets") if key in PARAMS[registry]
-    }
+    sources = (("datasets", "path"), ("targets", "model"))
+    return {REPOSITORY / PARAMS[registry][key][option] for registry, option in sources if key in PARAMS[registry]}
+
+
+def plumbing(stage) -> set[Path]:
+    """What changes none of its numbers."""
+    return PLUMBING - RESOLVES if stage.name.split("@")[0] in RESOLVERS else PLUMBING
 
 
 def undeclared(stage) -> list[Path]:
     """What a stage imports and does not depend on, beside plumbing."""
     covered = declared(stage)
-    needed = closure(module_of(stage)) - PLUMBING
+    needed = closure(module_of(stage)) - plumbing(stage)
     return [file for file in needed if not any(file == dep or file.is_relative_to(dep) for dep in covered)]
 
 
@@ -126,7 +160,7 @@ def test_a_stage_depends_on_no_package_of_which_it_imports_nothing(stage):
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_no_stage_depends_on_plumbing(stage):
-    assert not [path for path in declared(stage) & PLUMBING if path not in watched_as_data(stage)]
+    assert not [path for path in declared(stage) & plumbing(stage) if path not in watched_as_data(stage)]
 
 
 def test_there_is_a_stage_for_every_stage_module_and_no_other_module_there():
@@ -146,7 +180,10 @@ def test_every_package_and_module_has_its_place_in_the_order():
 
 @pytest.mark.parametrize("name", [*ARROWS, *PLUMBERS])
 def test_imports_go_one_way(name):
-    allowed = {name, *(PLUMBERS[name] if name in PLUMBERS else ARROWS[name] | set(PLUMBERS) - {"__init__"})}
+    allowed = {
+        name,
+        *(PLUMBERS[name] if name in PLUMBERS else ARROWS[name] | set(PLUMBERS) - {"__init__", "reference"}),
+    }
     for file in LIBRARY.rglob("*.py"):
         if part(file) == name:
             for other in imported(file):
@@ -166,14 +203,12 @@ def test_what_measures_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
-def test_fit_is_handed_nothing_but_auxiliary_data_and_the_name_of_the_chosen_score():
+def test_fit_is_handed_nothing_but_options_and_auxiliary_data():
     for stage in STAGES:
         if stage.name.startswith("fit@"):
-            data = {dep.def_path for dep in stage.deps if dep.def_path.startswith(("data/", "models/", "metrics/"))}
-            target = stage.name.removeprefix("fit@").split("-")[0]
-            choice = f"data/selection/{target}.json"  # holds one name: test_select.py
-            assert data - {choice}
-            assert all(path.endswith("/auxiliary.parquet") for path in data - {choice})
+            read = {dep.def_path for dep in stage.deps if dep.def_path.startswith(("data/", "models/", "metrics/"))}
+            data = {path for path in read if not path.startswith("data/config/")}
+            assert {Path(path).name for path in data} == {"auxiliary.parquet"}
 
 
 @pytest.mark.parametrize("pipeline", ["dvc.yaml", "studies/dvc.yaml"])
@@ -192,7 +227,10 @@ def test_what_a_stage_puts_into_git_is_a_metric_or_a_plot_lest_dvc_note_no_run_o
 
 @pytest.mark.parametrize("pipeline", ["dvc.yaml", "studies/dvc.yaml"])
 def test_what_is_filled_into_a_dependency_is_a_parameter_of_the_stage(pipeline):
-    """Else it could change between DVC's reading of params.yaml and the stage's, and DVC would note the old."""
+    """Else it could change between DVC's reading of params.yaml and the stage's, and DVC would note the old.
+
+    Of a target, data/config/<target>/source.json says the same.
+    """
     stages = YAML(typ="safe").load((REPOSITORY / pipeline).read_text())["stages"]
     for name, stage in stages.items():
         definition = stage.get("do", stage)
@@ -200,6 +238,8 @@ def test_what_is_filled_into_a_dependency_is_a_parameter_of_the_stage(pipeline):
         for chosen in re.findall(r"\$\{(.+?)\}", " ".join(definition.get("deps", []))):
             if "foreach" in stage and chosen.startswith("item."):
                 chosen = f"{stage['foreach'].strip('${}')}.${{key}}.{chosen.removeprefix('item.')}"
+                if "data/config/${key}/source.json" in definition["deps"]:
+                    watched = [*watched, *(f"targets.${{key}}.{field}" for field in Source.model_fields)]
             elif chosen == "key" or chosen.startswith("item."):
                 continue  # the name of the run
             assert any(chosen == option or chosen.startswith(f"{option}.") for option in watched), (name, chosen)

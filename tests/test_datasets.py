@@ -39,7 +39,7 @@ def read(**entry) -> Images:
 
 
 def wrong(refusal, **entry) -> str:
-    """The one line that `prepare` says of an entry."""
+    """The one line that `images` says of an entry."""
     params = tiny_params()
     params["datasets"]["photos"] = entry
     write_params(params)
@@ -50,7 +50,7 @@ def wrong(refusal, **entry) -> str:
 
 @pytest.fixture
 def prepared(capsys) -> Callable[..., Any]:
-    """What `prepare` says of an entry of which it takes images."""
+    """What `images` says of an entry of which it takes images."""
 
     def run(**entry) -> Any:
         params = tiny_params()
@@ -252,7 +252,7 @@ def test_an_image_in_no_folder_of_the_list_of_classes_is_refused(refusal):
     assert "params.yaml: datasets.photos.classes: Value error, 'cat' is listed twice" in wrong(refusal, **entry)
 
 
-def test_prepare_prints_each_label_its_name_and_its_images_and_warns_of_classes_without_any(prepared):
+def test_images_prints_each_label_its_name_and_its_images_and_warns_of_classes_without_any(prepared):
     for number, name in enumerate(("cat", "cat", "dog")):
         save(np.full((4, 4), number, np.uint8), f"photos/{name}/{number}.png")
     said = prepared(source="folder", path="photos", classes=["bird", "cat", "dog"])
@@ -472,7 +472,7 @@ def test_every_source_takes_the_same_keys(cifar10):
         assert read(source=source, path=path, **framed_alike).pixels.shape[1:] == (2, 2, 1), source
 
 
-def test_prepare_writes_what_the_reader_read_and_what_the_entry_said(cifar10):
+def test_images_writes_what_the_reader_read_and_what_the_entry_said(cifar10):
     params = tiny_params()
     params["datasets"]["cifar"] = {"source": "cifar10", "path": cifar10, "part": "test"}
     write_params(params)

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from conftest import Elsewhere, marginal_figures, tiny_params, write_params
 from ruamel.yaml import YAML
-from test_guard_stage import TARGET, page
+from test_check_stage import TARGET, page
 
 from leakgauge.inference.comparisons import higher_for_members
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
-from stages.select import select
+from stages.fit import fit
+from stages.predict import predict
 
 
 def test_only_an_interval_below_one_half_counts():
@@ -41,31 +42,41 @@ def times(role: str, column: str, factor: float) -> None:
     write_table(path, table.set_column(table.column_names.index(column), column, values), read_metadata(path))
 
 
+def figures_of(target: str) -> dict:
+    return json.loads(Path(f"metrics/details/{target}.json").read_text())["judges"]
+
+
 def test_evaluate_warns_of_a_main_score_that_is_higher_for_members_and_so_does_the_page(audit, capsys):
-    before = json.loads(Path(f"metrics/{TARGET}.json").read_text())
-    assert not any(figures["wrong_way_round"] for figures in before.values())
+    assert not any(figures["wrong_way_round"] for figures in figures_of(TARGET).values())
     assert "wrong way round" not in page()
     times("member", "t_error_t10", 100)
+    for learner in tiny_params()["learners"]:
+        predict(TARGET, learner)
     evaluate(TARGET)
     said = capsys.readouterr().err
     assert f"warning: {TARGET}: score t_error_t10 is higher for members than for others, AUC 0.0" in said
     assert "lower must mean more member-like; of a confidence c hand over exp(-c)" in said
     assert said.count("higher for members") == 1, "once for all learners"
-    after = json.loads(Path(f"metrics/{TARGET}.json").read_text())
-    assert all(figures["wrong_way_round"] for figures in after.values())
+    assert all(figures["wrong_way_round"] for figures in figures_of(TARGET).values())
     assert 'class="alarm">The wrong way round: score t_error_t10 is higher for members' in page()
-    assert "No guard fires." not in page()
+    assert "No check fails." not in page()
 
 
-def test_select_names_every_candidate_that_is_higher_for_members(audit, capsys):
+def test_every_candidate_of_a_choice_that_is_higher_for_members_is_named(audit, capsys):
     times("member", "t_error_t0", 100)
     params = tiny_params()
-    params["select"] |= {"share": 0.5}
+    params["learners"] = {"marginal": {"kind": "marginal"}}
+    params["fit"]["scores"] = ["t_error_t10", "t_error_t0"]
+    params["evaluate"] |= {"stack": [], "selection": 0.5, "alphas": [0.1], "curve_fpr": 0.1}
     write_params(params)
-    select(TARGET)
+    fit(TARGET, "marginal")
+    predict(TARGET, "marginal")
+    capsys.readouterr()
+    evaluate(TARGET)
     said = capsys.readouterr().err
-    assert said.count("warning") == said.count("score t_error_t0 is higher for members than for others") == 1
-    by_score = json.loads(Path(f"metrics/selection/{TARGET}.json").read_text())["by_score"]
+    assert "to choose a score, score t_error_t0 is higher for members than for others, AUC 0.0" in said
+    assert said.count("higher for members") == 1
+    by_score = json.loads(Path(f"metrics/details/{TARGET}.json").read_text())["selection"]["by_score"]
     assert [name for name, found in by_score.items() if found["wrong_way_round"]] == ["t_error_t0"]
     assert "on the images set apart to choose a score, t_error_t0 is higher for members" in page()
 
@@ -79,8 +90,7 @@ def test_confidences_from_elsewhere_are_called_the_wrong_way_round_until_they_ar
     elsewhere.hand_over(elsewhere.scores.assign(loss=values), auxiliary=60, holdout="rest")
     params = YAML(typ="safe").load(Path("params.yaml").read_text())
     params["learners"] = {"marginal": params["learners"]["marginal"]}
-    params["stack"]["of"] = []
-    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}
+    params["evaluate"] |= {"stack": [], "alphas": [0.1], "curve_fpr": 0.1}
     write_params(params)
     figures = marginal_figures("theirs")
     assert figures["wrong_way_round"] == (handed_over == "confidence") == (figures["auc"] < 0.5)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakgauge.quantile.bag import ATTACKERS, Attacker, Learner, LearnerOptions, fit_attacker
+from leakgauge.options import Learner, LearnerOptions
+from leakgauge.quantile.bag import ATTACKERS, Attacker, fit_attacker
 from leakgauge.quantile.base import MOST_STOPPING, STOPPING, Resample, calibration_split, mean_pinball_loss, resamples
 from leakgauge.quantile.gbm import GBMAttacker
 from leakgauge.quantile.inputs import Inputs, TrainingSet

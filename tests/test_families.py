@@ -36,22 +36,20 @@ from leakgauge.tables import read_table
 from stages.check import check
 from stages.evaluate import evaluate
 from stages.fit import fit
-from stages.guard import guard
 from stages.images import prepare_images
-from stages.infer import infer
 from stages.predict import predict
 from stages.report import report
 from stages.score import score
-from stages.select import select
 from stages.split import split
-from stages.stack import stack
-from stages.suspect import suspect
-from stages.sweep import sweep
 from stages.target import target as make_target
-from stages.tune import tune
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 WHOLE = ("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "text")  # from end to end
+OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of an EDM are lost in another layout
+    "text": {"condition": "none"},
+    "edm": {"channels_last": False},
+    "edm_v": {"channels_last": False},
+}
 SCHEDULERS = {
     "epsilon": DDPMScheduler(),
     "sample": DDPMScheduler(prediction_type="sample"),
@@ -328,14 +326,13 @@ def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch)
     for kind, texts in {"alike": ["a"] * 200, "one differs": ["a a"] + ["a"] * 199}.items():
         pq.write_table(plain.append_column("text", pa.array(texts)), "photos.parquet")
         params = tiny_params()
-        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/none"}
-        params["targets"]["digits_ddpm"] |= {"dataset": "photos", "source": "path", "path": str(family("text"))}
-        params["split"] |= {"member": 60, "auxiliary": 60, "holdout": "rest"}
+        params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
+        params["targets"]["digits_ddpm"] = {"images": "photos", "model": str(family("text"))}
+        params["split"] |= {"member": 60, "auxiliary": 100, "holdout": "rest"}
         write_params(params)
-        for stage in (prepare_images, suspect):
-            stage("photos")
-        split("digits_ddpm")
-        make_target("digits_ddpm")
+        prepare_images("photos")
+        for stage in (split, check, make_target):
+            stage("digits_ddpm")
         tables = []
         for role in ("member", "auxiliary", "holdout"):
             score("digits_ddpm", role)
@@ -349,7 +346,7 @@ def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch)
 def test_a_target_of_any_family_is_taken_and_scored(name, family, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
-    put_target(family(name), batch_size=4, **({"condition": "none"} if name == "text" else {}))
+    put_target(family(name), batch_size=4, **OPTIONS.get(name, {}))
     make_target("theirs")
     score("theirs", "member")
     table = read_table(Path("data/scores/theirs/member.parquet"))
@@ -384,30 +381,21 @@ def test_each_image_is_scored_under_its_own_label_whatever_its_batch(name, famil
 def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family, audit, monkeypatch):
     monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
     params = tiny_params()
-    target = params["targets"]["digits_ddpm"]
-    target |= {
-        "source": "path",
-        "path": str(family(name)),
-        "score": {"condition": "none" if name == "text" else "given"},
-    }
-    params["learners"], params["stack"]["of"] = {"marginal": {"kind": "marginal"}}, []
-    params["infer"]["learner"] = "marginal"
-    params["sweep"] |= {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
+    overrides = {"score": OPTIONS.get(name, {})}
+    params["targets"]["digits_ddpm"] = {"images": "digits", "model": str(family(name)), **overrides}
+    params["learners"], params["evaluate"]["stack"] = {"marginal": {"kind": "marginal"}}, []
     write_params(params)
-    for kind in ("data/scores", "data/predictions", "data/verdicts", "metrics"):
+    for kind in ("data/checks", "data/null", "data/scores", "data/z", "data/verdicts", "metrics"):
         shutil.rmtree(kind)
+    check("digits_ddpm")
     make_target("digits_ddpm")
-    for stage in (guard, tune, check):
-        stage("digits_ddpm")
-    for role in ("member", "auxiliary", "holdout", "suspect"):
+    for role in ("member", "auxiliary", "holdout"):
         score("digits_ddpm", role)
-    select("digits_ddpm")
     fit("digits_ddpm", "marginal")
     predict("digits_ddpm", "marginal")
-    for stage in (stack, evaluate, infer, sweep):
-        stage("digits_ddpm")
+    evaluate("digits_ddpm")
     report()
-    figures = json.loads(Path("metrics/digits_ddpm.json").read_text())["marginal"]
+    figures = json.loads(Path("metrics/details/digits_ddpm.json").read_text())["judges"]["marginal"]
     assert figures["auc_ci_low"] - 0.1 < 0.5 < figures["auc_ci_high"] + 0.1, "random weights know no member"
     assert figures["holdout"] == 150
     assert "Can these figures be trusted?" in Path("metrics/report.html").read_text()

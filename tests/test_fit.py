@@ -1,4 +1,4 @@
-"""fit and predict: images kept apart, several scores, the chosen score, curves, and runs that were killed."""
+"""fit and predict: images kept apart, several scores, curves, and runs that were killed."""
 
 import json
 from pathlib import Path
@@ -8,30 +8,41 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from conftest import TINY_LEARNERS, tiny_params, write_params
+from conftest import TINY_LEARNERS, dump_params, tiny_params
 
 from leakgauge.files import file_hash
+from leakgauge.options import Learner
 from leakgauge.quantile import bag
-from leakgauge.quantile.bag import Learner, fit_attackers, fitted_at_once
-from leakgauge.tables import list_values, read_metadata, read_table, write_table
+from leakgauge.quantile.bag import fit_attackers, fitted_at_once
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.tables import (
+    decode_images,
+    list_values,
+    log_scores,
+    read_features,
+    read_metadata,
+    read_table,
+    write_table,
+)
 from stages import fit as stage
+from stages.config import config
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.predict import predict
-from stages.select import select
-from stages.stack import stack
 
 TARGET = "digits_ddpm"
 CONDITIONAL = [name for name in TINY_LEARNERS if name != "marginal"]
 
 
-def change(section: str, learner: dict | None = None, **values: object) -> None:
-    """Write params.yaml with other options.  learner : name -> other options of learners."""
+def change(learners: dict[str, dict] | None = None, **values: object) -> None:
+    """Other options of `fit` and of learners; alphas that few images support."""
     params = tiny_params()
-    params[section] |= values
-    for name, changed in (learner or {}).items():
+    params["fit"] |= values
+    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}
+    for name, changed in (learners or {}).items():
         params["learners"][name] |= changed
-    write_params(params)
+    dump_params(params)
+    config(TARGET)
 
 
 def bag_folder(learner: str) -> Path:
@@ -46,20 +57,24 @@ def curve(learner: str) -> pd.DataFrame:
     return pd.read_csv(f"metrics/fit/{TARGET}/{learner}.csv")
 
 
-def predictions(learner: str) -> pd.DataFrame:
-    return read_table(Path(f"data/predictions/{TARGET}/{learner}.parquet")).to_pandas()
+def z_file(learner: str) -> Path:
+    return Path(f"data/z/{TARGET}/{learner}.parquet")
+
+
+def z_scores(learner: str) -> pd.DataFrame:
+    return read_table(z_file(learner)).to_pandas()
+
+
+def judges() -> dict:
+    return json.loads(Path(f"metrics/details/{TARGET}.json").read_text())["judges"]
 
 
 def test_images_kept_apart_calibrate_and_no_attacker_saw_them(audit):
-    params = tiny_params()
-    params["fit"]["calibration"] = 40
-    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}
-    write_params(params)
+    change(calibration=40)
     for learner in TINY_LEARNERS:
         fit(TARGET, learner)
         predict(TARGET, learner)
-    stack(TARGET)
-    rows = predictions("gbm")
+    rows = z_scores("gbm")
     auxiliary = rows[rows["role"] == "auxiliary"]
     kept = auxiliary["calibrates"]
     assert kept.sum() == 40
@@ -68,13 +83,14 @@ def test_images_kept_apart_calibrate_and_no_attacker_saw_them(audit):
     assert out_of_bag[kept].all()
     assert 0.2 < out_of_bag[~kept].mean() < 0.5
     evaluate(TARGET)
-    for figures in json.loads(Path(f"metrics/{TARGET}.json").read_text()).values():
+    assert set(judges()) == {*TINY_LEARNERS, "stack"}
+    for figures in judges().values():
         assert figures["calibration_by"] == "calibration split"
         assert figures["calibration"] == 40
 
 
 def test_all_learners_keep_the_same_images_apart_and_draw_the_same_resamples(audit):
-    change("fit", calibration=40)
+    change(calibration=40)
     masks = []
     for learner in ("marginal", "gbm"):
         fit(TARGET, learner)
@@ -83,53 +99,48 @@ def test_all_learners_keep_the_same_images_apart_and_draw_the_same_resamples(aud
 
 
 def test_without_images_kept_apart_all_calibrate_out_of_bag(audit):
-    rows = predictions("gbm")
+    rows = z_scores("gbm")
     auxiliary = rows[rows["role"] == "auxiliary"]
     assert auxiliary["calibrates"].all()
     assert 0.2 < np.stack(auxiliary["out_of_bag"]).mean() < 0.5
     assert np.stack(rows.loc[rows["role"] == "holdout", "out_of_bag"]).all()
 
 
-def test_scores_learnt_beside_the_main_one_are_predicted_and_judged(audit):
-    change("fit", fusion=["pia_t20", "t_error_t10", "sima_t0"])  # the main one once more: counts once
+def test_all_scores_are_learnt_together_in_the_order_asked_for_and_each_is_predicted_and_judged(audit):
+    change(scores=["t_error_t10", "pia_*", "t_error_t10", "sima_t0"])  # one is asked for twice: counts once
     scores = ["t_error_t10", "pia_t20", "sima_t0"]
     for learner in TINY_LEARNERS:
         fit(TARGET, learner)
         predict(TARGET, learner)
-        assert (description(learner)["score"], description(learner)["scores"]) == ("t_error_t10", scores)
-        table = read_table(Path(f"data/predictions/{TARGET}/{learner}.parquet"))
-        head = description(learner)["options"].get("head", "quantiles")
-        stored = ["quantiles"] if head == "quantiles" else ["location", "scale"]
+        assert description(learner)["scores"] == scores
+        table = read_table(z_file(learner))
+        gaussian = description(learner)["options"].get("head", "quantiles") == "location_scale"
+        stored = ["z", "log_scale"] if gaussian else ["z"]
         assert table.column_names[4:] == [f"{score}.{name}" for score in scores for name in stored]
-        levels = len(read_metadata(Path(f"data/predictions/{TARGET}/{learner}.parquet"))["levels"])
         for name in table.column_names[4:]:
-            assert list_values(table, name).shape == (330, 5 * (levels if name.endswith("quantiles") else 1))
-    stack(TARGET)
+            values = list_values(table, name)
+            assert (values.shape, values.dtype) == ((330, 5), np.float32)
     evaluate(TARGET)
-    assert {f"{learner}_fusion" for learner in TINY_LEARNERS} <= set(
-        json.loads(Path(f"metrics/{TARGET}.json").read_text())
-    )
+    assert set(judges()) == {f"{name}{end}" for name in (*TINY_LEARNERS, "stack") for end in ("", "_fusion")}
 
 
-def test_a_bag_that_was_not_asked_for_more_scores_predicts_the_main_one_alone(audit):
+def test_a_bag_that_was_asked_for_one_score_predicts_it_alone(audit):
     for learner in TINY_LEARNERS:
-        assert {name.split(".")[0] for name in predictions(learner).columns[4:]} == {"t_error_t10"}
+        assert {name.split(".")[0] for name in z_scores(learner).columns[4:]} == {"t_error_t10"}
 
 
-def test_the_score_learnt_may_be_the_one_that_select_chose(audit):
-    params = tiny_params()
-    params["select"] |= {"share": 0.5, "candidates": ["pia_t20"]}
-    params["fit"] |= {"score": "selected"}
-    write_params(params)
-    select(TARGET)
-    fit(TARGET, "gbm")
-    predict(TARGET, "gbm")
-    assert description("gbm")["score"] == "pia_t20"
-    assert "pia_t20.location" in predictions("gbm")
-    chosen = file_hash(bag_folder("gbm") / "attacker_000")
-    change("fit", score="pia_t20")
-    fit(TARGET, "gbm")
-    assert file_hash(bag_folder("gbm") / "attacker_000") == chosen, "how the name was found changes nothing"
+@pytest.mark.parametrize("learner", TINY_LEARNERS)
+def test_z_scores_on_disk_are_those_that_attackers_say_of_observed_scores(audit, learner):
+    of, rows = bag.Bag.open(bag_folder(learner)), z_scores(learner)
+    for role in ("member", "auxiliary", "holdout"):
+        images, features, scores = (
+            Path(f"data/{kind}/{TARGET}/{role}.parquet") for kind in ("roles", "features", "scores")
+        )
+        inputs = Inputs(decode_images(read_table(images)), read_features(features)[1])
+        observed = log_scores(scores, "t_error_t10")[:, None]
+        expected = [of.attacker(number).predict(inputs).z_scores(observed)[:, 0] for number in range(5)]
+        stored = np.stack(rows.loc[rows["role"] == role, "t_error_t10.z"])
+        np.testing.assert_allclose(stored, np.stack(expected, axis=1), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("learner", TINY_LEARNERS)
@@ -155,7 +166,7 @@ def plant_a_score_that_images_tell() -> None:
 
 def test_the_unseen_loss_of_a_learner_that_learns_goes_down(audit):
     plant_a_score_that_images_tell()
-    change("fit", {"mlp": {"epochs": 40, "dropout": 0.0, "learning_rate": 1e-2}}, bag_size=2)
+    change({"mlp": {"epochs": 40, "dropout": 0.0, "learning_rate": 1e-2}}, bag_size=2)
     for learner in ("mlp", "marginal"):
         fit(TARGET, learner)
     rows = curve("mlp")
@@ -218,25 +229,24 @@ def test_work_on_other_options_is_not_gone_on_with(audit, monkeypatch):
     monkeypatch.setattr(stage, "fit_attackers", die_once)
     with pytest.raises(KeyboardInterrupt):
         fit(TARGET, "gbm")
-    change("fit", {"gbm": {"trees": 6}})
+    change({"gbm": {"trees": 6}})
     fit(TARGET, "gbm")
     assert numbers[2:] == [(6, seed) for seed in range(5)]
 
 
 @pytest.mark.parametrize("learner", CONDITIONAL)
 def test_the_number_of_processes_changes_no_byte(audit, learner, monkeypatch):
-    bag, predicted = file_hash(bag_folder(learner)), file_hash(Path(f"data/predictions/{TARGET}/{learner}.parquet"))
+    before = file_hash(bag_folder(learner)), file_hash(z_file(learner))
     for processes in ("1", "2"):
         monkeypatch.setenv("LOKY_MAX_CPU_COUNT", processes)
         fit(TARGET, learner)
         predict(TARGET, learner)
-        assert file_hash(bag_folder(learner)) == bag
-        assert file_hash(Path(f"data/predictions/{TARGET}/{learner}.parquet")) == predicted
+        assert (file_hash(bag_folder(learner)), file_hash(z_file(learner))) == before
 
 
 def test_a_larger_bag_has_the_smaller_ones_attackers(audit):
     before = [file_hash(bag_folder("gbm") / f"attacker_{number:03d}") for number in range(5)]
-    change("fit", bag_size=7)
+    change(bag_size=7)
     fit(TARGET, "gbm")
     assert [file_hash(bag_folder("gbm") / f"attacker_{number:03d}") for number in range(5)] == before
     assert len(list(bag_folder("gbm").glob("attacker_*"))) == 7
@@ -245,14 +255,14 @@ def test_a_larger_bag_has_the_smaller_ones_attackers(audit):
 @pytest.mark.parametrize("learner", TINY_LEARNERS)
 def test_images_that_attackers_stopped_by_calibrate_none_of_their_verdicts(audit, learner):
     before = list_values(read_table(bag_folder(learner) / "out_of_bag.parquet"), "out_of_bag")
-    change("fit", patience=1)
+    change(patience=1)
     fit(TARGET, learner)
     predict(TARGET, learner)
     after = list_values(read_table(bag_folder(learner) / "out_of_bag.parquet"), "out_of_bag")
     assert not (after & ~before).any()
     left = after.sum(0) / before.sum(0)
     assert ((left > 0.6) & (left < 0.8)).all(), "about a quarter of each attacker's is gone"
-    rows = predictions(learner)
+    rows = z_scores(learner)
     np.testing.assert_array_equal(np.stack(rows.loc[rows["role"] == "auxiliary", "out_of_bag"]), after)
     assert description(learner)["patience"] == 1
 
@@ -262,7 +272,7 @@ def test_groups_trained_at_once_are_the_same_bag_and_a_killed_run_keeps_the_grou
     audit, learner, monkeypatch
 ):
     monkeypatch.setattr(stage, "fitted_at_once", lambda options: 2)  # as on a GPU
-    one_by_one, groups = predictions(learner), []
+    one_by_one, groups = z_scores(learner), []
 
     def die_at_the_second(inputs, log_scores, options, seeds, drawn):
         groups.append(seeds)
@@ -277,7 +287,7 @@ def test_groups_trained_at_once_are_the_same_bag_and_a_killed_run_keeps_the_grou
     assert groups == [[0, 1], [2, 3], [2, 3], [4]]
     predict(TARGET, learner)
     for name in one_by_one.columns[4:]:
-        np.testing.assert_allclose(np.stack(predictions(learner)[name]), np.stack(one_by_one[name]), atol=1e-4)
+        np.testing.assert_allclose(np.stack(z_scores(learner)[name]), np.stack(one_by_one[name]), atol=1e-4)
 
 
 def test_a_gpu_trains_networks_at_once_and_a_cpu_each_in_its_own_process(monkeypatch):
@@ -286,9 +296,3 @@ def test_a_gpu_trains_networks_at_once_and_a_cpu_each_in_its_own_process(monkeyp
     monkeypatch.setattr(bag, "best_device", lambda: torch.device("cuda"))
     several = {name for name, options in chosen.items() if fitted_at_once(options) > 1}
     assert several == {"mlp", "resnet"}
-
-
-def test_a_negative_patience_is_refused(audit, refusal):
-    change("fit", patience=-1)
-    line = refusal(fit, target=TARGET, learner="gbm")
-    assert "params.yaml: fit.patience: Input should be greater than or equal to 0, found -1" in line

@@ -1,21 +1,23 @@
 """Fusion against values worked out by hand and the likelihood ratio it is, and what it promises of error rates."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import TINY_LEARNERS
+from conftest import TINY_LEARNERS, dump_params, tiny_params
 from scipy.stats import multivariate_normal, norm
 
+from leakgauge.inference.conformal import AttackResult, bag_vote, judge
 from leakgauge.inference.fusion import fuse
-from leakgauge.inference.z_scores import ZScores, z_scores_of
-from leakgauge.tables import read_metadata, read_table, write_table
+from leakgauge.inference.z_scores import ZTable
+from leakgauge.tables import list_column, log_scores, read_metadata, read_table, write_table
+from stages.config import config
 from stages.evaluate import evaluate
 from stages.report import report
 
-TARGET = "digits_ddpm"
+TARGET, SCORE = "digits_ddpm", "t_error_t10"
+VERDICTS = Path(f"data/verdicts/{TARGET}.parquet")
 
 
 def correlated(count: int, correlation: list[list[float]], seed: int = 0) -> np.ndarray:
@@ -59,8 +61,8 @@ def test_a_lower_z_in_any_column_makes_the_fused_score_lower_and_the_p_value_no_
     z = 3 * rng.standard_normal((400, 5, 6))
     lower = z - np.where(np.arange(6) == rng.integers(6, size=400)[:, None, None], 0.5, 0.0)
     assert (fuse(lower) < fuse(z)).all()
-    of = z_scores(np.ones(60, dtype=bool), columns=6)
-    before, after = (replace(of, z=of.z | {"member": [scores[:, :3]]}).judge(fuse) for scores in (z, lower))
+    auxiliary = of_three_attackers(60, 6, rng)
+    before, after = (judged({"member": scores[:, :3]}, auxiliary) for scores in (z, lower))
     assert (after.p_value["member"] <= before.p_value["member"]).all()
 
 
@@ -90,50 +92,49 @@ def test_columns_that_each_tell_a_little_tell_more_together():
     assert (fuse(member) <= lowest(z["h"])).mean() > (member[:, 0] <= norm.ppf(0.01)).mean() + 0.2
 
 
-def z_scores(calibrates: np.ndarray, columns: int = 2, seed: int = 0, holdout: int = 2) -> ZScores:
-    """Normal scores of three attackers who agree on half of what they say; columns correlate by 0.4."""
-    rng = np.random.default_rng(seed)
+def of_three_attackers(images: int, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """(images, 3, columns) standard normal: attackers agree on more than half of it, and columns correlate by 0.4."""
+    shared = rng.standard_normal((images, 1, 1)) * np.sqrt(0.4) + rng.standard_normal((images, 1, columns)) * 0.5
+    return shared + rng.standard_normal((images, 3, columns)) * np.sqrt(0.35)
 
-    def draw(count: int) -> np.ndarray:
-        shared = rng.standard_normal((count, 1, 1)) * np.sqrt(0.4) + rng.standard_normal((count, 1, columns)) * 0.5
-        return shared + rng.standard_normal((count, 3, columns)) * np.sqrt(0.35)
 
-    z = {"member": [draw(2)], "auxiliary": [draw(len(calibrates))], "holdout": [draw(holdout)]}
-    return ZScores({}, z, np.ones((len(calibrates), 3), dtype=bool), calibrates)
+def judged(z: dict[str, np.ndarray], auxiliary: np.ndarray) -> AttackResult:
+    """The result of roles' z-scores, (N, 3, K), where no attacker saw an auxiliary image."""
+    nobody_saw, everyone = np.ones((len(auxiliary), 3), dtype=bool), np.ones(len(auxiliary), dtype=bool)
+    return judge({role: fuse(values) for role, values in z.items()}, fuse(auxiliary), nobody_saw, everyone)
 
 
 def test_p_values_hold_at_60_auxiliary_images_and_33_columns():
-    everyone, draws = np.ones(60, dtype=bool), range(1000)
-    p_values = [z_scores(everyone, 33, seed, 50).judge(fuse).p_value["holdout"] for seed in draws]
+    p_values = []
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        auxiliary, holdout = (of_three_attackers(images, 33, rng) for images in (60, 50))
+        p_values.append(judged({"holdout": holdout}, auxiliary).p_value["holdout"])
     for alpha in (0.05, 0.1):
         realised = np.array([(p <= alpha).mean() for p in p_values])
-        error = realised.std() / np.sqrt(len(draws))
+        error = realised.std() / np.sqrt(len(p_values))
         assert abs(realised.mean() - int(alpha * 61) / 61) < 4 * error < 0.01
 
 
-def test_columns_may_be_quantiles_or_gaussians():
-    lists = {"a.location": [[1.0, 0.0]], "a.scale": [[2.0, 1.0]], "b.quantiles": [[-1.0, 0.0, 1.0, 1.0, 2.0, 3.0]]}
-    levels = norm.cdf([-1.0, 0.0, 1.0])
-    z = z_scores_of(pa.table(lists), {"a": np.array([3.0]), "b": np.array([1.0])}, levels)
-    np.testing.assert_allclose(z, [[[1.0, 1.0], [3.0, -1.0]]], atol=1e-6)
-
-
 def learn_second_score(learner: str, column: str) -> None:
-    """Give a learner's predictions a second column: Gaussians of the auxiliary scores, the same for every image."""
-    path = Path(f"data/predictions/{TARGET}/{learner}.parquet")
+    """Give a learner's z-scores a second column: under a Gaussian of the auxiliary scores, the same for every image."""
+    path = Path(f"data/z/{TARGET}/{learner}.parquet")
     table, facts = read_table(path), read_metadata(path)
-    logs = np.log(read_table(Path(f"data/scores/{TARGET}/auxiliary.parquet")).column(column).to_numpy())
+    roles = dict.fromkeys(table.column("role").to_pylist())
+    logs = {role: log_scores(Path(f"data/scores/{TARGET}/{role}.parquet"), column) for role in roles}
+    z = (np.concatenate([*logs.values()]) - logs["auxiliary"].mean()) / logs["auxiliary"].std()
     bag = facts["bag"]["bag_size"]
-    for name, value in (("location", logs.mean()), ("scale", logs.std())):
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(np.full(table.num_rows * bag, value)), bag)
-        table = table.append_column(f"{column}.{name}", lists)
+    scale = np.full(len(z), np.log(logs["auxiliary"].std()))
+    columns = {f"{column}.z": z, f"{column}.log_scale": scale} if f"{SCORE}.log_scale" in table.column_names else {}
+    for name, values in (columns or {f"{column}.z": z}).items():
+        table = table.append_column(name, list_column(np.repeat(values[:, None], bag, axis=1).astype(np.float32)))
     facts["bag"]["scores"] = [*facts["bag"]["scores"], column]
     write_table(path, table, facts)
 
 
 def keep_apart(learner: str, count: int) -> None:
     """Let only the last `count` auxiliary images calibrate, as if no attacker had seen them."""
-    path = Path(f"data/predictions/{TARGET}/{learner}.parquet")
+    path = Path(f"data/z/{TARGET}/{learner}.parquet")
     rows = read_table(path).to_pandas()
     auxiliary = rows.index[rows["role"] == "auxiliary"]
     rows["calibrates"] = rows.index.isin(auxiliary[-count:])
@@ -143,20 +144,48 @@ def keep_apart(learner: str, count: int) -> None:
     write_table(path, pa.Table.from_pandas(rows, preserve_index=False), read_metadata(path))
 
 
-def test_a_bag_that_learnt_two_scores_is_judged_by_the_main_one_and_by_both(audit):
-    before = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas()
-    learn_second_score("gbm", "pia_t20")
+def test_bags_that_learnt_two_scores_are_judged_by_one_and_by_both(audit):
+    before = read_table(VERDICTS).to_pandas()
+    for learner in TINY_LEARNERS:
+        learn_second_score(learner, "pia_t20")
     evaluate(TARGET)
-    path = Path(f"data/verdicts/{TARGET}.parquet")
-    rows, facts = read_table(path).to_pandas(), read_metadata(path)
-    assert list(rows["learner"].unique()) == ["marginal", "gbm", "gbm_fusion", "mlp", "resnet", "stack"]
-    alone = rows[rows["learner"] != "gbm_fusion"].reset_index(drop=True)
-    assert alone.equals(before), "the main score is judged as if it were alone"
-    assert facts["judges"]["gbm_fusion"] == {"learner": "gbm", "fusion": ["t_error_t10", "pia_t20"]}
+    rows, facts = read_table(VERDICTS).to_pandas(), read_metadata(VERDICTS)
+    names = [*TINY_LEARNERS, "stack"]
+    assert list(rows["learner"].unique()) == [f"{name}{end}" for name in names for end in ("", "_fusion")]
+    alone = rows[rows["learner"].isin(names)].reset_index(drop=True)
+    assert alone.equals(before), "the first score is judged as if it were alone"
+    assert facts["judges"]["gbm_fusion"] == {"learner": "gbm", "fusion": [SCORE, "pia_t20"]}
     assert facts["judges"]["gbm"] == {"learner": "gbm", "fusion": None}
+    losses = {name: facts["bags"][name]["out_of_bag_loss"] for name in TINY_LEARNERS if name != "marginal"}
+    assert facts["headline"] == f"{min(losses, key=losses.get)}_fusion", "several scores, best foretold out of bag"
     report()
-    page = Path("metrics/report.html").read_text()
-    assert "<td>gbm_fusion</td>" in page
+    assert "<td>gbm_fusion</td>" in Path("metrics/report.html").read_text()
+
+
+def test_the_score_asked_for_judges_and_the_fusion_is_of_all_of_them_in_any_case(audit):
+    for learner in TINY_LEARNERS:
+        learn_second_score(learner, "pia_t20")
+    evaluate(TARGET)
+    before = read_table(VERDICTS).to_pandas()
+    params = tiny_params()
+    params["fit"]["scores"] = [SCORE, "pia_t20"]
+    params["evaluate"]["score"] = "pia_t20"
+    dump_params(params)
+    config(TARGET)
+    evaluate(TARGET)
+    rows, facts = read_table(VERDICTS).to_pandas(), read_metadata(VERDICTS)
+    assert facts["selection"] == {"score": "pia_t20", "chosen": None}
+    for name in TINY_LEARNERS:
+        was, now = (
+            table[table["learner"] == f"{name}_fusion"].drop(columns="score").reset_index(drop=True)
+            for table in (before, rows)
+        )
+        assert now.equals(was)
+        alone = rows.query("learner == @name and role == 'member'")
+        z = ZTable.open(Path(f"data/z/{TARGET}/{name}.parquet")).read("pia_t20")["member"]
+        np.testing.assert_array_equal(alone["membership_score"], bag_vote(z))
+        scored = read_table(Path(f"data/scores/{TARGET}/member.parquet")).column("pia_t20")
+        assert alone["score"].tolist() == scored.to_pylist()
 
 
 def test_images_kept_apart_calibrate_and_the_page_says_so(audit):
@@ -164,6 +193,6 @@ def test_images_kept_apart_calibrate_and_the_page_says_so(audit):
         keep_apart(learner, 100)
     evaluate(TARGET)
     report()
-    figures = read_metadata(Path(f"data/verdicts/{TARGET}.parquet"))["figures"]["gbm"]
+    figures = read_metadata(VERDICTS)["figures"]["gbm"]
     assert (figures["calibration"], figures["calibration_by"]) == (100, "calibration split")
     assert "Nothing was learnt from the images that calibrate" in Path("metrics/report.html").read_text()

@@ -5,10 +5,10 @@ import pytest
 
 from leakgauge.inference.comparisons import gain
 from leakgauge.inference.conformal import AttackResult
-from leakgauge.inference.metrics import Evaluate
-from stages.evaluate import Audit, Measured, _gain
+from leakgauge.inference.evaluation import Evaluation, Measured
+from leakgauge.options import Evaluate
 
-OPTIONS = Evaluate.model_construct(curve_fpr=0.1, confidence=0.9)
+OPTIONS = Evaluate(curve_fpr=0.1, confidence=0.9)
 
 
 def result(member: np.ndarray, holdout: np.ndarray) -> AttackResult:
@@ -21,7 +21,7 @@ def membership_scores() -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal(200) + 1, rng.standard_normal(300)
 
 
-def test_a_judgement_gains_exactly_nothing_over_itself(membership_scores):
+def test_a_result_gains_exactly_nothing_over_itself(membership_scores):
     found = gain(result(*membership_scores), result(*membership_scores), "other", 0.1, 0.9)
     assert found.pop("compared_with") == "other"
     assert set(found.values()) == {0.0}
@@ -47,16 +47,26 @@ def test_nothing_is_told_without_a_baseline_or_members_or_false_positives_enough
     assert few["auc_gain"] > 0
 
 
-def test_a_fusion_is_held_against_its_main_score_and_a_learner_against_one_threshold_for_all(membership_scores):
-    def judged(learner: str, kind: str, fusion: dict | None = None) -> Measured:
-        return Measured(learner, {"options": {"kind": kind}}, fusion, result(*membership_scores), {}, {})
+def test_a_fusion_is_held_against_its_learners_one_score_and_a_learner_against_one_threshold_for_all(membership_scores):
+    def measured(learner: str, kind: str, fusion: list[str] | None = None) -> Measured:
+        bag = {"options": {"kind": kind}}
+        return Measured(learner, bag, "loss", fusion, result(*membership_scores), {}, {})
 
-    fused = {"rule": "mean"}
-    audit = Audit("one", OPTIONS, {}, {}, {})
-    several = {
-        **{"small": judged("small", "mlp"), "small_fusion": judged("small", "mlp", fused)},
-        **{"base": judged("base", "marginal"), "base_fusion": judged("base", "marginal", fused)},
+    def evaluation(**judged: Measured) -> Evaluation:
+        return Evaluation(OPTIONS, {}, "loss", {}, {}, judged)
+
+    both = ["loss", "distance"]
+    several = evaluation(
+        small=measured("small", "mlp"),
+        small_fusion=measured("small", "mlp", both),
+        base=measured("base", "marginal"),
+        base_fusion=measured("base", "marginal", both),
+        stack=measured("stack", "stack"),
+        stack_fusion=measured("stack", "stack", both),
+    )
+    told = {name: several.gains(name)["compared_with"] for name in several.judged}
+    assert told == {
+        **{"small": "base", "small_fusion": "small", "base": None, "base_fusion": "base"},
+        **{"stack": "base", "stack_fusion": "stack"},
     }
-    told = {name: _gain(audit, several, name)["compared_with"] for name in several}
-    assert told == {"small": "base", "small_fusion": "small", "base": None, "base_fusion": "base"}
-    assert _gain(audit, {"small": several["small"]}, "small")["compared_with"] is None
+    assert evaluation(small=measured("small", "mlp")).gains("small")["compared_with"] is None

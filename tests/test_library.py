@@ -6,17 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, TINY_LEARNERS, tiny_params
 from pipeline import environment
 from ruamel.yaml import YAML
 from scipy.stats import spearmanr
 
 import leakgauge
-from leakgauge import QuantileBag, image_features, membership_metrics
+from leakgauge import QuantileBag, bags, image_features, membership_metrics
+from leakgauge.bags import BagRunner, Named, Scored
+from leakgauge.errors import InputError
 from leakgauge.features import named_features
 from leakgauge.inference.conformal import bag_vote
 from leakgauge.inference.roc import tpr_at_fpr
+from leakgauge.inference.z_scores import ZTable
+from leakgauge.options import Learner
 from leakgauge.quantile.bag import DEFAULTS
+from leakgauge.quantile.inputs import Inputs
+from leakgauge.tables import decode_images, log_scores, read_described, read_features, read_table
+
+SCORE = "t_error_t10"
 
 
 def drawn(rng: np.random.Generator, count: int, drop: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -155,6 +163,75 @@ def test_image_features_are_the_named_ones_side_by_side():
     np.testing.assert_array_equal(image_features(np.tile(images, (200, 1, 1, 1))[:600])[:5], features)
 
 
+def runner(folder: Path) -> BagRunner:
+    """Of the audit in the working directory."""
+    roles = {}
+    for role in ("member", "auxiliary", "holdout"):
+        images, features, scores = (
+            Path(f"data/{kind}/digits_ddpm/{role}.parquet") for kind in ("roles", "features", "scores")
+        )
+        table, described = read_described(images, features)
+        hashes = table.column("sha256").to_numpy()
+        roles[role] = Scored(Inputs(decode_images(table), described), hashes, {SCORE: log_scores(scores, SCORE)})
+    return BagRunner(roles, 0, folder)
+
+
+def learner_of(name: str) -> Named:
+    return Named(name, Learner.model_validate(tiny_params()["learners"][name]).root)
+
+
+@pytest.mark.parametrize("learner", TINY_LEARNERS)
+def test_a_bag_that_is_not_kept_is_the_one_of_the_pipeline(learner, audit):
+    fitted = runner(Path("work")).fit(learner_of(learner), 5, [SCORE], np.arange(120), "a bag")
+    kept = ZTable.open(Path(f"data/z/digits_ddpm/{learner}.parquet"))
+    for role, z in kept.read(SCORE).items():
+        np.testing.assert_allclose(fitted.z[role][..., 0], z, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(fitted.out_of_bag, kept.out_of_bag)
+    assert fitted.out_of_bag_loss == pytest.approx(kept.bag["out_of_bag_loss"], rel=1e-4)
+    rows = read_table(Path("data/verdicts/digits_ddpm.parquet")).to_pandas()
+    rows = rows[rows["learner"] == learner]
+    for role in ("member", "holdout"):
+        of_role = rows[rows["role"] == role]
+        for result in (fitted.judge(), fitted.fused()):  # one column fused is that column
+            np.testing.assert_allclose(result.membership_score[role], of_role["membership_score"], atol=1e-5)
+            np.testing.assert_allclose(result.p_value[role], of_role["p_value"], atol=0.02)
+
+
+def test_attackers_are_fitted_once_whatever_dies_and_whoever_asks(audit, monkeypatch):
+    begun, spread = [], bags.spread
+
+    def die_at_the_third(work, jobs, what):
+        for job in jobs:
+            if len(begun) == 2:
+                raise KeyboardInterrupt
+            begun.append(job[-1])
+            work(*job)
+
+    of, everyone = runner(Path("work")), np.arange(120)
+    monkeypatch.setattr(bags, "spread", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        of.fit(learner_of("gbm"), 5, [SCORE], everyone, "a bag")
+    rest = []
+    monkeypatch.setattr(bags, "spread", lambda work, jobs, what: rest.extend(jobs) or spread(work, jobs, what))
+    resumed = of.fit(learner_of("gbm"), 5, [SCORE], everyone, "a bag")
+    assert len(rest) == 3, "two were there"
+    larger = of.fit(learner_of("gbm"), 6, [SCORE], everyone, "a larger bag")
+    assert len(rest) == 4
+    np.testing.assert_array_equal(larger.z["holdout"][:, :5], resumed.z["holdout"])
+    alone = runner(Path("alone")).fit(learner_of("gbm"), 5, [SCORE], everyone, "a bag")
+    np.testing.assert_array_equal(alone.z["holdout"], resumed.z["holdout"])
+    fewer = of.fit(learner_of("gbm"), 5, [SCORE], everyone[:60], "a bag of fewer images")
+    assert len(rest) == 4 + 5 + 5
+    assert fewer.out_of_bag.shape == (60, 5)
+    assert not np.array_equal(fewer.z["holdout"], resumed.z["holdout"])
+
+
+def test_a_learner_that_diverges_is_named(audit):
+    options = learner_of("mlp").options.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(InputError, match=r"params\.yaml: learners\.wild: predicts NaN or inf"):
+        runner(Path("work")).fit(Named("wild", options), 2, [SCORE], np.arange(120), "a bag")
+
+
 @pytest.mark.slow
 def test_the_walk_of_the_docs_runs_after_a_repro(finished_clone):
     walk = [sys.executable, str(REPOSITORY / "docs/library.py")]
@@ -166,11 +243,9 @@ def test_the_walk_of_the_docs_runs_after_a_repro(finished_clone):
 
 @pytest.mark.slow
 def test_a_bag_in_memory_ranks_images_as_the_one_of_the_pipeline_does(finished_clone):
-    from leakgauge.tables import log_scores, read_features, read_table
-
     found = {}
     options = YAML(typ="safe", pure=True).load((finished_clone / "params.yaml").read_text())
-    size, seed, score = (options["fit"][key] for key in ("bag_size", "seed", "score"))
+    size, seed, (score,) = (options["fit"][key] for key in ("bag_size", "seed", "scores"))
     learner = type(DEFAULTS["gbm"]).model_validate(options["learners"]["gbm"])
     for role in ("auxiliary", "holdout"):
         x = read_features(finished_clone / f"data/features/digits_ddpm/{role}.parquet")[1]

@@ -1,21 +1,20 @@
 """Scores of one model are never learnt, chosen or judged together with those of another."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ask_about, tiny_params, write_params
 from PIL import Image
 
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import evaluate
 from stages.fit import fit
-from stages.infer import infer
-from stages.score import score
-from stages.select import select
-from stages.split import split
-from stages.stack import stack
-from stages.suspect import suspect
-from stages.sweep import sweep
+from stages.images import prepare_images
+from stages.predict import predict
+from stages.score_suspects import score_suspects
+from stages.suspects import suspects
 
 TARGET = "digits_ddpm"
 
@@ -46,17 +45,18 @@ def test_fit_refuses_the_file_of_members_in_the_place_of_the_auxiliary_one(audit
     )
 
 
-def test_select_refuses_members_and_holdout_of_two_models(audit, refusal):
-    tell(scores("holdout"), target_sha256="0" * 64)
-    line = refusal(select, target=TARGET)
-    assert f"{scores('holdout')}: scores of another target than the one behind {scores('member')}" in line
-
-
 @pytest.mark.parametrize("role", ["member", "auxiliary", "holdout"])
-@pytest.mark.parametrize("stage", [evaluate, sweep])
-def test_what_measures_a_bag_refuses_scores_of_another_model_than_it_learnt(stage, role, audit, refusal):
+def test_predict_refuses_scores_of_another_model_than_the_bag_learnt(role, audit, refusal):
     tell(scores(role), target_sha256="0" * 64)
-    assert f"its bag was fitted on scores of another target than {scores(role)}" in refusal(stage, target=TARGET)
+    line = refusal(predict, target=TARGET, learner="gbm")
+    assert f"{scores(role)}: scores of another target than the one behind models/quantile/{TARGET}/gbm" in line
+
+
+@pytest.mark.parametrize("role", ["member", "holdout"])
+def test_evaluate_refuses_scores_of_another_model_than_the_one_behind_the_z_scores(role, audit, refusal):
+    tell(scores(role), target_sha256="0" * 64)
+    line = refusal(evaluate, target=TARGET)
+    assert f"{scores(role)}: scores of another target than the one behind data/z/{TARGET}/" in line
 
 
 OTHERWISE = [
@@ -75,48 +75,50 @@ def told_otherwise(path: Path, **changes: str) -> str:
 
 
 @pytest.mark.parametrize("changes", OTHERWISE)
-def test_select_refuses_members_and_holdout_scored_on_two_machines_or_by_two_versions(changes, audit, refusal):
-    said = told_otherwise(scores("holdout"), **changes)
-    line = refusal(select, target=TARGET)
-    assert f"{said}{scores('member')} with " in line
-    assert f"dvc repro --force --single-item score@{TARGET}-holdout" in line
-
-
 @pytest.mark.parametrize("role", ["member", "auxiliary", "holdout"])
-@pytest.mark.parametrize("stage", [evaluate, sweep])
-def test_what_measures_a_bag_refuses_scores_computed_otherwise_than_those_it_learnt(stage, role, audit, refusal):
+def test_predict_refuses_scores_of_another_machine_or_version_than_the_bag_learnt(role, changes, audit, refusal):
+    said = told_otherwise(scores(role), **changes)
+    line = refusal(predict, target=TARGET, learner="gbm")
+    assert f"{said}models/quantile/{TARGET}/gbm with " in line
+    assert f"dvc repro --force --single-item score@{TARGET}-{role}" in line
+
+
+@pytest.mark.parametrize("role", ["member", "holdout"])
+def test_evaluate_refuses_scores_computed_otherwise_than_those_behind_the_z_scores(role, audit, refusal):
     said = told_otherwise(scores(role), torch="1.0")
-    assert f"{said}data/predictions/{TARGET}/" in refusal(stage, target=TARGET)
-
-
-def test_stack_refuses_scores_computed_otherwise_than_those_its_learners_learnt(audit, refusal):
-    said = told_otherwise(scores("auxiliary"), diffusers="0.1")
-    assert f"{said}data/predictions/{TARGET}/gbm.parquet with " in refusal(stack, target=TARGET)
-
-
-def test_infer_refuses_suspects_scored_on_another_machine(audit, refusal):
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("suspects/digits/mine.png")
-    suspect("digits")
-    split(TARGET)
-    score(TARGET, "suspect")
-    said = told_otherwise(scores("suspect"), device="cuda", name="NVIDIA H100")
-    line = refusal(infer, target=TARGET)
-    assert f"{said}data/predictions/{TARGET}/gbm.parquet with " in line
-    assert f"score@{TARGET}-suspect" in line
+    assert f"{said}data/z/{TARGET}/" in refusal(evaluate, target=TARGET)
 
 
 def test_scores_that_say_nothing_of_a_machine_are_compared_with_any(audit):
     for role in ("member", "holdout"):
         tell(scores(role), computed_on=None)
-    select(TARGET)
+    predict(TARGET, "gbm")
     evaluate(TARGET)
 
 
-def test_infer_refuses_suspects_scored_under_another_model(audit, refusal):
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("suspects/digits/mine.png")
-    suspect("digits")
-    split(TARGET)
-    score(TARGET, "suspect")
-    tell(scores("suspect"), target_sha256="0" * 64)
-    line = refusal(infer, target=TARGET)
-    assert f"{scores('suspect')}: scores of another target than the one behind data/predictions/{TARGET}/gbm" in line
+@pytest.fixture
+def asked_about(audit) -> Path:
+    """The scores of a set of one suspect."""
+    Path("mine").mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("mine/1.png")
+    write_params(ask_about("mine", {"source": "folder", "path": "mine"}, tiny_params()))
+    prepare_images("mine_images")
+    score_suspects("mine")
+    return Path("data/suspects/mine/scores.parquet")
+
+
+def bag_of_the_judge() -> str:
+    return f"models/quantile/{TARGET}/{json.loads(Path(f'metrics/{TARGET}.json').read_text())['judge']}"
+
+
+def test_suspects_scored_on_another_machine_are_refused(asked_about, refusal):
+    said = told_otherwise(asked_about, device="cuda", name="NVIDIA H100")
+    line = refusal(suspects, suspects="mine")
+    assert f"{said}{bag_of_the_judge()} with " in line
+    assert "dvc repro --force --single-item score_suspects@mine" in line
+
+
+def test_suspects_scored_under_another_model_are_refused(asked_about, refusal):
+    tell(asked_about, target_sha256="0" * 64)
+    line = refusal(suspects, suspects="mine")
+    assert f"{asked_about}: scores of another target than the one behind {bag_of_the_judge()}" in line

@@ -23,7 +23,8 @@ import torch
 from conftest import tiny_params
 from test_pytorch_ddpm import FLAGS, checkpoint_of, hand_over, network
 
-from leakgauge.attacks.registry import Attacks, score_batch
+from leakgauge.attacks.columns import problem, score_columns
+from leakgauge.attacks.registry import score_batch
 from leakgauge.config import validated
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.loading import filled_in
@@ -32,8 +33,8 @@ from leakgauge.diffusion.pytorch_ddpm import FLAGFILE, pytorch_ddpm_pipeline
 from leakgauge.diffusion.training import train
 from leakgauge.errors import InputError
 from leakgauge.imports import read_roles, read_scores
-from stages.score import _table
-from stages.target import TrainTarget
+from leakgauge.options import Attacks, TargetOptions
+from leakgauge.scoring import _table
 
 CPU = torch.device("cpu")
 SECONDS, MEMORY = 20, 2 * 2**30  # more than any mutation may take
@@ -114,19 +115,19 @@ def mutated(document: bytes, rng: np.random.Generator, count: int) -> Iterator[t
 
 
 def opened(folder: Path) -> None:
-    """Open a pipeline and score one image, as `train_target` and `score` do."""
+    """Open a pipeline and score one image, as `target` and `score` do."""
     target, size = Denoiser.from_pipeline(folder, CPU), (8, 8)
     filled_in(folder)
     target.check_images(folder, 1, *size)
     target.check_runs(folder, *size)
     attacks = Attacks.model_validate(ATTACKS)
-    if problem := attacks.problem(target.process.num_train_timesteps):
-        raise InputError(problem)
+    if wrong := problem(attacks, target.process.num_train_timesteps):
+        raise InputError(wrong)
     pixels = torch.arange(64, dtype=torch.uint8).reshape(1, 1, *size)
     told = target.with_condition(target.condition.sample_conditions(1))
     with torch.inference_mode():
         scores = score_batch(told, told.encode(pixels), ["image"], attacks).numpy()
-    _table(folder, ["image"], scores, list(attacks.columns()))
+    _table(folder, ["image"], scores, list(score_columns(attacks)))
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_a_mutated_parquet_of_scores_is_read_or_refused(tmp_path):
     ends.check()
 
 
-OPTIONS = {  # values of section train_target that are odd, but not costly
+OPTIONS = {  # values of section `target` that are odd, but not costly
     "seed": [-5, 2**62, 2**70, 1.5, None],
     "block_out_channels": [[1], [7], [3, 5], [8, 16, 32], [8, 8, 8, 8, 8], [], [0], "8"],
     "layers_per_block": [2, 0, "1"],
@@ -306,7 +307,7 @@ def test_options_of_training_are_trained_with_or_refused(tmp_path):
     pixels = torch.arange(6 * 64).remainder(256).to(torch.uint8).reshape(6, 1, 8, 8)
 
     def trained(values: dict) -> None:
-        options = validated(TrainTarget, values, lambda key: key)
+        options = validated(TargetOptions, values, lambda key: key)
         shutil.rmtree(tmp_path / "work", ignore_errors=True)
         pipeline, losses = train(pixels, options, tmp_path / "work")
         assert losses.shape == (options.steps,)

@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.loading import open_pipeline
-from leakgauge.diffusion.pipelines import HubPipeline, copy_pipeline, download
+from leakgauge.diffusion.pipelines import copy_pipeline, download
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
+from leakgauge.options import HubPipeline
+from stages.config import config
 from stages.report import report
 from stages.target import target as make_target
 
@@ -54,17 +56,17 @@ def use(**entry: object) -> None:
 
 def test_a_pickle_where_safetensors_exist_is_refused_and_the_old_target_stays(pipeline, audit, refusal):
     add_pickle(pipeline, safe_too=True)
-    use(source="path", path=str(pipeline))
+    use(model=str(pipeline))
     before = file_hash(MODEL)
     line = refusal(make_target, target=TARGET)
     assert f"{pipeline}: {PICKLE} is a pickle where safetensors exist" in line
-    assert "train_target.pickle" in line
+    assert "target.pickle" in line
     assert file_hash(MODEL) == before
 
 
 def test_weights_that_are_pickled_only_are_refused_with_the_option_that_takes_them(pipeline, tmp_path):
     add_pickle(pipeline, safe_too=False)
-    with pytest.raises(InputError, match=r"no safetensors beside it: convert it, or name it in train_target\.pickle"):
+    with pytest.raises(InputError, match=r"no safetensors beside it: convert it, or name it in target\.pickle"):
         copy_pipeline(pipeline, tmp_path / "copy", None, [])
     assert not (tmp_path / "copy").exists()
 
@@ -81,7 +83,7 @@ def test_a_pickle_that_is_asked_for_by_name_becomes_safetensors(safe_too, pipeli
 
 
 def test_a_pickle_that_is_not_there_or_holds_no_weights_is_refused(pipeline, tmp_path):
-    with pytest.raises(InputError, match=f"has no {PICKLE}, which train_target.pickle names"):
+    with pytest.raises(InputError, match=f"has no {PICKLE}, which target.pickle names"):
         copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
     torch.save({"step": 3}, pipeline / PICKLE)
     with pytest.raises(InputError, match=f"{PICKLE}: 'step' is no tensor of floating-point numbers but int"):
@@ -243,7 +245,7 @@ def test_values_that_diffusers_fills_in_and_files_that_are_not_taken_are_printed
         del config[name]
     file.write_text(json.dumps(config))
     put(pipeline, "README.md", "safety_checker/model.safetensors")
-    use(source="path", path=str(pipeline))
+    use(model=str(pipeline))
     make_target(TARGET)
     said = capsys.readouterr().out
     assert (
@@ -356,7 +358,7 @@ def test_a_pickle_on_the_hub_comes_if_it_is_asked_for_by_name(served, tmp_path):
 
 def test_a_repository_without_safetensors_is_refused_with_the_option_that_takes_a_pickle(served, tmp_path):
     del served.files[SAFE]
-    with pytest.raises(InputError, match=r"has no safetensors: .* name their file in train_target\.pickle"):
+    with pytest.raises(InputError, match=r"has no safetensors: .* name their file in target\.pickle"):
         download(PIPELINE, None, [], tmp_path / "taken")
 
 
@@ -381,50 +383,48 @@ def test_a_pipeline_on_the_hub_for_other_images_is_named_by_its_repository(serve
     config = served.files["unet/config.json"]
     served.files["unet/config.json"] = config.replace(b'"sample_size": 8', b'"sample_size": 16')
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
+    use(model="leakgauge/diffusion/pipelines.py", target=options)
     assert "owner/name: takes 16x16 1-channel images, the dataset has 8x8" in refusal(make_target, target=TARGET)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_with_what_to_do(offline, audit, refusal):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
+    use(model="leakgauge/diffusion/pipelines.py", target=options)
     before = file_hash(MODEL)
     line = refusal(make_target, target=TARGET)
-    assert (
-        f"params.yaml: targets.{TARGET}.train_target.hub: owner/name at {REVISION}: the Hub cannot be reached" in line
-    )
+    assert f"params.yaml: targets.{TARGET}.target.hub: owner/name at {REVISION}: the Hub cannot be reached" in line
     assert f"hf download owner/name --revision {REVISION} --exclude '*.bin' --local-dir FOLDER" in line
-    assert "`source: path`" in line
+    assert "`model: FOLDER`" in line
     assert file_hash(MODEL) == before
 
 
 def test_a_pipeline_on_the_hub_becomes_the_target(served, audit):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
+    use(model="leakgauge/diffusion/pipelines.py", target=options)
     make_target(TARGET)
     assert file_hash(MODEL) == file_hash(REFERENCE / "target")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("stage", "options", "said"),
     [
-        (None, "train_target.hub: null, but `source: hub` needs {repo: owner/name, revision: a commit's full hash}"),
-        ({"repo": "owner/name"}, "train_target.hub.revision: missing"),
-        ({"repo": "owner/name", "revision": "main"}, "train_target.hub.revision: String should match pattern"),
-        ({"repo": "name", "revision": REVISION}, "train_target.hub.repo: String should match pattern"),
+        (make_target, None, "target.hub: null, but `source: hub` needs {repo: owner/name, revision: a commit's full"),
+        (config, {"repo": "owner/name"}, "target.hub.revision: missing"),
+        (config, {"repo": "owner/name", "revision": "main"}, "target.hub.revision: String should match pattern"),
+        (config, {"repo": "name", "revision": REVISION}, "target.hub.repo: String should match pattern"),
     ],
 )
-def test_a_hub_entry_that_pins_no_commit_is_refused(options, said, audit, refusal):
+def test_a_hub_entry_that_pins_no_commit_is_refused(stage, options, said, audit, refusal):
     params = tiny_params()
-    params["targets"][TARGET] |= {"source": "hub", "path": "leakgauge/diffusion/pipelines.py"}
+    params["targets"][TARGET]["model"] = "leakgauge/diffusion/pipelines.py"
     params["target"]["hub"] = options
     write_params(params)
-    assert f"params.yaml: {said}" in refusal(make_target, target=TARGET)
+    assert f"params.yaml: {said}" in refusal(stage, target=TARGET)
 
 
 def test_the_page_names_the_repository_not_the_recipe(audit):
     options = {"hub": {"repo": "owner/name", "revision": REVISION}}
-    use(source="hub", path="leakgauge/diffusion/pipelines.py", train_target=options)
+    use(model="leakgauge/diffusion/pipelines.py", target=options)
     report()
     page = Path("metrics/report.html").read_text()
     assert "<code>owner/name</code> on the Hugging Face Hub" in page

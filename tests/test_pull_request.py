@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, quick_params, write_params
+from conftest import REPOSITORY, ask_about, dump_params, quick_params
 from PIL import Image
 from pipeline import TARGET, commit, environment, git, run
 from ruamel.yaml import YAML
@@ -57,9 +57,9 @@ def test_a_commit_of_its_own_results_passes(checkout):
 @pytest.mark.slow
 def test_parameters_that_nobody_ran_are_refused_by_the_stage(checkout):
     params = quick_params()
-    params["infer"]["false_discovery_rate"] = 0.2
-    write_params(params, checkout)
-    assert complaint(checkout).endswith(f"Stale: infer@{TARGET}, report"), "report reads every parameter"
+    params["evaluate"]["false_discovery_rate"] = 0.2
+    dump_params(params, checkout)
+    assert complaint(checkout).endswith(f"Stale: config@{TARGET}, report"), "report reads every parameter"
 
 
 @pytest.mark.slow
@@ -80,15 +80,13 @@ def test_a_metric_written_by_hand_or_left_out_is_refused(checkout):
 
 @pytest.mark.slow
 def test_an_input_that_neither_git_nor_dvc_keeps_is_named_with_it_and_without(checkout):
-    params = quick_params()
-    params["datasets"]["digits"]["suspects"] = "suspects/asked"
-    write_params(params, checkout)
-    said = "neither Git nor DVC keeps suspects/asked: `dvc add` it and commit its .dvc file"
+    dump_params(ask_about("asked", {"source": "folder", "path": "found"}, quick_params()), checkout)
+    said = "neither Git nor DVC keeps found: `dvc add` it and commit its .dvc file"
     assert complaint(checkout) == said
-    (checkout / "suspects/asked").mkdir()
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(checkout / "suspects/asked/a.png")
+    (checkout / "found").mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(checkout / "found/a.png")
     assert complaint(checkout) == said
-    run(checkout, "dvc", "add", "suspects/asked")
+    run(checkout, "dvc", "add", "found")
     assert complaint(checkout).startswith("dvc.lock is out of date")
 
 
@@ -111,10 +109,10 @@ def test_without_git_dvc_repro_says_one_line(tmp_path):
 def test_the_summary_shows_the_figures_that_changed(finished_clone, checkout, tmp_path):
     run(checkout, "dvc", "remote", "add", "--local", "--default", "cache", str(finished_clone / ".dvc/cache"))
     run(checkout, "dvc", "pull")
-    path = checkout / f"metrics/{TARGET}.json"
+    path = checkout / f"metrics/details/{TARGET}.json"
     metrics = json.loads(path.read_text())
-    before = metrics["gbm"]["auc"]
-    metrics["gbm"] |= {"auc": before - 0.125, "auc_ci_low": 0.25, "raw_realised_fpr_at_alpha_1e-2": 0.5}
+    before = metrics["judges"]["gbm"]["auc"]
+    metrics["judges"]["gbm"] |= {"auc": before - 0.125, "auc_ci_low": 0.25, "raw_realised_fpr_at_alpha_1e-2": 0.5}
     path.write_text(json.dumps(metrics))
     run(checkout, "dvc", "commit", "--force", f"evaluate@{TARGET}")  # as if it had come out so
     commit(checkout, "worse")
@@ -157,13 +155,24 @@ def figures(auc: float, tpr: float) -> dict[str, float | None]:
     }
 
 
+def judged(target: str, judges: dict, **null_check: dict) -> dict[str, object]:
+    """The metrics of a target, judged by the last of its judges."""
+    details = {"judges": judges, "null_check": null_check}
+    return {target: {"judge": list(judges)[-1], "failed": 0}, f"details/{target}": details}
+
+
+def asked(name: str, **figures: object) -> dict[str, object]:
+    """The metrics of a set of suspects."""
+    return {f"details/suspects/{name}": {"suspects": 13, "checks": {}, **figures}}
+
+
 def made_up(folder: Path, metrics: dict[str, object], **params: object) -> str:
     """Commit metrics and parameters that nobody computed; the commit."""
     for name, values in metrics.items():
         path = folder / f"metrics/{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    write_params({"infer": {"learner": "mlp"}, "targets": {"mine": {"infer": {}}}, **params}, folder)
+    dump_params(params, folder)
     commit(folder, "made up")
     return git(folder, "rev-parse", "--short", "HEAD").strip()
 
@@ -173,17 +182,16 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "--quiet")
     before = {"mlp": figures(0.9, 0.5), "mlp_fusion": figures(0.95, 0.6)}
-    quiet = {"fires": 0, "blind_member": {"auc": 0.5, "fires": False}}
-    return made_up(
-        tmp_path, {"mine": before, "guards/mine": quiet, "inferences/mine": {"suspects": 0}}, fit={"seed": 0}
-    )
+    quiet = {"fails": 0, "blind_member": {"auc": 0.5, "fails": False}}
+    return made_up(tmp_path, judged("mine", before) | {"checks/mine": quiet}, fit={"seed": 0})
 
 
 def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
     now = {"mlp": figures(0.91, 0.5), "mlp_fusion": figures(0.96, 0.7)}
-    fires = {"fires": 1, "blind_member": {"auc": 0.8, "fires": True}}
-    answer = {"suspects": 13, "distinct": 12, "named": 12, "p_value": 1.234e-7, "effect": 0.9}
-    made_up(tmp_path, {"mine": now, "guards/mine": fires, "inferences/mine": answer}, fit={"seed": 1})
+    fails = {"fails": 1, "blind_member": {"auc": 0.8, "fails": True}}
+    answer = {"distinct": 12, "named": 12, "p_value": 1.234e-7, "checks": {"blind_suspect": {"fails": True}}}
+    metrics = judged("mine", now, member={"auc": 0.9, "fails": True}) | {"checks/mine": fails}
+    made_up(tmp_path, metrics | asked("theirs", **answer), fit={"seed": 1}, suspects={"theirs": {"target": "mine"}})
     assert pull_request.summary(base).splitlines() == [
         f"### Audit since {base}",
         "",
@@ -194,12 +202,13 @@ def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
         "| AUC | 0.9500 (0.9300 to 0.9700) | **0.9600 (0.9400 to 0.9800)** |",
         "| TPR at 1 % FPR | 0.6000 (0.5800 to 0.6200) | **0.7000 (0.6800 to 0.7200)** |",
         "| FPR realised at alpha 0.1 | 0.1000 (0.0800 to 0.1200) | 0.1000 (0.0800 to 0.1200) |",
-        "| guards and checks that fire | none | **blind_member** |",
-        "| suspects | none | **12 of 12 named, p = 1.2e-07 for all** |",
+        "| checks that fail | none | **blind_member, null_check_member** |",
+        "| suspects `theirs` | none | **12 of 12 named, p = 1.2e-07 for all; fails: blind_suspect** |",
         "",
-        "**Parameters changed**: 1",
+        "**Parameters changed**: 2",
         "",
         "- `fit.seed`: 0 -> 1",
+        '- `suspects.theirs.target`: null -> "mine"',
         "",
         "3 of 8 rates differ, all but 1 within their intervals.",
         "",
@@ -209,10 +218,10 @@ def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
     ]
 
 
-def test_a_score_that_is_the_wrong_way_round_is_among_the_checks_that_fire(base, tmp_path):
+def test_a_score_that_is_the_wrong_way_round_is_among_the_checks_that_fail(base, tmp_path):
     turned = figures(0.07, 0.0) | {"wrong_way_round": True}
-    made_up(tmp_path, {"mine": {"mlp": turned, "mlp_fusion": figures(0.95, 0.6)}})
-    assert "| guards and checks that fire | none | **mlp.wrong_way_round** |" in pull_request.summary(base)
+    made_up(tmp_path, judged("mine", {"mlp": turned, "mlp_fusion": figures(0.95, 0.6)}))
+    assert "| checks that fail | none | **mlp.wrong_way_round** |" in pull_request.summary(base)
 
 
 def test_where_nothing_differs_the_summary_says_so(base):
@@ -223,10 +232,11 @@ def test_where_nothing_differs_the_summary_says_so(base):
 
 
 def test_suspects_that_are_lost_and_a_target_that_is_new_are_in_the_summary(base, tmp_path):
-    asked = made_up(tmp_path, {"inferences/mine": {"suspects": 2, "named": 1, "p_value": 0.02}}, fit={"seed": 0})
-    made_up(tmp_path, {"inferences/mine": {"suspects": 0}, "other": {"mlp": figures(0.6, 0.1)}}, fit={"seed": 0})
-    page = pull_request.summary(asked)
-    assert "| suspects | 1 of 2 named, p = 0.02 for all | **none** |" in page
+    answer = asked("theirs", distinct=2, named=1, p_value=0.02)
+    before = made_up(tmp_path, answer, suspects={"theirs": {"target": "mine"}})
+    made_up(tmp_path, judged("other", {"mlp": figures(0.6, 0.1)}), suspects={})
+    page = pull_request.summary(before)
+    assert "| suspects `theirs` | 1 of 2 named, p = 0.02 for all | **none** |" in page
     assert "**other**, judged by `mlp`" in page
     assert "| AUC | none | **0.6000 (0.5800 to 0.6200)** |" in page
 

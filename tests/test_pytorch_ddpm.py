@@ -194,8 +194,9 @@ def test_the_averaged_weights_are_taken_under_either_name(weights, tmp_path):
 
 def use(folder: Path) -> None:
     params = tiny_params()
-    params["targets"][TARGET] |= {"source": "pytorch_ddpm", "path": str(folder)}
+    params["targets"][TARGET]["model"] = str(folder)
     params["score"]["attacks"] |= {"t_error": {"interval": 5, "last": 10}, "pia": [10], "pian": [], "naive_loss": []}
+    params["fit"]["scores"] = ["t_error_t5"]
     write_params(params)
 
 

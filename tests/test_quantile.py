@@ -8,7 +8,8 @@ import torch
 
 from leakgauge.compute import spread
 from leakgauge.errors import InputError
-from leakgauge.quantile.bag import ATTACKERS, Attacker, Bag, Learner, LearnerOptions, attacker_folder, fit_attacker
+from leakgauge.options import Learner, LearnerOptions
+from leakgauge.quantile.bag import ATTACKERS, Attacker, Bag, attacker_folder, fit_attacker, z_columns
 from leakgauge.quantile.base import (
     LEVELS,
     LocationScale,
@@ -197,8 +198,10 @@ def test_learners_of_one_score_at_a_time_say_of_each_what_they_say_of_it_alone(l
     both = fitted(chosen, inputs, scores).predict(inputs)
     for column in (0, 1):
         alone = fitted(chosen, inputs, scores[:, [column]]).predict(inputs)
-        for name, values in alone.columns(0).items():
-            np.testing.assert_array_equal(both.columns(column)[name], values)
+        assert type(alone) is type(both)
+        np.testing.assert_array_equal(both.quantiles()[:, [column]], alone.quantiles())
+        z = [of.z_scores(values) for of, values in ((both, scores), (alone, scores[:, [column]]))]
+        np.testing.assert_array_equal(z[0][:, [column]], z[1])
 
 
 # What learners look at
@@ -237,7 +240,7 @@ def test_a_resnet_looks_at_the_pixels_and_at_the_features_where_asked_to(head, f
 
 
 def test_features_teach_a_resnet_what_pixels_do_not_tell(inputs):
-    scores = 3.0 * inputs.features[:, [2]].astype(float)  # the statistic that the pixels know nothing of
+    scores = 3.0 * inputs.features[:, [2]].astype(float)  # the feature that the pixels know nothing of
     losses = {}
     for features in (False, True):
         attacker = fitted(options("resnet-location_scale", features=features), inputs, scores)
@@ -265,7 +268,7 @@ def test_strange_features_are_not_extrapolated_to(learner, inputs):
 
 
 @pytest.mark.parametrize("learner", ["mlp-quantiles", "resnet-quantiles"])
-def test_a_statistic_that_never_varied_tells_nothing_of_other_images(learner, inputs):
+def test_a_feature_that_never_varied_tells_nothing_of_other_images(learner, inputs):
     constant = np.full((len(inputs), 1), 0.1, np.float32)
     inputs = Inputs(inputs.images, np.concatenate([inputs.features, constant], axis=1))
     chosen = quickly(learner, features=True) if learner.startswith("resnet") else quickly(learner)
@@ -326,10 +329,9 @@ def test_the_same_seed_gives_the_same_bytes_and_saving_loses_nothing(learner, in
     files = [saved(attacker, tmp_path / name) for name, attacker in zip("ab", attackers, strict=True)]
     assert files[0] == files[1]
     loaded = ATTACKERS[chosen.kind].load(tmp_path / "a", chosen)
-    for score in (0, 1):
-        before, after = (attacker.predict(inputs).columns(score) for attacker in (attackers[0], loaded))
-        for name in before:
-            np.testing.assert_array_equal(before[name], after[name])
+    before, after = (attacker.predict(inputs) for attacker in (attackers[0], loaded))
+    assert same(before, after)
+    np.testing.assert_array_equal(before.z_scores(scores), after.z_scores(scores))
 
 
 @pytest.mark.parametrize("learner", [name for name in CONDITIONAL if name != "gbm-quantiles"])
@@ -475,6 +477,25 @@ def test_a_bag_opens_as_it_was_saved(bag, inputs):
     assert opened == bag
     first, second = (opened.attacker(number).predict(inputs) for number in (0, 1))
     assert not same(first, second)
+
+
+@pytest.mark.parametrize("learner", ["marginal", *CONDITIONAL])
+def test_a_bag_says_of_each_score_its_z_and_of_gaussians_the_log_of_the_scale(learner, inputs, tmp_path):
+    chosen, scores = quickly(learner), two_scores(inputs)
+    attackers = [fitted(chosen, inputs[number:], scores[number:]) for number in range(2)]
+    for number, attacker in enumerate(attackers):
+        saved(attacker, attacker_folder(tmp_path, number))
+    of = Bag(tmp_path, {"options": chosen.model_dump(), "bag_size": 2, "scores": ["first", "second"]})
+    columns = z_columns(of, inputs, scores, "auxiliary")
+    kinds = ["z", "log_scale"] if learner.endswith("location_scale") else ["z"]
+    assert list(columns) == [f"{score}.{kind}" for score in ("first", "second") for kind in kinds]
+    predictions = [attacker.predict(inputs) for attacker in attackers]
+    for place, score in enumerate(("first", "second")):
+        z = np.stack([prediction.z_scores(scores)[:, place] for prediction in predictions], axis=1)
+        np.testing.assert_array_equal(columns[f"{score}.z"], z.astype(np.float32))
+        if len(kinds) > 1:
+            scale = np.stack([prediction.scale[:, place] for prediction in predictions], axis=1)
+            np.testing.assert_allclose(np.exp(columns[f"{score}.log_scale"]), scale, rtol=1e-5)
 
 
 @pytest.mark.parametrize("content", [None, "{}", "not JSON", '{"options": {"kind": "oracle"}, "bag_size": 3}'])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import quick_params, write_params
+from conftest import ask_about, dump_params, quick_params
 from PIL import Image
 from pipeline import TARGET, clone, environment, git, repro, run
 
@@ -19,9 +20,10 @@ from leakgauge.files import file_hash
 
 pytestmark = pytest.mark.slow
 RESULTS = [
-    *(f"metrics/{TARGET}.json", f"data/verdicts/{TARGET}.parquet", f"data/scores/{TARGET}"),
-    *("metrics/plots", "metrics/sweeps"),
+    *(f"metrics/{TARGET}.json", f"metrics/details/{TARGET}.json", f"data/verdicts/{TARGET}.parquet"),
+    *(f"data/scores/{TARGET}", "metrics/plots"),
 ]
+MEASURE = {f"config@{TARGET}", f"evaluate@{TARGET}", "report"}  # the stages that measure bags, and validate options
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def pipeline(finished_clone: Path) -> Iterator[Path]:
 def change(folder: Path, section: str, **values) -> None:
     params = quick_params()
     params[section] |= values
-    write_params(params, folder)
+    dump_params(params, folder)
 
 
 def test_a_second_run_does_nothing(pipeline):
@@ -47,66 +49,72 @@ def test_a_second_run_does_nothing(pipeline):
     assert git(pipeline, "status", "--porcelain") == ""
 
 
-def measuring() -> list[str]:
-    """The stages that measure a bag, and those after them."""
-    return [f"evaluate@{TARGET}", f"infer@{TARGET}", "report", f"sweep@{TARGET}"]
-
-
-def test_an_evaluate_option_reruns_what_measures_and_fits_no_bag_of_the_audit(pipeline):
+def test_an_evaluate_option_is_validated_and_reruns_what_measures_and_nothing_else(pipeline):
     change(pipeline, "evaluate", confidence=0.9)
-    assert sorted(repro(pipeline)) == measuring()
+    assert repro(pipeline) == [f"config@{TARGET}", f"evaluate@{TARGET}", "report"]
 
 
-def test_an_evaluate_option_that_no_experiment_needs_reruns_none(pipeline):
-    change(pipeline, "evaluate", complexity="mean_luma")
-    assert repro(pipeline) == [f"evaluate@{TARGET}", f"infer@{TARGET}", "report"]
+def test_a_report_option_reruns_the_report_only(pipeline):
+    change(pipeline, "report", exposed=3)
+    assert repro(pipeline) == ["report"]
 
 
-def test_a_sweep_option_reruns_the_experiments_and_report_only(pipeline):
-    change(pipeline, "sweep", resamplings=3)
-    assert repro(pipeline) == [f"sweep@{TARGET}", "report"]
+def test_an_option_left_out_is_its_default_and_reruns_what_it_decides_when_that_changes(pipeline):
+    params = quick_params()
+    del params["evaluate"]["confidence"]
+    dump_params(params, pipeline)
+    assert set(repro(pipeline)) == {f"config@{TARGET}", "report"}, "the value is the same"
+    options = pipeline / "leakgauge/options.py"
+    options.write_text(options.read_text().replace("confidence: Rate = _(0.95,", "confidence: Rate = _(0.9,"))
+    assert set(repro(pipeline)) == MEASURE
+
+
+def test_a_misspelt_key_ends_the_run_before_anything_else_of_the_target_ran(pipeline):
+    params = quick_params()
+    params["split"]["holdout"] = 200  # split and all after it are called for
+    params["evaluate"]["confidense"] = 0.9
+    dump_params(params, pipeline)
+    done = subprocess.run(["dvc", "repro"], cwd=pipeline, env=environment(), capture_output=True, text=True)
+    assert done.returncode != 0
+    assert re.findall(r"Running stage '(.+)':", done.stdout) == [f"config@{TARGET}"]
+    assert "params.yaml: evaluate.confidense: unknown key (did you mean 'confidence'?)" in done.stderr
 
 
 def test_a_changed_learner_refits_only_itself(pipeline):
     params = quick_params()
     params["learners"]["gbm"]["trees"] = 6
-    write_params(params, pipeline)
-    expected = [f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"stack@{TARGET}", *measuring()]
-    assert sorted(repro(pipeline)) == sorted(expected)
+    dump_params(params, pipeline)
+    assert set(repro(pipeline)) == {f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", *MEASURE}
 
 
 def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     change(pipeline, "split", holdout=200)
     executed = repro(pipeline)
-    names = {name.split("@")[0] for name in measuring()}
     stages = {name.split("@")[0] for name in executed}
-    assert stages == {"split", "score", "select", "predict", "stack", "check", "guard", *names}
+    assert stages == {"config", "split", "check", "score", "predict", "evaluate", "report"}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 
 def test_another_learner_adds_its_own_stages_and_leaving_it_out_takes_it_from_the_results(pipeline):
     params = quick_params()
     params["learners"]["gbm2"] = params["learners"]["gbm"] | {"leaves": 4}
-    write_params(params, pipeline)
-    executed = set(repro(pipeline))
-    assert {f"fit@{TARGET}-gbm2", f"predict@{TARGET}-gbm2"} == executed - {f"stack@{TARGET}", *measuring()}
-    write_params(quick_params(), pipeline)
-    assert set(measuring()) <= set(repro(pipeline)) <= {f"stack@{TARGET}", *measuring()}
-    assert "gbm2" not in json.loads((pipeline / f"metrics/{TARGET}.json").read_text())
+    dump_params(params, pipeline)
+    assert set(repro(pipeline)) == {f"fit@{TARGET}-gbm2", f"predict@{TARGET}-gbm2", *MEASURE}
+    dump_params(quick_params(), pipeline)
+    assert {f"evaluate@{TARGET}", "report"} <= set(repro(pipeline)) <= MEASURE
+    assert "gbm2" not in json.loads((pipeline / f"metrics/details/{TARGET}.json").read_text())["judges"]
 
 
-def test_suspects_cost_their_scores_and_a_verdict_and_nothing_else(pipeline):
-    asked = pipeline / "suspects/digits"
-    asked.mkdir()
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(asked / "mine.png")
-    params = quick_params()
-    params["datasets"]["digits"]["suspects"] = "suspects/digits"
-    write_params(params, pipeline)
+def test_suspects_cost_their_images_scores_and_a_verdict_and_nothing_else(pipeline):
+    found = pipeline / "found"
+    found.mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(found / "mine.png")
+    dump_params(ask_about("asked", {"source": "folder", "path": "found"}, quick_params()), pipeline)
     executed = repro(pipeline)
-    shutil.rmtree(asked)
-    called_for = {f"score@{TARGET}-suspect", *(f"{stage}@{TARGET}" for stage in ("split", "check", "infer", "guard"))}
-    assert set(executed) == {"images@digits", "suspect@digits", "report"} | called_for
-    assert json.loads((pipeline / f"metrics/inferences/{TARGET}.json").read_text())["suspects"] == 1
+    shutil.rmtree(found)
+    validated = {"images@asked_images", f"config@{TARGET}"}
+    assert set(executed) == {*validated, "score_suspects@asked", "suspects@asked", "report"}
+    assert json.loads((pipeline / "metrics/suspects/asked.json").read_text())["suspects"] == 1
 
 
 def test_a_clone_knows_that_nothing_has_to_run(pipeline, tmp_path):
@@ -115,11 +123,13 @@ def test_a_clone_knows_that_nothing_has_to_run(pipeline, tmp_path):
 
 
 def test_metrics_parameters_and_plots_compare_between_commits(pipeline):
-    change(pipeline, "evaluate", confidence=0.9)
+    params = quick_params()
+    params["learners"]["gbm"]["leaves"] = 4
+    dump_params(params, pipeline)
     repro(pipeline)
     metrics = json.loads(run(pipeline, "dvc", "metrics", "diff", "--json"))
-    assert "gbm.auc_ci_low" in metrics[f"metrics/{TARGET}.json"]
-    assert "evaluate.confidence" in run(pipeline, "dvc", "params", "diff")
+    assert "auc" in metrics[f"metrics/{TARGET}.json"]
+    assert "learners.gbm.leaves" in run(pipeline, "dvc", "params", "diff")
     run(pipeline, "dvc", "plots", "diff", "HEAD")
     page = (pipeline / "dvc_plots/index.html").read_text()
     roc, calibration = "True-positive rate (members flagged)", "Realised FPR on holdout"

@@ -6,11 +6,13 @@ import torch
 from conftest import REFERENCE, GaussianTarget
 from safetensors.torch import load_file
 
+from leakgauge.attacks.columns import score_columns
 from leakgauge.attacks.naive_loss import image_noise, naive_loss
 from leakgauge.attacks.pia import pia, pian
-from leakgauge.attacks.registry import Attacks, ReDiffuse, TErrorGrid, score_batch
+from leakgauge.attacks.registry import score_batch
 from leakgauge.attacks.sima import sima
 from leakgauge.attacks.t_error import t_errors
+from leakgauge.options import Attacks, ReDiffuse, TErrorGrid
 
 ATTACKS = Attacks(
     t_error=TErrorGrid(interval=10, last=40),
@@ -127,7 +129,7 @@ def test_image_noise_is_standard_normal():
 
 
 def test_every_column_has_a_definition_and_its_cost():
-    columns = ATTACKS.columns()
+    columns = score_columns(ATTACKS)
     assert list(columns) == [
         *(f"t_error_t{t}" for t in (0, 10, 20, 30, 40)),
         *("pia_t20", "pian_t20", "loss_t20", "sima_t0", "sima_t20"),

@@ -17,30 +17,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import REPOSITORY, tiny_params, write_params, write_photos
+from conftest import REPOSITORY, answer_about, ask_about, tiny_params, write_params, write_photos
 from PIL import Image
 
 from leakgauge.datasets import archive, cifar
 from leakgauge.files import file_hash
+from leakgauge.tables import ROLES
 from stages.check import check
 from stages.evaluate import evaluate
 from stages.fit import fit
-from stages.guard import guard
 from stages.images import prepare_images
-from stages.infer import infer
 from stages.predict import predict
 from stages.report import report
 from stages.score import score
-from stages.select import select
 from stages.split import split
-from stages.stack import stack
-from stages.suspect import suspect
-from stages.sweep import sweep
 from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 PROGRAM = sorted(
-    file for package in ("leakgauge", "stages", "benchmarks") for file in (REPOSITORY / package).rglob("*.py")
+    file
+    for package in ("leakgauge", "stages", "benchmarks", "studies")
+    for file in (REPOSITORY / package).rglob("*.py")
 )
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "yaml"}  # ruamel's is another
 NEVER = {"eval", "exec", "extract", "extractall", "unpack_archive", "system", "popen", "Markup"}
@@ -134,15 +131,15 @@ def checkpoint_of_pytorch_ddpm() -> tuple:
     torch.save({"ema_model": Hostile()}, "theirs/ckpt.pt")
     flags = ("T=20", "ch=32", "ch_mult=1", "num_res_blocks=1", "beta_1=0.001", "beta_T=0.05", "img_size=8")
     Path("theirs/flagfile.txt").write_text("".join(f"--{flag}\n" for flag in (*flags, "mean_type=epsilon")))
-    use("targets", TARGET, source="pytorch_ddpm", path="theirs")
-    return train_target, {"target": TARGET}, "theirs/ckpt.pt"
+    use("targets", TARGET, model="theirs")
+    return make_target, {"target": TARGET}, "theirs/ckpt.pt"
 
 
 def pickle_asked_for_by_name() -> tuple:
     Path(f"models/target/{TARGET}").rename("theirs")
     torch.save({"conv_in.weight": Hostile()}, "theirs/unet/weights.bin")
-    use("targets", TARGET, source="path", path="theirs", train_target={"pickle": "unet/weights.bin"})
-    return train_target, {"target": TARGET}, "theirs/unet/weights.bin"
+    use("targets", TARGET, model="theirs", target={"pickle": "unet/weights.bin"})
+    return make_target, {"target": TARGET}, "theirs/unet/weights.bin"
 
 
 def images_of_an_npz() -> tuple:
@@ -227,7 +224,7 @@ def test_an_archive_is_read_by_the_names_of_its_files_and_nothing_is_unpacked(tm
     path = Path("theirs.tar.gz")
     known = archive.Archive(cifar.ARCHIVES["cifar10"].url, path.stat().st_size, file_hash(path))
     monkeypatch.setitem(cifar.ARCHIVES, "cifar10", known)
-    images = cifar.read(cifar.CifarEntry(source="cifar10", path=str(path), suspects="", part="test"))
+    images = cifar.read(cifar.CifarEntry(source="cifar10", path=str(path), part="test"))
     assert images.labels == [3]
     assert {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")} == {"place", "place/theirs.tar.gz"}
 
@@ -273,48 +270,41 @@ def hostile_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     ids = [f"{number}{SCRIPT}" for number in range(200)]
     write_photos(ids, rng.integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)[..., 0], Path("photos.parquet"))
-    suspects = [f"suspect/{SCRIPT}.png", f"suspect/{HANDLER}.png"]
+    suspects = [f"{SCRIPT}.png", f"{HANDLER}.png"]
     for number, name in enumerate(suspects):
-        path = Path("suspects/photos") / name.removeprefix("suspect/")
+        path = Path("found", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.arange(number, 64 + number, dtype=np.uint8).reshape(8, 8)).save(path)
     score_name = f"loss{SCRIPT}"
     members = [1] * 50 + [0] * 150 + [None] * 2
-    table = {"image_id": [*ids, *suspects], "is_member": members, score_name: rng.lognormal(size=202)}
+    names = [*ids, *(f"found/{name}" for name in suspects)]
+    table = {"image_id": names, "is_member": members, score_name: rng.lognormal(size=202)}
     Path(f"scores{HANDLER}").mkdir()
     given = f"scores{HANDLER}/theirs.parquet"
     pq.write_table(pa.table(table), given)
     params = tiny_params()
-    photos = {"source": "parquet", "path": "photos.parquet", "suspects": "suspects/photos"}
-    params["datasets"] = {"photos": photos}
-    params["learners"] = {"marginal": {"kind": "marginal"}}
-    params["infer"]["learner"] = "marginal"
-    params["stack"]["of"] = []
-    params["sweep"] |= {"bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []}
-    entry = params["targets"].pop(TARGET)
-    split_by = {"split": {"auxiliary": 120, "holdout": "rest"}, "fit": {"score": score_name, "fusion": []}}
-    split_by["target"] = {"scores": [score_name]}
-    params["targets"]["theirs"] = entry | {"dataset": "photos", "source": "scores", "path": given} | split_by
-    write_params(params)
-    for stage in (prepare_images, suspect):
-        stage("photos")
-    split("theirs")
-    for stage in (train_target, guard, check):
+    params["datasets"] = {"photos": {"source": "parquet", "path": "photos.parquet"}}
+    params["learners"], params["evaluate"]["stack"] = {"marginal": {"kind": "marginal"}}, []
+    params["split"], params["target"]["scores"] = {"auxiliary": 120}, [score_name]
+    params["fit"]["scores"] = [score_name]
+    params["targets"] = {"theirs": {"images": "photos", "model": given}}
+    write_params(ask_about("found", {"source": "folder", "path": "found"}, params, "theirs"))
+    prepare_images("photos")
+    for stage in (split, check, make_target):
         stage("theirs")
-    for role in ("member", "auxiliary", "holdout", "suspect"):
+    for role in ROLES:
         score("theirs", role)
-    select("theirs")
     fit("theirs", "marginal")
     predict("theirs", "marginal")
-    for stage in (stack, evaluate, infer, sweep):
-        stage("theirs")
+    evaluate("theirs")
+    answer_about("found")
     report()
 
 
 def test_no_name_becomes_html_on_the_page(hostile_audit):
     page = Page(Path("metrics/report.html").read_text())
-    shown = f"suspect/{SCRIPT}.png", f"suspect/{HANDLER}.png", f"loss{SCRIPT}", f"scores{HANDLER}/theirs.parquet"
+    shown = f"{SCRIPT}.png", f"{HANDLER}.png", f"loss{SCRIPT}", f"scores{HANDLER}/theirs.parquet"
     assert all(name in page.text for name in shown), "each is there, as text"
-    assert {f"suspect/{SCRIPT}.png", f"suspect/{HANDLER}.png"} <= page.values, "and as what an image is called"
+    assert {f"{SCRIPT}.png", f"{HANDLER}.png"} <= page.values, "and as what an image is called"
     assert "script" not in page.elements
     assert not [name for name in page.attributes if name.startswith("on")]

@@ -6,30 +6,28 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from leakgauge.config import smallest_alpha
 from leakgauge.inference.conformal import (
     AttackResult,
     bag_vote,
     conformal_p_values,
     drawn_voters,
     fpr_range,
-    gaussian_z_scores,
     judge,
-    quantile_z_scores,
-    smallest_alpha,
     votes,
 )
 from leakgauge.inference.metrics import (
+    alpha_curve,
     bag_size_curve,
-    calibration_curve,
     conditional_fpr,
     deciles,
     level_name,
     roc_points,
     summarise,
-    timestep_curve,
     worst_decile,
 )
 from leakgauge.inference.roc import asr, auc, exact_rate, roc, tpr_at_fpr, true_positives_at_fpr
+from leakgauge.quantile.base import LocationScale, Quantiles
 
 MEMBER = np.array([9.0, 8, 7, 5, 5, 2])
 HOLDOUT = np.array([8.0, 6, 5, 4, 3, 3, 2, 1, 1, 0])
@@ -65,7 +63,7 @@ def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_thresholds_draw_include
     assert np.mean([rate.low <= truth <= rate.high for rate in found]) > 0.93
 
 
-def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_where_margins_tie():
+def test_intervals_of_a_tpr_at_an_fpr_cover_the_true_one_where_membership_scores_tie():
     rng, thresholds = np.random.default_rng(5), np.arange(-5, 9) - 0.5  # whole membership scores
     flagged, caught = norm.sf(thresholds), norm.sf(thresholds, 2)
     truth, covered = caught[flagged <= 0.05].max(), []
@@ -188,7 +186,7 @@ def test_exact_intervals_are_clopper_and_pearsons(count, total, low, high):
 
 
 @pytest.mark.parametrize("attackers", [1, 2, 5, 10])
-def test_the_margin_is_the_majority_vote_at_every_level(attackers):
+def test_the_membership_score_is_the_majority_vote_at_every_level(attackers):
     z = np.random.default_rng(attackers).normal(-1, 1, (300, attackers))
     for alpha in (0.5, 0.1, 0.05, 0.01):
         in_favour, said = (z <= norm.ppf(alpha)).sum(1), votes(bag_vote(z), alpha)
@@ -232,7 +230,7 @@ def test_out_of_bag_p_values_are_as_uniform_as_those_of_images_kept_apart(attack
         out_of_bag = rng.random((300, attackers)) < 0.37
         z = {role: rng.normal(size=(count, 1)) for role, count in (("auxiliary", 300), ("holdout", 2000))}
         z = {role: values + rng.normal(0, 1, (len(values), attackers)) for role, values in z.items()}
-        judged = judge({"holdout": z["holdout"]}, [z["auxiliary"]], out_of_bag, np.ones(300, dtype=bool))
+        judged = judge({"holdout": z["holdout"]}, z["auxiliary"], out_of_bag, np.ones(300, dtype=bool))
         count = judged.calibration_size
         nominal.append(np.floor(0.05 * (count + 1)) / (count + 1))
         realised.append((judged.p_value["holdout"] <= 0.05).mean())
@@ -242,30 +240,35 @@ def test_out_of_bag_p_values_are_as_uniform_as_those_of_images_kept_apart(attack
     assert np.mean(all_vote) < np.mean(nominal) - 3 * error, "judged by all attackers, new images err on one side"
 
 
-def test_normal_scores_of_gaussians_are_standardised():
-    z = gaussian_z_scores(np.array([1.0]), np.array([[0.0, 3.0]]), np.array([[2.0, 1.0]]))
-    assert z.tolist() == [[0.5, -2.0]]
+def test_z_scores_of_gaussians_are_standardised():
+    prediction = LocationScale(np.array([[0.0, 3.0]]), np.array([[2.0, 1.0]]))
+    assert prediction.z_scores(np.array([[1.0, 1.0]])).tolist() == [[0.5, -2.0]]
 
 
-def test_normal_scores_of_gaussian_quantiles_are_those_of_the_gaussian():
-    levels = np.array([0.001, 0.01, 0.1, 0.5, 0.9])
-    scores = np.array([-9.0, -3.1, -2.0, -0.7, 0.0, 0.6, 4.0])
-    quantiles = np.tile(2 * norm.ppf(levels) + 1, (len(scores), 3, 1))
-    z = quantile_z_scores(scores, levels, quantiles)
-    np.testing.assert_allclose(z, np.repeat((scores[:, None] - 1) / 2, 3, axis=1), atol=1e-6)
+def quantiles_z(log_scores: list[float], levels: list[float], values: list[float]) -> np.ndarray:
+    """z-scores of log scores under the same quantiles.  Returns (N,)."""
+    prediction = Quantiles(np.tile(values, (len(log_scores), 1, 1)), tuple(levels))
+    return prediction.z_scores(np.array(log_scores)[:, None])[:, 0]
+
+
+def test_z_scores_of_gaussian_quantiles_are_those_of_the_gaussian():
+    levels, scores = [0.001, 0.01, 0.1, 0.5, 0.9], [-9.0, -3.1, -2.0, -0.7, 0.0, 0.6, 4.0]
+    z = quantiles_z(scores, levels, 2 * norm.ppf(levels) + 1)
+    np.testing.assert_allclose(z, (np.array(scores) - 1) / 2, atol=1e-6)
+    several = LocationScale(np.array([[1.0, -2.0]]), np.array([[2.0, 0.3]]))
+    observed = np.array([[0.5, -2.1]])
+    np.testing.assert_allclose(Quantiles(several.quantiles()).z_scores(observed), several.z_scores(observed), atol=1e-6)
 
 
 def test_a_score_on_a_quantile_is_voted_member_at_that_level_and_not_just_above_it():
-    levels = np.array([0.01, 0.1, 0.5])
-    quantiles = np.array([[[1.0, 2.0, 4.0]]] * 2)
-    z = quantile_z_scores(np.array([2.0, 2.001]), levels, quantiles)
-    assert (z <= norm.ppf(0.1) + 1e-9).ravel().tolist() == [True, False]
+    z = quantiles_z([2.0, 2.001], [0.01, 0.1, 0.5], [1.0, 2.0, 4.0])
+    assert (z <= norm.ppf(0.1) + 1e-9).tolist() == [True, False]
 
 
 def test_equal_quantiles_do_not_break_the_order():
-    z = quantile_z_scores(np.array([0.9, 1.0, 1.1]), np.array([0.1, 0.2, 0.5]), np.ones((3, 1, 3)))
+    z = quantiles_z([0.9, 1.0, 1.1], [0.1, 0.2, 0.5], [1.0, 1.0, 1.0])
     assert np.isfinite(z).all()
-    assert (np.diff(z[:, 0]) > 0).all()
+    assert (np.diff(z) > 0).all()
 
 
 def test_conformal_p_values_count_ties_against_the_suspect():
@@ -284,14 +287,14 @@ def shifted_judgement(shift: float, members: int = 400, holdout: int = 500, bag:
     z = {"member": rng.normal(-shift, 1, (members, 1)), "holdout": rng.normal(0, 1, (holdout, 1))}
     z = {role: values + rng.normal(0, 0.3, (len(values), bag)) for role, values in z.items()}
     auxiliary = rng.normal(0, 1, (600, 1)) + rng.normal(0, 0.3, (600, bag))
-    return judge(z, [auxiliary[:99], auxiliary[99:]], rng.random((600, bag)) < 0.37, np.ones(600, dtype=bool))
+    return judge(z, auxiliary, rng.random((600, bag)) < 0.37, np.ones(600, dtype=bool))
 
 
 def test_calibrated_error_rates_hold_whatever_scale_the_learner_got_wrong():
     rng = np.random.default_rng(1)
     z = {"member": rng.normal(-9, 5, (50, 3)), "holdout": np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)}
     auxiliary = np.repeat(rng.normal(4, 5, (4000, 1)), 3, axis=1)
-    judged = judge(z, [auxiliary], rng.random((4000, 3)) < 0.5, np.ones(4000, dtype=bool))
+    judged = judge(z, auxiliary, rng.random((4000, 3)) < 0.5, np.ones(4000, dtype=bool))
     figures = summarise(judged, [0.1], 0.999)
     assert figures["realised_fpr_at_alpha_1e-1_ci_low"] < 0.1 < figures["realised_fpr_at_alpha_1e-1_ci_high"]
     assert (
@@ -303,7 +306,7 @@ def test_images_that_every_attacker_saw_do_not_calibrate():
     out_of_bag = np.ones((10, 2), dtype=bool)
     out_of_bag[:4] = False
     z = {"member": np.zeros((1, 2)), "holdout": np.zeros((1, 2))}
-    judged = judge(z, [np.zeros((10, 2))], out_of_bag, np.ones(10, dtype=bool))
+    judged = judge(z, np.zeros((10, 2)), out_of_bag, np.ones(10, dtype=bool))
     assert (judged.calibration_size, judged.calibration_by) == (6, "out of bag")
 
 
@@ -317,7 +320,7 @@ def test_p_values_of_images_kept_apart_are_exactly_uniform():
     for suspect in range(20):
         auxiliary = np.r_[seen, np.delete(pool, suspect, axis=0)]
         z = {"member": pool[[suspect]], "holdout": pool[[suspect]]}
-        judged = judge(z, [auxiliary[:35], auxiliary[35:]], out_of_bag, calibrates)
+        judged = judge(z, auxiliary, out_of_bag, calibrates)
         assert (judged.calibration_size, judged.calibration_by) == (19, "calibration split")
         p_values.append(judged.p_value["holdout"][0])
     np.testing.assert_allclose(sorted(p_values), np.arange(1, 21) / 20)
@@ -374,7 +377,7 @@ def test_one_threshold_for_all_accuses_the_simple_and_thresholds_for_each_do_not
     worst = []
     for known in (0, 1):  # subtracted from the score or not
         z = {role: noise[role] + (1 - known) * complexity[role][:, None] for role in complexity}
-        judged = judge({role: z[role] for role in ("member", "holdout")}, [z["auxiliary"]], out_of_bag, everyone)
+        judged = judge({role: z[role] for role in ("member", "holdout")}, z["auxiliary"], out_of_bag, everyone)
         worst.append(worst_decile(judged, deciles(complexity["holdout"]), [0.05], 0.99))
         figures = summarise(judged, [0.05], 0.999)
         assert figures["realised_fpr_at_alpha_5e-2_ci_low"] < 0.05 < figures["realised_fpr_at_alpha_5e-2_ci_high"]
@@ -392,12 +395,6 @@ def test_worst_of_ten_intervals_cover_alpha_as_often_as_they_say():
     assert covered / 300 > 0.9
 
 
-def test_without_timesteps_the_curve_has_columns_and_no_rows():
-    empty, one = timestep_curve([], 0.1, 0.95), timestep_curve([(10, -MEMBER, -HOLDOUT)], 0.1, 0.95)
-    assert len(empty) == 0
-    assert list(empty.columns) == list(one.columns)
-
-
 def test_figures_are_flat_and_carry_counts_and_intervals():
     figures = summarise(shifted_judgement(2.0), [0.1, 0.001], 0.95)
     assert figures["tpr_at_fpr_1e-1"] == figures["tpr_at_fpr_1e-1_count"] / 400
@@ -412,9 +409,19 @@ def test_curves_agree_with_the_figures():
     figures = summarise(judged, [0.1], 0.95)
     curve = roc_points(judged)
     assert curve["tpr"][curve["fpr"] <= 0.1].max() == pytest.approx(figures["tpr_at_fpr_1e-1"])
-    assert bag_size_curve(judged, 0.1, 0.95)["tpr"].iloc[-1] == figures["tpr_at_fpr_1e-1"]
-    calibrated = calibration_curve(judged, [0.1], 0.95).query("verdict == 'calibrated' and nominal == 0.1")
-    assert calibrated["realised"].item() == figures["realised_fpr_at_alpha_1e-1"]
+    assert bag_size_curve(judged, 0.1)["tpr"].iloc[-1] == figures["tpr_at_fpr_1e-1"]
+    calibrated = alpha_curve(judged, [0.1], 0.95).query("verdict == 'calibrated' and nominal == 0.1")
+    assert calibrated["fpr"].item() == figures["realised_fpr_at_alpha_1e-1"]
+    assert calibrated["tpr"].item() == figures["tpr_at_alpha_1e-1"]
+
+
+def test_without_members_curves_have_columns_and_tprs_are_empty():
+    known, unknown = shifted_judgement(2.0), shifted_judgement(2.0, members=0)
+    for empty, one in ((bag_size_curve(of, 0.1) for of in (unknown, known)), map(roc_points, (unknown, known))):
+        assert (len(empty), list(empty.columns)) == (0, list(one.columns))
+    rows = alpha_curve(unknown, [0.1], 0.95)
+    assert rows["tpr"].isna().all()
+    assert rows["fpr"].notna().all()
 
 
 @pytest.mark.parametrize(("alpha", "name"), [(0.1, "1e-1"), (0.05, "5e-2"), (0.001, "1e-3"), (0.025, "2.5e-2")])

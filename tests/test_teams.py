@@ -12,13 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, quick_params, write_params
+from conftest import REPOSITORY, ask_about, dump_params, quick_params
 from PIL import Image
 from pipeline import TARGET, commit, environment, git, repro, run
 from servers import ACCESS_KEY, SECRET_KEY, SSHServer, s3_server, ssh_server
 
 from leakgauge.files import file_hash
-from leakgauge.tables import decode_images, read_table
+from leakgauge.tables import ROLES, decode_images, read_table
 
 PAGE = (REPOSITORY / "TEAMS.md").read_text()
 REMOTES = ("A folder", "SSH", "S3")
@@ -28,6 +28,7 @@ HAND_OVER = "Compute and hand over"
 WALKED = {*REMOTES, HOST_KEYS, LINKS, TRIED, CACHE, "Inputs", HAND_OVER, "Fetch", "Merge", "Pull requests"}
 VERDICTS = f"data/verdicts/{TARGET}.parquet"
 IDENTITY = {f"GIT_{who}_{what}": "t@example.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+CHECKED = [f"check@{TARGET}", f"evaluate@{TARGET}", "report"]  # that have files in git, of another seed of the checks
 slow = pytest.mark.slow
 
 
@@ -42,7 +43,7 @@ def commands(title: str) -> list[str]:
 
 
 def local(lines: list[str]) -> list[str]:
-    """What all_rows sets for themselves."""
+    """What everyone sets for themselves."""
     return [line for line in lines if "--local" in line]
 
 
@@ -221,7 +222,7 @@ def results_of(folder: Path, section_: str, **values) -> list[str]:
     """The stages that run, and a commit, after a change of parameters."""
     params = quick_params()
     params[section_] |= values
-    write_params(params, folder)
+    dump_params(params, folder)
     executed = repro(folder)
     commit(folder, section_)
     return executed
@@ -237,11 +238,15 @@ def branches(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         theirs = colleague(folder, "theirs")
         run(theirs, "dvc", "pull")
         git(theirs, "switch", "--quiet", "--create", "theirs")
-        assert results_of(theirs, "guard", seed=1) == [f"guard@{TARGET}", f"check@{TARGET}", "report"]
+        scored = [f"score@{TARGET}-{role}" for role in ROLES]
+        assert sorted(results_of(theirs, "check", seed=1)) == sorted([*CHECKED, *scored, f"config@{TARGET}"])
         run(theirs, "dvc", "push", "--run-cache")
         git(theirs, "push", "--quiet", "--set-upstream", "origin", "theirs")
-        measured = [f"evaluate@{TARGET}", f"infer@{TARGET}", "report"]
-        assert results_of(mine, "evaluate", complexity="mean_luma") == measured
+        gbm = quick_params()["learners"]["gbm"] | {"leaves": 4}
+        assert results_of(mine, "learners", gbm=gbm) == [
+            *(f"config@{TARGET}", f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm"),
+            *(f"evaluate@{TARGET}", "report"),
+        ]
     return folder
 
 
@@ -258,7 +263,7 @@ def test_through_a_remote_the_run_cache_restores_no_stage_with_files_in_git(bran
     third = colleague(branches, "third")
     git(third, "checkout", "--quiet", "origin/theirs", "--", "params.yaml")
     run(third, "dvc", "pull", "--run-cache")
-    assert repro(third, "--pull") == [f"guard@{TARGET}", f"check@{TARGET}", "report"], "it works by now: tell the page"
+    assert repro(third, "--pull") == CHECKED, "it works by now: tell the page"
 
 
 @slow
@@ -274,7 +279,9 @@ def test_a_commit_that_was_fetched_can_be_restored_from_its_parameters_and_merge
     git(mine, "merge", "--no-commit", "-X", "ours", "origin/theirs")
     assert (mine / "dvc.lock").read_text() == git(mine, "show", "HEAD:dvc.lock"), "all of it is mine, not half"
     git(mine, "merge", "--abort")
-    assert walk(mine, commands("Merge"), {}) == ["report"], "what neither had computed"
+    assert walk(mine, commands("Merge"), {}) == [f"config@{TARGET}", f"evaluate@{TARGET}", "report"], (
+        "what neither had computed: the checks are theirs, the bags are mine"
+    )
     assert repro(mine) == []
     assert git(mine, "status", "--porcelain") == ""
 
@@ -283,8 +290,8 @@ def test_no_recipe_forces_dvc_to_believe_that_outputs_came_of_inputs():
     assert not [line for title in WALKED for line in commands(title) if "commit" in line and "--force" in line]
 
 
-ANSWERS = (f"metrics/inferences/{TARGET}.json", f"data/inferences/{TARGET}.parquet")
-ASKED = "suspects/asked"
+ANSWERS = ("metrics/suspects/asked.json", "data/verdicts/suspects/asked.parquet")
+ASKED = "found"
 
 
 @pytest.fixture(scope="module")
@@ -296,10 +303,9 @@ def handed_over(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) 
     (mine / ASKED).mkdir()
     for number, pixels in enumerate(decode_images(members)):
         Image.fromarray(pixels[0]).save(mine / ASKED / f"{number}.png")
-    params = quick_params()
-    params["datasets"]["digits"]["suspects"] = ASKED
-    params["infer"]["false_discovery_rate"] = 0.99  # this target hardly leaks: name some all the same
-    write_params(params, mine)
+    params = ask_about("asked", {"source": "folder", "path": ASKED}, quick_params())
+    params["evaluate"]["false_discovery_rate"] = 0.99  # this target hardly leaks: name some all the same
+    dump_params(params, mine)
     with storage("A folder", folder) as places:
         walk(mine, [*commands("A folder"), *commands("Inputs"), "dvc repro", *commands(HAND_OVER)], places)
     assert git(mine, "status", "--porcelain") == ""
@@ -331,14 +337,14 @@ def test_a_colleague_who_has_not_fetched_the_suspects_or_lost_them_is_told(hande
         image.unlink()
     done = attempt(third, "dvc repro")
     assert done.returncode != 0
-    assert f"stages.suspect: {ASKED}: no suspects there: put them in, or fetch them (`dvc pull`)" in done.stderr
+    assert f"stages.images: {ASKED}: no images in this folder" in done.stderr
     assert (third / ANSWERS[0]).read_bytes() == before
     git(third, "checkout", "--quiet", ".")
     run(third, "dvc", "checkout", "--force", f"{ASKED}.dvc")
     assert repro(third) == [], "they are back, and so is the verdict"
 
     (third / ASKED / "0.png").unlink()
-    assert "suspect@digits" in repro(third)
+    assert "images@asked_images" in repro(third)
     assert json.loads((third / ANSWERS[0]).read_text())["suspects"] == 11
     changed = git(third, "status", "--porcelain").split()
     assert {f"{ASKED}.dvc", ANSWERS[0]} <= set(changed), "and git shows that it is another set"

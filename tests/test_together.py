@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from leakgauge.quantile.bag import Learner, LearnerOptions, fit_attacker, fit_attackers
+from leakgauge.options import Learner, LearnerOptions
+from leakgauge.quantile.bag import fit_attacker, fit_attackers
 from leakgauge.quantile.base import Resample, resamples
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.quantile.training import Alone, Together

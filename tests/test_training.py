@@ -12,18 +12,19 @@ from leakgauge.config import section
 from leakgauge.diffusion import training
 from leakgauge.diffusion.denoiser import Denoiser, to_unit_range
 from leakgauge.diffusion.process import NoiseProcess
-from leakgauge.diffusion.training import TrainingOptions, make_unet, train
+from leakgauge.diffusion.training import make_unet, train
 from leakgauge.files import file_hash, resumable
 from leakgauge.inference.roc import auc
+from leakgauge.options import TargetOptions, Training
 from leakgauge.tables import decode_images, read_table
-from stages.target import TrainTarget, train_target
+from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
 
 
 @pytest.fixture
-def options(audit) -> TrainingOptions:
-    return section("target", TrainTarget, TARGET)
+def options(audit) -> Training:
+    return section("target", TargetOptions, TARGET)
 
 
 def pixels() -> torch.Tensor:
@@ -38,7 +39,7 @@ class KilledError(Exception):
     pass
 
 
-def train_killed_after(step: int, options: TrainingOptions, folder: Path, monkeypatch) -> None:
+def train_killed_after(step: int, options: Training, folder: Path, monkeypatch) -> None:
     original = training._Run.step
 
     def stop(run, number):

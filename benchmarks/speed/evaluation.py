@@ -30,13 +30,11 @@ from leakgauge.inference.roc import asr, auc, true_positives_at_fpr
 
 ALPHAS, CONFIDENCE = (0.01, 0.001), 0.95
 THRESHOLDS, RESAMPLES = 1000, 10
-BAGS = {"marginal": Bag("quantiles", size=10, scores=1), "gbm": Bag("location_scale", size=10, scores=1)}
+BAGS = {"marginal": Bag("quantiles", size=10), "gbm": Bag("location_scale", size=10)}
 TINY = {  # sections of params.yaml: every stage runs, none for long
-    "train_target": {"block_out_channels": [8, 16], "steps": 12, "batch_size": 16},
-    "fit": {"bag_size": 3, "fusion": []},
-    "stack": {"of": []},
-    "infer": {"learner": "gbm"},
-    "sweep": {"learner": "gbm", "bag_sizes": [], "timesteps": [], "auxiliary": [], "widths": []},
+    "target": {"block_out_channels": [8, 16], "steps": 12, "batch_size": 16},
+    "fit": {"bag_size": 3, "scores": ["t_error_t10"]},
+    "evaluate": {"stack": []},
 }
 
 

@@ -21,11 +21,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from leakgauge.attacks.registry import Attacks, Score
+from leakgauge.attacks.scorer import Job, Scorer
 from leakgauge.cli import parser_of
 from leakgauge.compute import best_device
-from leakgauge.diffusion.denoiser import PLAIN, Denoiser, Shortcuts
-from leakgauge.scoring import Job, Scorer, Shards, score_here
+from leakgauge.diffusion.denoiser import PLAIN, Denoiser
+from leakgauge.options import Attacks, Precision, Score
+from leakgauge.scoring import Shards, score_here
 from leakgauge.tables import image_table, write_table
 
 INTERVAL, TIMESTEPS = 10, 10  # t-errors at 0, 10, ..., 90
@@ -55,7 +56,7 @@ def unet() -> UNet2DModel:
     )
 
 
-def write_job(folder: Path, images: int, last: int, shortcuts: Shortcuts) -> Job:
+def write_job(folder: Path, images: int, last: int, precision: Precision) -> Job:
     """A target and a table of images in `folder`, and the job to compute their t-errors at 0, ..., `last`."""
     model, table = folder / "target", folder / "images.parquet"
     if not model.exists():
@@ -71,8 +72,7 @@ def write_job(folder: Path, images: int, last: int, shortcuts: Shortcuts) -> Job
             "noise_seed": 0,
         }
     )
-    options = Score(engine="local", shard=256, batch_size="auto", condition="given", attacks=attacks)
-    return Job("speed", model, table, options, shortcuts)
+    return Job("speed", model, table, Score(**precision.model_dump(), attacks=attacks))
 
 
 def ours(scorer: Scorer, folder: Path) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""What each shortcut gains in scoring, and how far it moves scores, on the device that is there.
+"""What each precision gains in scoring, and how far it moves scores, on the device that is there.
 
     python -m benchmarks.speed.shortcuts [--images 32]
 
-Ten t-errors of the 35.7M-parameter UNet under each combination, against plain float32: what `tune` would decide on.
+Ten t-errors of the 35.7M-parameter UNet under each combination, against plain float32: what `score` measures, and
+holds against `score.tolerance`.
 """
 
 import tempfile
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 
 from benchmarks.speed.scoring import CHANNELS_LAST, LAST, TIMESTEPS, matrix_rate, network_flops, timed, write_job
+from leakgauge.attacks.scorer import Scorer
 from leakgauge.cli import parser_of
 from leakgauge.compute import best_device
-from leakgauge.diffusion.denoiser import PLAIN, Shortcuts
+from leakgauge.diffusion.denoiser import PLAIN
 from leakgauge.errors import warn
-from leakgauge.scoring import Scorer
+from leakgauge.options import Precision
 
 COMBINATIONS = {
     "plain float32": PLAIN,
@@ -37,11 +39,11 @@ def measure(images: int) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     plain = np.empty(0)
     with tempfile.TemporaryDirectory() as folder:
-        for name, shortcuts in COMBINATIONS.items():
-            if device.type == "cpu" and shortcuts.precision == "tf32":
+        for name, precision in COMBINATIONS.items():
+            if device.type == "cpu" and precision.precision == "tf32":
                 continue  # there is none
             try:
-                scores, seconds, flops = _once(Path(folder), images, shortcuts, device)
+                scores, seconds, flops = _once(Path(folder), images, precision, device)
             except RuntimeError as error:
                 warn(f"{name} does not work here: {str(error).splitlines()[0]}")
                 continue
@@ -58,8 +60,8 @@ def measure(images: int) -> dict[str, dict[str, float]]:
     return {name: {**values, "ratio": values["images_per_second"] / base} for name, values in figures.items()}
 
 
-def _once(folder: Path, images: int, shortcuts: Shortcuts, device: torch.device) -> tuple[np.ndarray, float, float]:
-    scorer = Scorer(write_job(folder, images, LAST, shortcuts), device)
+def _once(folder: Path, images: int, precision: Precision, device: torch.device) -> tuple[np.ndarray, float, float]:
+    scorer = Scorer(write_job(folder, images, LAST, precision), device)
     shard = scorer.read(0)
     scorer.score(shard[: scorer.batch_size])  # compiled, and kernels chosen
     scores, seconds = timed(lambda: scorer.score(shard), device)

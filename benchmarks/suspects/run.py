@@ -5,7 +5,7 @@
 Run it where `dvc repro` has run.  Every draw shares the target's non-members out anew: auxiliary images, suspects that
 were not used, and holdout; and its members: suspects that were used, and known members.  It fits and calibrates a bag
 of its own on that draw's auxiliary images, five small boosted attackers on one score, so that hundreds of draws take
-minutes, and asks about its suspects as `infer` does.  Writes suspects.md beside this file, or to --out.
+minutes, and asks about its suspects as `suspects` does.  Writes suspects.md beside this file, or to --out.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from scipy.stats import binomtest, kstest
 
 from leakgauge.cli import parser_of
 from leakgauge.compute import spread
-from leakgauge.inference.conformal import AttackResult, gaussian_z_scores, judge
+from leakgauge.inference.conformal import AttackResult, judge
 from leakgauge.inference.suspects import adjusted_p_values, set_test, used_fraction
 from leakgauge.quantile.bag import Learner, attacker_seed, fit_attacker
 from leakgauge.quantile.base import resamples
@@ -84,7 +84,7 @@ def _pool(target: str, score: str) -> Pool:
 
 
 def _ask(pool: Pool, share: float, count: int, seed: int) -> dict[str, float]:
-    """One draw: what `infer` would say, and whether it is right."""
+    """One draw: what `suspects` would say, and whether it is right."""
     rng = np.random.default_rng([seed, int(100 * share)])
     members, others = (rng.permutation(np.flatnonzero(pool.is_member == known)) for known in (True, False))
     used = round(share * count)
@@ -125,12 +125,11 @@ def _judge(pool: Pool, auxiliary: np.ndarray, roles: dict[str, np.ndarray], seed
     ]
     z = {}
     for role, rows in (roles | {"auxiliary": auxiliary}).items():
-        predicted = [attacker.predict(inputs[rows]) for attacker in fitted]
-        location, scale = (np.concatenate([getattr(p, what) for p in predicted], 1) for what in ("location", "scale"))
-        z[role] = gaussian_z_scores(pool.log_scores[rows], location, scale)
+        observed = pool.log_scores[rows][:, None]
+        z[role] = np.concatenate([attacker.predict(inputs[rows]).z_scores(observed) for attacker in fitted], axis=1)
     out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)
     of_auxiliary = z.pop("auxiliary")
-    return judge(z, [of_auxiliary], out_of_bag, np.ones(len(auxiliary), dtype=bool))
+    return judge(z, of_auxiliary, out_of_bag, np.ones(len(auxiliary), dtype=bool))
 
 
 def _page(answers: pd.DataFrame, options: argparse.Namespace) -> str:

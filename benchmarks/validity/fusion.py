@@ -25,14 +25,16 @@ from scipy.optimize import nnls
 from scipy.special import log_ndtr, ndtr
 from sklearn.covariance import ledoit_wolf
 
-from leakgauge.attacks.registry import Attacks, score_batch
+from leakgauge.attacks.columns import score_columns
+from leakgauge.attacks.registry import score_batch
 from leakgauge.bags import BagRunner, Named, Scored
 from leakgauge.datasets.digits import DigitsEntry, read
 from leakgauge.diffusion.denoiser import Denoiser
-from leakgauge.diffusion.training import TrainingOptions, train
+from leakgauge.diffusion.training import train
 from leakgauge.features import named_features
 from leakgauge.inference.conformal import bag_vote, conformal_p_values
 from leakgauge.inference.fusion import fuse
+from leakgauge.options import Attacks, Training
 from leakgauge.quantile.bag import Learner
 from leakgauge.quantile.inputs import Inputs
 
@@ -245,7 +247,7 @@ def _non_members(count: int, width: int, seed: list[int]) -> np.ndarray:
 
 def _columns() -> list[str]:
     """The score columns of params.yaml, the main one first."""
-    names = list(_attacks().columns())
+    names = list(score_columns(_attacks()))
     return [MAIN, *(name for name in names if name != MAIN)]
 
 
@@ -257,13 +259,12 @@ def make_pilot(kind: str, seed: int, folder: Path) -> None:
     """Train a target, score all digits, fit the bags, and write what `compare` reads: <learner>.npz."""
     members, auxiliary, changes = PILOTS[kind]
     folder.mkdir(parents=True, exist_ok=True)
-    entry = DigitsEntry(source="digits", path="leakgauge/datasets/digits.py", suspects="none")
-    images = read(entry)
+    images = read(DigitsEntry(source="digits", path="leakgauge/datasets/digits.py"))
     pixels = np.moveaxis(np.asarray(images.pixels), 3, 1)  # (N, 1, 8, 8)
     order = np.random.default_rng([seed, 7]).permutation(len(pixels))
     rows = dict(zip(("member", "auxiliary", "holdout"), np.split(order, [members, members + auxiliary]), strict=True))
-    options = PARAMS["train_target"] | changes | {"seed": seed}
-    options = TrainingOptions.model_validate({name: options[name] for name in TrainingOptions.model_fields})
+    options = PARAMS["target"] | changes | {"seed": seed}
+    options = Training.model_validate({name: options[name] for name in Training.model_fields})
     pipeline, _ = train(torch.from_numpy(pixels[rows["member"]]), options, folder)
     pipeline.save_pretrained(folder / "pipeline")
     log_scores = _log_scores(folder / "pipeline", torch.from_numpy(pixels), images.ids)
@@ -277,8 +278,8 @@ def make_pilot(kind: str, seed: int, folder: Path) -> None:
     for learner in LEARNERS:
         named = Named(learner, Learner.model_validate(PARAMS["learners"][learner]).root)
         everyone = np.arange(auxiliary)
-        fitted = BagRunner(roles, seed, folder / "work").fit(named, ATTACKERS, _columns(), everyone, learner).z_scores
-        z = {role: np.concatenate(list(pieces)).astype(np.float32) for role, pieces in fitted.z.items()}
+        fitted = BagRunner(roles, seed, folder / "work").fit(named, ATTACKERS, _columns(), everyone, learner)
+        z = {role: values.astype(np.float32) for role, values in fitted.z.items()}
         np.savez(folder / f"{learner}.npz", out_of_bag=fitted.out_of_bag, **z)
 
 
@@ -289,7 +290,7 @@ def _log_scores(model: Path, pixels: torch.Tensor, ids: list[str]) -> dict[str, 
             score_batch(target, target.encode(pixels[i : i + 256]), ids[i : i + 256], attacks)
             for i in range(0, len(ids), 256)
         ]
-    return dict(zip(attacks.columns(), np.log(torch.cat(parts).numpy()).T, strict=True))
+    return dict(zip(score_columns(attacks), np.log(torch.cat(parts).numpy()).T, strict=True))
 
 
 def markdown(rows: list[dict]) -> str:

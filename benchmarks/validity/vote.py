@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from leakgauge.compute import spread
-from leakgauge.inference.conformal import AttackResult, conformal_p_values, gaussian_z_scores, judge
+from leakgauge.inference.conformal import AttackResult, conformal_p_values, judge
 from leakgauge.quantile.bag import Learner, attacker_seed, fit_attacker
 from leakgauge.quantile.base import resamples
 from leakgauge.quantile.inputs import Inputs
@@ -128,7 +128,7 @@ def _rates(
     if not flagging:
         return {}
     others = {role: z[role] for role in ("holdout", "member")}
-    now: AttackResult = judge(others, [z["auxiliary"]], out_of_bag, np.ones(len(out_of_bag), dtype=bool))
+    now: AttackResult = judge(others, z["auxiliary"], out_of_bag, np.ones(len(out_of_bag), dtype=bool))
     calibrating = upper_middle(z["auxiliary"][voted], out_of_bag[voted])
     before = {
         role: conformal_p_values(upper_middle(of, np.ones_like(of, dtype=bool)), calibrating)
@@ -151,7 +151,7 @@ def upper_middle(z: np.ndarray, voters: np.ndarray) -> np.ndarray:
 
 
 def _images(rng: np.random.Generator, count: int, drop: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Statistics (count, 4), log scores (count,), and the noise in them (count,)."""
+    """Features (count, 4), log scores (count,), and the noise in them (count,)."""
     x, noise = rng.standard_normal((count, 4)).astype(np.float32), rng.standard_normal(count)
     size = 0.5 * np.exp(0.3 * x[:, 2])
     return x, np.sin(2 * x[:, 0]) + 0.5 * x[:, 1] + size * (noise - drop), noise
@@ -170,7 +170,6 @@ def _bag(learner: str, drawn: dict, seed: int) -> tuple[dict[str, np.ndarray], n
     ]
     z = {}
     for role, of in drawn.items():
-        predicted = [attacker.predict(inputs[role]) for attacker in bag]
-        location, scale = (np.concatenate([getattr(p, what) for p in predicted], 1) for what in ("location", "scale"))
-        z[role] = gaussian_z_scores(of[1], location, scale)
+        observed = of[1][:, None]
+        z[role] = np.concatenate([attacker.predict(inputs[role]).z_scores(observed) for attacker in bag], axis=1)
     return z, np.stack([one.out_of_bag for one in resample], axis=1)

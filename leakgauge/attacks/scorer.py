@@ -172,18 +172,6 @@ class Scorer:
             fitting_batch(self.denoiser.with_condition(first.conditioning), first.pixels, self.job.options.shard), most
         )
 
-    def conditioning_of(self, images: pa.Table, called: str = "") -> Conditioning:
-        """What the network is told of each image of a table, by its labels and captions.
-
-        Raises InputError, which names the option, and the images if they are `called` something.
-        """
-        try:
-            labels, captions = images.column("label").to_pylist(), captions_of(images)
-            return self.denoiser.conditioning_of(labels, captions, self.job.options.condition)
-        except InputError as error:
-            key = key_name("score", "condition", self.job.target)
-            raise InputError(f"{PARAMS}: {key}: {called and f'{called}: '}{error}") from None
-
     def null_scores(self, rows: np.ndarray, seed: int) -> np.ndarray:
         """One cheap score of some images under each of `NETWORKS` networks that have learnt nothing, (n, NETWORKS).
 
@@ -204,8 +192,16 @@ class Scorer:
         return np.stack(columns, axis=1)
 
     def _conditioning(self) -> Conditioning:
-        known = {"label", "caption"} & set(pq.read_schema(self.job.images).names)
-        return self.conditioning_of(read_table(self.job.images, sorted(known)))
+        """What the network is told of each image.  Raises InputError, which names the option, and the images."""
+        job = self.job
+        known = {"label", "caption"} & set(pq.read_schema(job.images).names)
+        table = read_table(job.images, sorted(known))
+        try:
+            labels, captions = table.column("label").to_pylist(), captions_of(table)
+            return self.denoiser.conditioning_of(labels, captions, job.options.condition)
+        except InputError as error:
+            key = key_name("score", "condition", job.target)
+            raise InputError(f"{PARAMS}: {key}: {error} ({job.images})") from None
 
 
 def _cheap(attacks: Attacks) -> Attacks:
@@ -213,6 +209,13 @@ def _cheap(attacks: Attacks) -> Attacks:
     interval = attacks.t_error.interval
     grid = TErrorGrid(interval=interval, last=min(interval, attacks.t_error.last))
     return Attacks(t_error=grid, pia=[], pian=[], naive_loss=[], sima=[], rediffuse=ReDiffuse(timesteps=[]))
+
+
+def precision_asked(job: Job) -> str:
+    """What a job asks for other than plain float32, by the keys of params.yaml."""
+    values = {name: getattr(job.options, name) for name in type(PLAIN).model_fields}
+    asked = {name: value for name, value in values.items() if value != getattr(PLAIN, name)}
+    return " and ".join(f"{key_name('score', name, job.target)}: {value}" for name, value in asked.items())
 
 
 def moved_by_precision(scorer: Scorer) -> float:
@@ -224,15 +227,14 @@ def moved_by_precision(scorer: Scorer) -> float:
     if options.precision == "tf32" and scorer.denoiser.device.type == "cpu":
         key = key_name("score", "precision", scorer.job.target)
         raise InputError(f"{PARAMS}: {key}: tf32 does nothing on a CPU, and cannot be measured on it")
-    if not len(scorer) or all(getattr(options, name) == getattr(PLAIN, name) for name in type(PLAIN).model_fields):
+    if not len(scorer) or not precision_asked(scorer.job):
         return 0.0
     shard = scorer.read(0, TRIED_ON)
     try:
         found = scorer.score(shard)
     except RuntimeError as error:  # no compiler, an operation without that precision
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        keys = " or ".join(key_name("score", name, scorer.job.target) for name in type(PLAIN).model_fields)
-        raise InputError(f"{PARAMS}: {keys} does not work here: {why}") from None
+        raise InputError(f"{PARAMS}: {precision_asked(scorer.job)}: does not work here: {why}") from None
     plain = replace(scorer.job, options=options.model_copy(update=PLAIN.model_dump()))
     expected = Scorer(plain, scorer.denoiser.device).score(shard)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -199,7 +199,7 @@ def _cached(pipeline: HubPipeline, patterns: list[str], leave_out: list[str]) ->
     place = _place(pipeline)
     offline = (
         f"download it where it can be (`hf download {pipeline.repo} --revision {pipeline.revision} "
-        "--exclude '*.bin' --local-dir FOLDER`) and use `source: path`, `path: FOLDER`"
+        "--exclude '*.bin' --local-dir FOLDER`) and use `model: FOLDER`"
     )
     try:
         return Path(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from leakgauge.errors import InputError
 from leakgauge.inference.conformal import AttackResult, judge
-from leakgauge.tables import list_values, read_metadata, read_table
+from leakgauge.tables import column_names, list_values, read_metadata, read_table
 
 Roles = dict[str, np.ndarray]  # role -> its images' values, rows in the order of the role's tables
 
@@ -44,10 +44,9 @@ class ZTable:
         Raises InputError where attackers predict no scale.
         """
         name = f"{score}.{what}"
-        rows = read_table(self.path, [name])
-        if name not in rows.column_names:
+        if name not in column_names(self.path):
             raise InputError(f"{self.path}: has no column {name}: its attackers predict quantiles, not a scale")
-        values = list_values(rows, name)
+        values = list_values(read_table(self.path, [name]), name)
         of_roles = {role: values[place].astype(np.float64) for role, place in self.rows.items()}
         return {"member": np.empty((0, values.shape[1])), **of_roles}
 

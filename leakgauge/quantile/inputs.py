@@ -37,7 +37,7 @@ def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> np.ndarra
                     npy.write_array_header_1_0(file, {"descr": part.dtype.str, "fortran_order": False, "shape": shape})
                 file.write(np.ascontiguousarray(part).data)
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (EOFError, ValueError) as error:
         raise InputError(f"{path}: {error}: delete it and run again") from None
 

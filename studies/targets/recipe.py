@@ -1,11 +1,13 @@
-"""What decides a trained model, next to its images."""
+"""What decides a trained model, next to its images; and where it is: models/<model>/<seed>/<step>/."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from leakgauge.options import Options
-from studies.population import Shares
+from studies.common.population import Shares
+from studies.common.settings import entry
 
 
 class Repeats(Options):
@@ -49,3 +51,22 @@ class Recipe(Options):
     def kept(self) -> list[int]:
         """The steps after which a model is kept, in order."""
         return sorted({*self.snapshots, self.steps})
+
+
+def read_recipe(model: str) -> Recipe:
+    """An entry of the registry `models`.  Raises InputError."""
+    return entry("models", model, "model", Recipe)
+
+
+class Target(NamedTuple):
+    """One trained model of an entry of the registry `models`."""
+
+    folder: Path
+    seed: int
+    step: int
+
+
+def targets_of(model: str, recipe: Recipe, last_only: bool) -> list[Target]:
+    """The models that a recipe makes, in order.  last_only : of each seed's snapshots."""
+    steps = [recipe.steps] if last_only else recipe.kept
+    return [Target(Path(f"models/{model}/{seed}/{step}"), seed, step) for seed in recipe.seeds for step in steps]

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
@@ -85,3 +86,12 @@ def _plain_steps(
         optimizer.zero_grad()
         warmup.step()
         yield step, None
+
+
+def save(trained: Trained, folder: Path) -> None:
+    """Write a model's parts, in the layout of a diffusers pipeline: safetensors and JSON."""
+    kind = "transformer" if type(trained.network).__name__ == "DiTTransformer2DModel" else "unet"
+    trained.network.save_pretrained(folder / kind)
+    trained.scheduler.save_pretrained(folder / "scheduler")
+    if trained.autoencoder:
+        trained.autoencoder.save_pretrained(folder / "vae")

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 from dvc.repo import Repo
+from pipeline import environment, git
 from ruamel.yaml import YAML
-from test_repro import environment, git
 from undisturbed import Undisturbed, another, results, undisturbed
 
 pytestmark = pytest.mark.slow

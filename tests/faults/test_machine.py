@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_repro import environment, git, repro, run
+from pipeline import TARGET, environment, git, repro, run
 from undisturbed import Undisturbed, another, results, undisturbed
 
 pytestmark = pytest.mark.slow
-TARGET = "digits_ddpm"
 MEMBER, AUXILIARY, HOLDOUT = (f"data/scores/{TARGET}/{role}.parquet" for role in ("member", "auxiliary", "holdout"))
 
 
@@ -87,7 +86,7 @@ def test_in_a_folder_that_cannot_be_written_to_a_stage_ends_with_one_line(disk, 
 
 def test_on_a_disk_that_cannot_be_written_to_a_stage_ends_with_one_line(disk):
     subprocess.run(["mount", "-o", "remount,ro", disk.parent], check=True)
-    assert "Read-only file system" in refused(disk, "select", TARGET)
+    assert "Read-only file system" in refused(disk, "check", TARGET)
 
 
 def test_two_runs_at_once_in_one_clone_do_not_hurt_each_other(copy, whole):
@@ -124,7 +123,7 @@ def test_a_table_from_a_damaged_cache_is_refused_not_read(copy):
     (copy / HOLDOUT).unlink()
     run(copy, "dvc", "checkout", HOLDOUT)
     assert "up to date" in run(copy, "dvc", "repro", f"score@{TARGET}-holdout")
-    assert f"{HOLDOUT}: not a readable Parquet file" in refused(copy, "select", TARGET)
+    assert f"{HOLDOUT}: not a readable Parquet file" in refused(copy, "evaluate", TARGET)
 
 
 def test_a_damaged_cache_is_found_and_made_anew(copy, whole):

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from conftest import quick_params
-from test_repro import clone, environment, git
+from pipeline import clone, environment, git
 
 from leakgauge.files import file_hash
 

@@ -1,1 +1,0 @@
-"""Auxiliary images that come from elsewhere, and how much so."""

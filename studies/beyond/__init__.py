@@ -1,0 +1,1 @@
+"""Does the method carry over to a model that is no diffusion?"""

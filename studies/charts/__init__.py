@@ -1,1 +1,0 @@
-"""Figures, one study a file.  Knows tables, no images and no models."""

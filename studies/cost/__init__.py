@@ -1,0 +1,1 @@
+"""What does each attack catch, and what does it take?"""

@@ -1,0 +1,1 @@
+"""What does each defence take from the attacker, and from whoever uses the model?"""

@@ -1,1 +1,0 @@
-"""Generative models that are no diffusion."""

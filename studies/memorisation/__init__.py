@@ -1,0 +1,1 @@
+"""How does leakage grow with epochs and width, and shrink with members?"""

@@ -1,0 +1,1 @@
+"""What if the auxiliary images come from another distribution?"""

@@ -1,0 +1,1 @@
+"""Which timesteps leak, under which process, network and DDIM interval?"""

@@ -1,1 +1,0 @@
-"""What a defence promises, and what it costs.  Knows no attack."""

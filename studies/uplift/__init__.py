@@ -1,0 +1,1 @@
+"""What do thresholds for each image add?"""
