@@ -13,10 +13,11 @@ from pipeline import run as do
 from ruamel.yaml import YAML
 
 from leakgauge.cli import execute
-from leakgauge.config import entry, target_entry
+from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
+from leakgauge.options import Split
 from stages.audit import _arguments, audit
-from stages.split import Split, section
+from stages.config import config
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -52,11 +53,13 @@ def ask(desk, monkeypatch, capsys):
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
     assert ask("mine", "--model", "pipeline", "--images", "photos", "--members", "members/*", "--size", "32") == (0, "")
     dataset = entry("datasets", "mine", Dataset).root
-    assert (dataset.source, dataset.path, dataset.suspects, dataset.size) == ("folder", "photos", "suspects/none", 32)
-    target = target_entry("mine")
-    assert (target.dataset, target.source, target.path) == ("mine", "path", "pipeline")
-    split = section("split", Split, "mine")
+    assert (dataset.source, dataset.path, dataset.size) == ("folder", "photos", 32)
+    config("mine")
+    source = source_of("mine")
+    assert (source.images, source.source, source.model) == ("mine", "path", "pipeline")
+    split = asked("split", Split, "mine")
     assert (split.member, split.auxiliary) == ("members/*", 0.6)
+    assert names("suspects") == []
 
 
 def test_classes_are_taken_in_the_order_given(ask):
@@ -74,14 +77,30 @@ def test_the_command_leaves_other_writers_of_yaml_as_they_are(ask, tmp_path):
 
 def test_without_members_none_is_known_and_the_suspects_are_those_named(ask):
     Image.new("L", (8, 8)).save("asked/b.png")
-    assert ask("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked") == (0, "")
-    assert section("split", Split, "mine").member == 0
-    assert entry("datasets", "mine", Dataset).root.suspects == "asked"
+    words = ("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked", "--size", "32")
+    assert ask(*words) == (0, "")
+    config("mine")
+    assert asked("split", Split, "mine").member == 0
+    assert vars(suspects_entry("mine")) == {"target": "mine", "images": "mine_suspects"}
+    suspects = entry("datasets", "mine_suspects", Dataset).root
+    assert (suspects.source, suspects.path, suspects.size) == ("folder", "asked", 32), "converted like the others"
+
+
+def test_suspects_may_be_a_parquet_file_and_their_labels_are_in_it(ask, random_images):
+    write_photos([1, 2], random_images[:2, 0], Path("asked/part-0.parquet"))
+    words = ("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked/part-0.parquet")
+    assert ask(*words, "--classes", "dog,cat") == (0, "")
+    suspects = entry("datasets", "mine_suspects", Dataset).root
+    assert (suspects.source, suspects.path) == ("parquet", "asked/part-0.parquet")
+    assert entry("datasets", "mine", Dataset).root.classes == ["dog", "cat"]
 
 
 def test_paths_in_the_repository_are_written_as_another_clone_has_them(ask, desk):
-    assert ask("mine", "--model", f"{desk}/pipeline", "--images", f"{desk}/photos") == (0, "")
-    assert (target_entry("mine").path, entry("datasets", "mine", Dataset).root.path) == ("pipeline", "photos")
+    Image.new("L", (8, 8)).save("asked/b.png")
+    words = ("--model", f"{desk}/pipeline", "--images", f"{desk}/photos", "--suspects", f"{desk}/asked")
+    assert ask("mine", *words) == (0, "")
+    paths = [entry("datasets", name, Dataset).root.path for name in ("mine", "mine_suspects")]
+    assert [target_entry("mine").model, *paths] == ["pipeline", "photos", "asked"]
 
 
 def test_everything_else_in_the_file_stays_as_it_is(ask):
@@ -101,10 +120,11 @@ def test_everything_else_in_the_file_stays_as_it_is(ask):
 )
 def test_a_model_is_known_by_what_it_is(ask, model, source, path):
     assert ask("mine", "--model", model, "--images", "photos") == (0, "")
-    target = target_entry("mine")
-    assert (target.source, target.path) == (source, path)
+    config("mine")
+    found = source_of("mine")
+    assert (found.source, found.model) == (source, path)
     hub = {"repo": "owner/name", "revision": COMMIT}
-    assert target.train_target == ({"hub": hub} if source == "hub" else {})
+    assert target_entry("mine").target == ({"hub": hub} if source == "hub" else {})
 
 
 def test_a_parquet_file_and_a_folder_of_them_are_datasets(ask, random_images):
@@ -143,11 +163,9 @@ def repository(desk, monkeypatch) -> Path:
     monkeypatch.setenv("PATH", environment()["PATH"])
     Path(".gitignore").write_text((REPOSITORY / ".gitignore").read_text())
     Path("dvc.yaml").write_text("stages: {}\n")
-    Path("suspects/none").mkdir(parents=True)
-    Path("suspects/none/.gitkeep").touch()
     git(desk, "init", "--quiet")
     do(desk, "dvc", "init", "--quiet")
-    git(desk, "add", ".gitignore", ".dvc", "params.yaml", "dvc.yaml", "suspects")
+    git(desk, "add", ".gitignore", ".dvc", "params.yaml", "dvc.yaml")
     git(desk, "commit", "--quiet", "--message", "start")
     return desk
 
@@ -158,16 +176,17 @@ def in_git(folder: Path) -> set[str]:
 
 def test_inputs_that_nobody_keeps_are_kept_by_dvc_and_git_is_left_with_their_names(ask, repository):
     before = in_git(repository)
-    for folder in ("suspects/asked", "models/theirs"):
+    for folder in ("found/asked", "models/theirs"):
         Path(folder).mkdir(parents=True)
     Path("pipeline/model_index.json").rename("models/theirs/model_index.json")
-    Image.new("L", (8, 8)).save("suspects/asked/b.png")
-    words = ("mine", "--model", "models/theirs", "--images", "photos", "--suspects", "suspects/asked")
+    Image.new("L", (8, 8)).save("found/asked/b.png")
+    words = ("mine", "--model", "models/theirs", "--images", "photos", "--suspects", "found/asked")
     assert ask(*words, only="")[0] == 0
     shutil.rmtree("pipeline")
     git(repository, "add", "--all")
     new = in_git(repository) - before - {"dvc.lock"}
-    assert new == {"photos.dvc", "suspects/asked.dvc", "models/theirs.dvc", "checkpoint/flagfile.txt"}
+    kept_by_git = {"found/.gitignore", "checkpoint/flagfile.txt"}
+    assert new == {"photos.dvc", "found/asked.dvc", "models/theirs.dvc", *kept_by_git}
     kept = {path.read_bytes() for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file()}
     assert {Path(name).read_bytes() for name in ("photos/members/a.png", "models/theirs/model_index.json")} <= kept
 

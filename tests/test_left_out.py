@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, encoded, tiny_params, write_params
+from conftest import REPOSITORY, answer_about, ask_about, encoded, tiny_params, write_params, write_photos
 from PIL import Image
 
 from leakgauge.cli import IGNORED
@@ -18,7 +18,6 @@ from leakgauge.datasets.images import Images
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.images import prepare_images
 from stages.report import report
-from stages.suspect import suspect
 
 PNG = encoded(np.full((4, 4), 7, np.uint8))
 
@@ -42,21 +41,19 @@ def read(**entry) -> Images:
     return READERS[options.source](options)
 
 
-def ask(**entry) -> None:
-    """Write a params.yaml in which the folder is a dataset `photos` and the suspects of a dataset `asked`."""
+def name_them() -> None:
+    """Write a params.yaml in which the folder is a dataset `photos`."""
     params = tiny_params()
-    params["datasets"]["photos"] = {"source": "folder", "path": "photos", **entry}
-    params["datasets"]["asked"] = {"source": "digits", "path": "-", "suspects": "photos"}
+    params["datasets"]["photos"] = {"source": "folder", "path": "photos"}
     write_params(params)
 
 
-def refused_as_both(refusal) -> str:
-    """The line that both `prepare` and `suspect` say of the folder."""
-    ask()
-    of_dataset, of_suspects = refusal(prepare_images, dataset="photos"), refusal(suspect, dataset="asked")
-    assert of_dataset.partition(": ")[2] == of_suspects.partition(": ")[2]
-    assert not Path("data").exists()
-    return of_dataset
+def refused(refusal) -> str:
+    """The line that `images` says of the folder; nothing is written."""
+    name_them()
+    line = refusal(prepare_images, dataset="photos")
+    assert not Path("data/images").exists()
+    return line
 
 
 def test_hidden_and_temporary_files_are_no_images_and_are_listed():
@@ -79,7 +76,7 @@ def test_a_reader_ignores_what_dvc_ignores():
 def test_a_link_to_a_folder_is_refused_whose_changes_dvc_does_not_see(refusal):
     put("elsewhere/2.png")
     Path("photos/members").symlink_to("../elsewhere")
-    assert "photos/members: a link to a folder, in which DVC would see no change" in refused_as_both(refusal)
+    assert "photos/members: a link to a folder, in which DVC would see no change" in refused(refusal)
 
 
 def test_a_link_to_an_image_is_read_through():
@@ -91,28 +88,28 @@ def test_a_link_to_an_image_is_read_through():
 @pytest.mark.parametrize("leads_to", ["nowhere.png", "loop.png"])
 def test_a_link_that_leads_nowhere_is_refused(leads_to, refusal):
     Path("photos/loop.png").symlink_to(leads_to)
-    assert "photos/loop.png: a link that leads nowhere" in refused_as_both(refusal)
+    assert "photos/loop.png: a link that leads nowhere" in refused(refusal)
 
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.png"])
 def test_a_fifo_is_refused_and_not_waited_for(name, refusal):
     os.mkfifo(f"photos/{name}")
-    assert f"photos/{name}: a FIFO, a socket or a device, no file" in refused_as_both(refusal)
+    assert f"photos/{name}: a FIFO, a socket or a device, no file" in refused(refusal)
 
 
 def test_a_socket_and_a_link_to_a_device_are_refused(refusal):
     with socket.socket(socket.AF_UNIX) as door:
         door.bind("photos/2.png")
-        assert "photos/2.png: a FIFO, a socket or a device, no file" in refused_as_both(refusal)
+        assert "photos/2.png: a FIFO, a socket or a device, no file" in refused(refusal)
     Path("photos/2.png").unlink()
     Path("photos/2.png").symlink_to("/dev/zero")
-    assert "photos/2.png: a FIFO, a socket or a device, no file" in refused_as_both(refusal)
+    assert "photos/2.png: a FIFO, a socket or a device, no file" in refused(refusal)
 
 
 @pytest.mark.parametrize("name", [b"\xff.png", b"\xffolder/1.png", b"\xe9t\xe9.txt"])
 def test_a_name_that_is_no_utf_8_is_refused_in_text_that_is(name, refusal):
     put(os.fsdecode(b"photos/" + name))
-    line = refused_as_both(refusal)
+    line = refused(refusal)
     assert "its name is no UTF-8: rename it" in line
     assert "photos/\\x" in line
     line.encode()
@@ -121,25 +118,20 @@ def test_a_name_that_is_no_utf_8_is_refused_in_text_that_is(name, refusal):
 @pytest.mark.parametrize("name", ["holiday.heic", "IMG_1.CR2", "cat/2.NEF", "drawing.svg"])
 def test_photographs_that_pillow_cannot_read_are_refused(name, refusal):
     put(f"photos/{name}", b"...")
-    ask()
-    line = refusal(prepare_images, dataset="photos")
-    assert f"photos/{name}: {Path(name).suffix} is not read: convert it" in line
-    assert f"photos/{name}: no image that can be read" in refusal(suspect, dataset="asked")
+    assert f"photos/{name}: {Path(name).suffix} is not read: convert it" in refused(refusal)
 
 
 @pytest.mark.parametrize(("name", "form"), [("suffixless", "PNG"), ("2.jpg_large", "JPEG"), ("3.png~", "PNG")])
 def test_an_image_by_content_without_the_suffix_of_one_is_refused(name, form, refusal):
     put(f"photos/{name}", encoded(np.zeros((4, 4), np.uint8), form))
-    ask()
-    line = refusal(prepare_images, dataset="photos")
-    assert f"photos/{name}: is a {form} image without the suffix of one and would be left out" in line
-    assert f"photos/{name}: no image that can be read" in refusal(suspect, dataset="asked")
+    said = f"photos/{name}: is a {form} image without the suffix of one and would be left out"
+    assert said in refused(refusal)
 
 
-def test_other_files_beside_a_datasets_images_are_listed_and_beside_suspects_refused(refusal, capsys):
+def test_other_files_beside_images_are_printed_and_kept(capsys):
     for name in ("README.txt", "labels.json", "a/notes.md", "rows.parquet", ".DS_Store", "Thumbs.db"):
         put(f"photos/{name}", b"%!PS-Adobe-3.0 EPSF-3.0 whatever it says")
-    ask()
+    name_them()
     prepare_images("photos")
     notes = [
         "hidden files or folders not taken: 2 (.DS_Store, Thumbs.db)",
@@ -148,48 +140,29 @@ def test_other_files_beside_a_datasets_images_are_listed_and_beside_suspects_ref
     assert read_metadata(Path("data/images/photos.parquet"))["notes"] == notes
     said = capsys.readouterr().out
     assert all(f"  {note}\n" in said for note in notes)
-    assert "photos/README.txt: no image that can be read" in refusal(suspect, dataset="asked")
-    for name in ("README.txt", "labels.json", "a/notes.md"):
-        Path(f"photos/{name}").unlink()
-    assert "photos/rows.parquet: a Parquet file among images, and only one kind is read" in refusal(
-        suspect, dataset="asked"
-    )
 
 
-def test_what_was_left_out_of_suspects_is_printed_and_kept(capsys):
-    put("photos/.2.png")
-    ask()
-    suspect("asked")
-    note = "hidden files or folders not taken: 1 (.2.png)"
-    assert read_metadata(Path("data/suspects/asked/images.parquet"))["notes"] == [note]
-    assert f"asked: 1 suspects\n  {note}\n" in capsys.readouterr().out
-
-
-def test_a_folder_of_suspects_with_hidden_files_alone_has_none_and_says_why(refusal):
+def test_a_folder_with_hidden_files_alone_has_no_images_and_says_why(refusal):
     Path("photos/1.png").rename("photos/.1.png")
-    ask()
-    line = refusal(suspect, dataset="asked")
-    assert "photos: no suspects there (hidden files or folders not taken: 1 (.1.png)): put them in" in line
+    line = refused(refusal)
+    assert "photos: no images in this folder (hidden files or folders not taken: 1 (.1.png); .apng, " in line
 
 
-def test_the_page_lists_what_the_readers_left_out(audit):
-    for name in ("images/digits", "suspects/digits/images"):
-        path = Path(f"data/{name}.parquet")
-        write_table(path, read_table(path), read_metadata(path) | {"notes": [f"columns not taken: 1 (<{name}>)"]})
+def test_the_page_lists_what_the_readers_left_out_of_the_images_and_of_each_set_of_suspects(audit, random_images):
+    params = tiny_params()
+    for name, images in {"found": random_images[:3, 0], "sold": random_images[3:6, 0]}.items():
+        write_photos(["a", "b", "c"], images, Path(f"{name}.parquet"))
+        params = ask_about(name, {"source": "parquet", "path": f"{name}.parquet"}, params)
+        write_params(params)
+        answer_about(name)
+    for dataset in ("digits", "found_images", "sold_images"):
+        path = Path(f"data/images/{dataset}.parquet")
+        write_table(path, read_table(path), read_metadata(path) | {"notes": [f"columns not taken: 1 (<{dataset}>)"]})
     report()
     page = Path("metrics/report.html").read_text()
-    assert "<li>columns not taken: 1 (&lt;images/digits&gt;)</li>" in page
-    assert "<li>suspects: columns not taken: 1 (&lt;suspects/digits/images&gt;)</li>" in page
-
-
-def test_suspects_in_folders_of_the_listed_classes_have_their_labels():
-    put("photos/dog/2.png")
-    params = tiny_params()
-    params["datasets"]["asked"] = {"source": "folder", "path": "-", "suspects": "photos", "classes": ["cat", "dog"]}
-    write_params(params)
-    suspect("asked")
-    table = pq.read_table("data/suspects/asked/images.parquet")
-    assert table.column("label").to_pylist() == [None, 1]
+    assert "<li>columns not taken: 1 (&lt;digits&gt;)</li>" in page
+    for name in ("found", "sold"):
+        assert f"<li>{name}: columns not taken: 1 (&lt;{name}_images&gt;)</li>" in page
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_one_line(monkeypatch, refusal):
@@ -202,7 +175,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_one_line(monkeypatch, refusal)
         return found
 
     monkeypatch.setattr(folder, "walk", walked)
-    ask()
+    name_them()
     assert "photos/2.png: was there when its folder was read and is gone" in refusal(prepare_images, dataset="photos")
 
 

@@ -18,19 +18,15 @@ from families import unet
 from PIL import Image
 from ruamel.yaml import YAML
 
-from leakgauge.datasets.folder import FolderEntry
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
 from leakgauge.inference.roc import auc
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.check import check
-from stages.guard import guard
 from stages.images import prepare_images
 from stages.score import score
 from stages.split import split
-from stages.suspect import suspect
 from stages.target import target as make_target
-from stages.tune import tune
 
 CLASSES = ["ash", "birch", "cedar"]
 MEMBERS, OTHERS = 60, 180
@@ -70,31 +66,26 @@ def write_photos(layout: str, seed: int) -> None:
 def write_targets(layout: str, seed: int) -> None:
     """A target by class, the same told no class, and an unconditional one."""
     _, pattern, classes = LAYOUTS[layout]
-    params = {name: tiny_params()[name] for name in ("targets", "split", "target", "tune", "score", "guard")}
+    params = tiny_params()
     params["score"]["attacks"]["t_error"]["last"] = 10
-    params["tune"]["channels_last"] = False  # a test of its own
-    listed = {"classes": CLASSES} if classes and "classes" in FolderEntry.model_fields else {}
-    params["datasets"] = {"photos": {"source": "folder", "path": "photos", "suspects": "suspects/none", **listed}}
-    entry = params["targets"].pop("digits_ddpm") | {"dataset": "photos", "source": "path"}
-    entry["split"] = {"member": pattern, "auxiliary": 0.5, "holdout": "rest", "seed": seed}
+    params["score"]["channels_last"] = False  # a test of its own
+    params["evaluate"] |= {"alphas": [0.1], "curve_fpr": 0.1}  # what 90 auxiliary images support
+    listed = {"classes": CLASSES} if classes else {}
+    params["datasets"] = {"photos": {"source": "folder", "path": "photos", **listed}}
+    told = {"member": pattern, "auxiliary": 0.5, "holdout": "rest", "seed": seed}
+    params["targets"] = {}
     for name, options in {"conditional": {"num_class_embeds": 4}, "unconditional": {}}.items():
-        params["targets"][name] = entry | {"path": name}
+        params["targets"][name] = {"images": "photos", "model": name, "split": told}
         torch.manual_seed(seed)
         DDPMPipeline(unet(**options), DDIMScheduler()).save_pretrained(name)
     params["targets"]["told_nothing"] = params["targets"]["conditional"] | {"score": {"condition": "none"}}
     write_params(params)
 
 
-def read_photos() -> None:
-    prepare_images("photos")
-    suspect("photos")
-
-
 def score_roles(target: str, *roles: str) -> None:
     split(target)
-    make_target(target)
-    tune(target)
     check(target)
+    make_target(target)
     for role in roles:
         score(target, role)
 
@@ -113,7 +104,7 @@ def test_an_untrained_target_is_at_chance_in_every_layout_or_refused(layout, see
     monkeypatch.chdir(tmp_path)
     write_photos(layout, seed)
     write_targets(layout, seed)
-    read_photos()
+    prepare_images("photos")
     scored = ["unconditional", "told_nothing"]
     for target in scored:
         score_roles(target, "member", "holdout")
@@ -163,7 +154,7 @@ def test_names_order_and_times_of_files_move_no_score(tmp_path, monkeypatch):
             os.utime(file, (number, 10 * number))
         write_targets("flat", 0)
         use_index(names[:MEMBERS], names[MEMBERS:])
-        read_photos()
+        prepare_images("photos")
         score_roles("unconditional", "member", "auxiliary", "holdout")
         found.append(scores_by_pixels("unconditional"))
     first, second = found
@@ -172,9 +163,9 @@ def test_names_order_and_times_of_files_move_no_score(tmp_path, monkeypatch):
         np.testing.assert_allclose(second[digest], scores, rtol=1e-4)  # batches are summed in another order
 
 
-def test_the_guards_look_at_pixels_and_not_at_names_or_order(audit):
-    figures = Path("metrics/guards/digits_ddpm.json")
-    guard("digits_ddpm")
+def test_the_checks_look_at_pixels_and_not_at_names_or_order(audit):
+    figures = Path("metrics/checks/digits_ddpm.json")
+    check("digits_ddpm")
     before = figures.read_bytes()
     rng = np.random.default_rng(0)
     for role in ("member", "auxiliary", "holdout"):
@@ -184,5 +175,5 @@ def test_the_guards_look_at_pixels_and_not_at_names_or_order(audit):
             table = read_table(path).take(order)
             ids = pa.array([f"{role}-{number:04}" for number in range(len(table))])
             write_table(path, table.set_column(0, "image_id", ids), read_metadata(path))
-    guard("digits_ddpm")
+    check("digits_ddpm")
     assert figures.read_bytes() == before

@@ -78,13 +78,13 @@ def read(entry: FolderEntry) -> Images:
         raise InputError(f"{root}: not a folder")
     found = walk(root)
     refuse_images(found.others)
+    notes = found.notes + listed("files that are no images", _names(found.others, root))
     if not found.images:
-        raise InputError(f"{root}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{root}: no images in this folder ({'; '.join([*notes, ', '.join(sorted(SUFFIXES))])})")
     folders = [file.parent.name if file.parent != root else "" for file in found.images]
     labels: list[int | None] = [None] * len(folders)
     if entry.classes is not None:
         labels = numbered(found.images, folders, entry.classes)
-    notes = found.notes + listed("files that are no images", _names(found.others, root))
     return read_files(found.images, labels, entry, entry.classes, notes)
 
 

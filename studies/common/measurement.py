@@ -33,10 +33,8 @@ def reached(scores: Scores, asked: Measure, fpr: float | None = None) -> dict[st
     return values | {"tpr_count": count, "members": len(member)}
 
 
-def by_rule(
-    roles: dict[str, Scored], column: str, result: AttackResult, asked: Measure
-) -> dict[str, dict[str, float]]:
-    """Rule -> what it reaches: one threshold for all images on a score column, and a bag's result on the same column."""
+def by_rule(roles: dict[str, Scored], column: str, result: AttackResult, asked: Measure) -> dict[str, dict[str, float]]:
+    """Rule -> what it reaches: one threshold for all images on a score column, and a bag's result on that column."""
     scores = {ONE_FOR_ALL: as_they_are(roles, column), PER_IMAGE: result.membership_score}
     return {rule: reached(of_rule, asked) for rule, of_rule in scores.items()}
 

@@ -8,6 +8,7 @@ Sections `measure` and `bag` and the registry `learners` are the main pipeline's
 """
 
 from contextlib import chdir
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
@@ -19,10 +20,7 @@ from leakgauge.files import write_json
 from leakgauge.options import Evaluate, Fit, Learner, Options, Rate
 
 Model = TypeVar("Model", bound=BaseModel)
-STUDIES = (  # in the order of the page
-    *("mismatch", "processes", "memorisation", "defences", "cost", "uplift", "exposure", "beyond"),
-    *("auxiliary_size", "width"),
-)
+STUDIES = sorted(path.parent.name for path in Path(__file__).parents[1].glob("*/__main__.py"))
 SECTIONS = ("population", "model", "models", "view", "views", "bag", "measure", "learners", *STUDIES)
 SHARED = "studies", "shared"  # folder and name of what `prepare` writes, below `CONFIG`
 
@@ -83,19 +81,21 @@ def shared() -> Shared:
 
 def write_shared() -> None:
     """Write what all studies share.  Raises InputError naming the key."""
-    of_main = _of_main_pipeline()
-    measure, bag, learners = ({**of_main[name], **params(name)} for name in ("measure", "bag", "learners"))
+    of_main, learners = _of_main_pipeline(), params("learners")
     check_names("learners", learners)
-    for name, own in params("learners").items():
-        if not isinstance(own, dict):
-            raise InputError(f"{PARAMS}: learners.{name}: holds no options")
-        learners[name] = {**of_main["learners"].get(name, {}), **own}
+    names = {**of_main["learners"], **learners}
     merged = Shared(
-        measure=validated(Measure, measure, lambda _: "measure"),
-        bag=validated(BagOptions, bag, lambda _: "bag"),
-        learners={name: validated(Learner, values, lambda _: f"learners.{name}") for name, values in learners.items()},
+        measure=validated(Measure, {**of_main["measure"], **params("measure")}, lambda _: "measure"),
+        bag=validated(BagOptions, {**of_main["bag"], **params("bag")}, lambda _: "bag"),
+        learners={name: _learner(name, of_main["learners"].get(name, {}), learners.get(name, {})) for name in names},
     )
     write_json(CONFIG.joinpath(*SHARED).with_suffix(".json"), merged.model_dump())
+
+
+def _learner(name: str, of_main: dict[str, Any], own: Any) -> Learner:
+    if not isinstance(own, dict):
+        raise InputError(f"{PARAMS}: learners.{name}: holds no options")
+    return validated(Learner, {**of_main, **own}, lambda _: f"learners.{name}")
 
 
 def _of_main_pipeline() -> dict[str, dict[str, Any]]:

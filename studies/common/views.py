@@ -10,7 +10,7 @@ from studies.targets.recipe import Recipe, Target, read_recipe, targets_of
 
 
 class View(Attacks):
-    """An entry of the registry `views`, over section `view`: what is shown, and the scores as section `score` has them."""
+    """An entry of the registry `views`, over section `view`: what is shown of a model, and the scores taken."""
 
     of: str  # a name in the registry `models`
     last_only: bool = True  # of its snapshots

@@ -1,8 +1,8 @@
 """mismatch: what auxiliary images from another distribution do to the error rates, and what weighting brings back.
 
 Members and holdout stay as they are; auxiliary images are shifted, described and scored anew, then fitted on.  The
-blind check is asked first, as stage `check` would: do auxiliary images differ from those asked about, whose membership nobody
-knows?  Calibration is plain, or weighted by a density ratio that is learnt from the same two sets.
+blind check is asked first, as stage `check` would: do auxiliary images differ from those asked about, whose membership
+nobody knows?  Calibration is plain, or weighted by a density ratio that is learnt from the same two sets.
 
 data/scores/<view>.parquet, models/<target>/ -> metrics/mismatch.csv, metrics/figures/mismatch.png
 """

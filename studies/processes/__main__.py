@@ -54,7 +54,13 @@ def of_view(study: Study[Processes], experiment: str, setting: str, view: str) -
         fitted = study.fit(audit.roles, columns, f"{view}, seed {audit.seed}")
         for place, (t, column) in enumerate(zip(grid.timesteps, columns, strict=True)):
             noise = (process.sigma[t] / process.alpha[t]).item()
-            of = {"experiment": experiment, "setting": setting, "interval": grid.interval, "timestep": t, "noise": noise}
+            of = {
+                "experiment": experiment,
+                "setting": setting,
+                "interval": grid.interval,
+                "timestep": t,
+                "noise": noise,
+            }
             for rule, found in by_rule(audit.roles, column, fitted.judge(place), study.asked).items():
                 yield of | {"rule": rule, "seed": audit.seed} | found
 

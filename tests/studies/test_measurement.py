@@ -1,5 +1,7 @@
 """How studies measure: means over seeds and their intervals, and which models of a view count."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -7,24 +9,25 @@ import pytest
 
 from leakgauge.bags import Scored
 from leakgauge.errors import InputError
+from leakgauge.inference import metrics
+from leakgauge.options import Learner, Options
 from leakgauge.quantile.inputs import Inputs
 from leakgauge.tables import write_table
-from studies.charts.spread import means
-from studies.denoising import denoising_loss
-from studies.measurement import (
-    ALL_SEEDS,
-    POWER,
-    BagOptions,
-    Measure,
-    audits_of,
-    fit_bag,
-    fused,
-    one_for_all,
-    with_means,
-)
-from studies.population import Population
+from studies.common.audits import audits_of, denoising_loss
+from studies.common.figures import means
+from studies.common.measurement import ALL_SEEDS, as_they_are, reached, with_means
+from studies.common.population import Population
+from studies.common.runner import Study
+from studies.common.settings import BagOptions, Measure
 
-ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
+ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95, complexity="brightness")
+POWER = [*metrics.POWER, "tpr_count", "members"]
+
+
+def study(folder: Path, size: int, asked: Measure = ASKED, own: Options | None = None, **learners: dict) -> Study:
+    """One whose bags have `size` attackers, of the first of some learners."""
+    known = {name: Learner.model_validate(options) for name, options in learners.items()}
+    return Study(own, asked, BagOptions(learner=next(iter(known)), size=size, seed=0), known, None, folder)
 
 
 def scored(values: list[float], column: str = "t_error_t10") -> Scored:
@@ -34,13 +37,15 @@ def scored(values: list[float], column: str = "t_error_t10") -> Scored:
 
 
 def test_one_threshold_for_all_counts_by_hand():
-    roles = {"member": scored([0.0, 1.0, 5.0, 7.0]), "holdout": scored([2.0, *range(10, 19)])}
-    found = one_for_all(roles, "t_error_t10", ASKED)
+    scores = as_they_are(
+        {"member": scored([0.0, 1.0, 5.0, 7.0]), "holdout": scored([2.0, *range(10, 19)])}, "t_error_t10"
+    )
+    found = reached(scores, ASKED)
     assert (found["tpr_count"], found["members"], found["tpr"]) == (4, 4, 1.0)  # one false positive, 2.0, is allowed
-    assert one_for_all(roles, "t_error_t10", ASKED, 0.5)["tpr_count"] == 4
-    swapped = {"member": roles["holdout"], "holdout": roles["member"]}
-    assert one_for_all(swapped, "t_error_t10", ASKED, 0.25)["tpr_count"] == 0
-    assert np.isnan(one_for_all(roles, "t_error_t10", ASKED, 0.05)["tpr"]), "ten images resolve no FPR of 5 %"
+    assert reached(scores, ASKED, 0.5)["tpr_count"] == 4
+    swapped = {"member": scores["holdout"], "holdout": scores["member"]}
+    assert reached(swapped, ASKED, 0.25)["tpr_count"] == 0
+    assert np.isnan(reached(scores, ASKED, 0.05)["tpr"]), "ten images resolve no FPR of 5 %"
 
 
 def seeds_of_one_setting(*rows: tuple[float, int]) -> pd.DataFrame:
@@ -135,23 +140,19 @@ def test_the_denoising_loss_is_a_mean_over_images_timesteps_and_pixels(populatio
     assert denoising_loss(audit.roles["member"]) == pytest.approx((8 + 4) / 2 / 4)
 
 
-def test_a_fusion_of_two_scores_that_err_apart_tells_more_than_either(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    learners = "learners: {marginal: {kind: marginal}}\n"
-    (tmp_path / "params.yaml").write_text(learners)
+def test_a_fusion_of_two_scores_that_err_apart_tells_more_than_either(tmp_path):
     rng = np.random.default_rng(0)
     roles = {}
     for role, shift in {"member": -2.0, "auxiliary": 0.0, "holdout": 0.0}.items():
         values = {name: shift + rng.standard_normal(600) for name in ("one", "two")}
         inputs = Inputs(np.zeros((600, 1, 2, 2), np.uint8), np.zeros((600, 1), np.float32))
         roles[role] = Scored(inputs, np.array([f"{role} {row}" for row in range(600)]), values)
-    bag = BagOptions(learner="marginal", size=3, seed=0)
-    fitted = fit_bag(roles, ["one", "two"], bag, tmp_path / "work", "test")
+    of = study(tmp_path, size=3, marginal={"kind": "marginal"})
+    fitted = of.fit(roles, ["one", "two"], "test")
     caught = [
         (j.membership_score["member"] > np.sort(j.membership_score["holdout"])[-7]).mean()
-        for j in (fitted.judge(), fused(fitted))
+        for j in (fitted.judge(), fitted.fused())
     ]
     assert caught[1] > caught[0] + 0.1
-    unknown = bag.model_copy(update={"learner": "forest"})
     with pytest.raises(InputError, match=r"params.yaml: learners.forest is not there \(there is marginal\)"):
-        fit_bag(roles, ["one"], unknown, tmp_path / "work", "test")
+        of.learner("forest")

@@ -3,19 +3,18 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from test_measurement import ASKED, study
 
 from leakgauge.bags import Scored
 from leakgauge.features import named_features
 from leakgauge.quantile.inputs import Inputs
-from studies.auxiliary.shifted import blind, judged
-from studies.auxiliary.shifts import SHIFTS, patches
-from studies.measurement import BagOptions, Measure, fit_bag
+from studies.mismatch.shifted import blind, judged
+from studies.mismatch.shifts import SHIFTS, patches
 
 DIGITS = load_digits()
 DRAWN = np.random.default_rng(0).permutation(len(DIGITS.images))[:400]  # they come writer by writer
 PIXELS = (DIGITS.images * 255 / 16).round().astype(np.uint8)[DRAWN, None]
 LABELS = DIGITS.target[DRAWN]
-ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
 
 
 def shifted(name: str, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -69,14 +68,12 @@ def roles(offset: float) -> dict[str, Scored]:
 
 
 def rates(offset: float, tmp_path) -> dict[str, dict]:
-    (tmp_path / "params.yaml").write_text("learners: {marginal: {kind: marginal}}\n")
     audit = roles(offset)
-    fitted = fit_bag(audit, ["t_error_t10"], BagOptions(learner="marginal", size=20, seed=0), tmp_path / "work", "test")
+    fitted = study(tmp_path, size=20, marginal={"kind": "marginal"}).fit(audit, ["t_error_t10"], "test")
     return {row["calibration"]: row for row in judged(fitted, audit, 0, ASKED)}
 
 
-def test_alike_auxiliary_images_give_the_rate_asked_for_with_weights_or_without(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_alike_auxiliary_images_give_the_rate_asked_for_with_weights_or_without(tmp_path):
     found = rates(0.0, tmp_path)
     for row in found.values():
         assert row["realised_fpr_ci_low"] < 0.1 < row["realised_fpr_ci_high"]
@@ -84,8 +81,7 @@ def test_alike_auxiliary_images_give_the_rate_asked_for_with_weights_or_without(
     assert found["weighted"]["effective_size"] < found["plain"]["effective_size"] == 200
 
 
-def test_auxiliary_images_that_score_higher_accuse_non_members(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_auxiliary_images_that_score_higher_accuse_non_members(tmp_path):
     assert rates(2.0, tmp_path)["plain"]["realised_fpr_ci_low"] > 0.3
 
 

@@ -12,14 +12,12 @@ from torch import nn
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
-from studies.population import draw_roles
-from studies.settings import entry
-from studies.targets.folders import save, targets_of
+from studies.common.population import draw_roles
 from studies.targets.objectives import Objective
 from studies.targets.private import private_steps
-from studies.targets.recipe import Privacy, Recipe, Repeats
+from studies.targets.recipe import Privacy, Recipe, Repeats, read_recipe, targets_of
 from studies.targets.teaching import augment, training_set
-from studies.targets.trainer import Trained, train
+from studies.targets.trainer import Trained, save, train
 
 PROCESSES = ("ddpm", "v_prediction", "score_sde", "flow")
 CPU = torch.device("cpu")
@@ -35,7 +33,7 @@ def recipe(**changes: object) -> Recipe:
     before = Path.cwd()
     os.chdir(REPOSITORY / "studies")
     try:
-        base = entry("models", "ddpm", "model", Recipe)
+        base = read_recipe("ddpm")
     finally:
         os.chdir(before)
     small = {"width": 4, "steps": 4, "batch_size": 8, "warmup_steps": 2, "seeds": [0]}

@@ -3,30 +3,30 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_measurement import ASKED
 
 from leakgauge.bags import Scored
 from leakgauge.quantile.inputs import Inputs
-from studies.families import best_column
-from studies.measurement import ONE_FOR_ALL, PER_IMAGE, Audit, Measure
-from studies.members import by_group, correlations, found, nearest
-from studies.paired import area, gain, tpr_at
-
-ASKED = Measure(score="t_error_t10", fpr=0.1, alphas=[0.1], confidence=0.95)
+from studies.common.audits import Audit
+from studies.common.families import best_column
+from studies.common.measurement import ONE_FOR_ALL, PER_IMAGE
+from studies.exposure.members import by_group, correlations, found, nearest
+from studies.uplift.paired import area, gain, tpr_at
 
 
 def test_a_rule_gains_nothing_over_itself_and_the_interval_says_so():
     rng = np.random.default_rng(0)
-    membership_scores = rng.standard_normal(60) + 1, rng.standard_normal(90)
-    assert gain(membership_scores, membership_scores, tpr_at(0.1), 0.95, 0) == [0, 0, 0]
+    scores = {"member": rng.standard_normal(60) + 1, "holdout": rng.standard_normal(90)}
+    assert gain(scores, scores, tpr_at(0.1), 0.95, 0) == [0, 0, 0]
 
 
 def test_a_gain_on_the_same_images_is_known_better_than_on_others():
     rng = np.random.default_rng(0)
-    base = rng.standard_normal(200) + 1, rng.standard_normal(200)
-    better = base[0] + 0.3, base[1]
+    base = {"member": rng.standard_normal(200) + 1, "holdout": rng.standard_normal(200)}
+    better = base | {"member": base["member"] + 0.3}
     value, low, high = gain(better, base, area, 0.95, 0)
     assert 0 < low < value < high
-    apart = gain(better, tuple(rng.permutation(part) for part in base), area, 0.95, 0)
+    apart = gain(better, {role: rng.permutation(part) for role, part in base.items()}, area, 0.95, 0)
     assert high - low < apart[2] - apart[1]
 
 

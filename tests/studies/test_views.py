@@ -4,14 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from leakgauge.attacks.registry import ReDiffuse, TErrorGrid
-from studies.views import NoisyDenoiser, View, open_view, round_weights
-
-PLAIN = {
-    **{"of": "ddpm", "last_only": True, "bits": None, "noise": 0.0, "samples": 0, "noise_seed": 0},
-    **{"t_error": TErrorGrid(interval=10, last=20), "pia": [], "pian": [], "naive_loss": [], "sima": [20]},
-    "rediffuse": ReDiffuse(timesteps=[], stride=50, draws=10),
-}
+from studies.common.scoring import NoisyDenoiser, open_view, round_weights
+from studies.common.views import View
 
 
 def test_rounded_weights_are_the_nearest_of_so_many_even_levels():
@@ -38,15 +32,15 @@ def test_rounding_twice_is_rounding_once_and_zeros_stay():
 def test_a_plain_view_is_the_model_itself_and_fewer_bits_are_farther_from_it(family):
     folder = family("epsilon")
     x = torch.linspace(-1, 1, 128).view(2, 1, 8, 8)
-    shown = {bits: open_view(folder, View(**PLAIN | {"bits": bits})).epsilon(x, 50) for bits in (None, 12, 8, 3)}
+    shown = {bits: open_view(folder, View(of="ddpm", bits=bits)).epsilon(x, 50) for bits in (None, 12, 8, 3)}
     errors = [(shown[bits] - shown[None]).abs().mean().item() for bits in (12, 8, 3)]
     assert 0 < errors[0] < errors[1] < errors[2]
 
 
 def test_noise_has_the_deviation_asked_for_is_fresh_at_every_call_and_comes_from_the_seed(family):
     folder, x = family("epsilon"), torch.zeros(500, 1, 8, 8)
-    plain = open_view(folder, View(**PLAIN))
-    noisy, again = (open_view(folder, View(**PLAIN | {"noise": 0.3})) for _ in range(2))
+    plain = open_view(folder, View(of="ddpm"))
+    noisy, again = (open_view(folder, View(of="ddpm", noise=0.3)) for _ in range(2))
     assert isinstance(noisy, NoisyDenoiser)
     added = noisy.epsilon(x, 50) - plain.epsilon(x, 50)
     assert added.std().item() == pytest.approx(0.3, rel=0.03)
@@ -55,7 +49,7 @@ def test_noise_has_the_deviation_asked_for_is_fresh_at_every_call_and_comes_from
 
 
 def test_a_noisy_denoiser_is_noisy_also_in_what_is_bound_to_it(family):
-    noisy = open_view(family("by_class"), View(**PLAIN | {"noise": 0.3}))
+    noisy = open_view(family("by_class"), View(of="ddpm", noise=0.3))
     bound = noisy.with_condition(torch.tensor([0, 1]))
     assert isinstance(bound, NoisyDenoiser)
     x = torch.zeros(2, 1, 8, 8)

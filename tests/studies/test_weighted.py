@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from leakgauge.inference.conformal import conformal_p_values, effective_size, weighted_p_values
 from leakgauge.inference.roc import exact_rate
-from studies.auxiliary.density_ratio import LARGEST, density_ratio
+from studies.mismatch.density_ratio import LARGEST, density_ratio
 
 
 def test_by_hand():

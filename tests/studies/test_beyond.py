@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from leakgauge.inference.roc import auc
-from studies.generative.vae import VAE, VAEOptions, divergence, negative_log_likelihood, train_vae, vae_scores
+from studies.beyond.vae import VAE, VAEOptions, divergence, negative_log_likelihood, train_vae, vae_scores
 
 HOW = VAEOptions(latent=4, hidden=64, deviation=0.1, steps=0, batch_size=32, learning_rate=2e-3, draws=4)
 DRAWN = np.random.default_rng(0).permutation(1797)[:340]

@@ -1,4 +1,4 @@
-"""Every figure that studies/README.md tells with an interval is a committed one."""
+"""Every figure that the findings of the studies tell with an interval is a committed one."""
 
 import re
 
@@ -7,10 +7,11 @@ import pandas as pd
 from conftest import REPOSITORY
 from scipy.stats import betabinom
 
-from studies.measurement import ALL_SEEDS, with_means
+from studies.common.measurement import ALL_SEEDS, with_means
 
 STUDIES = REPOSITORY / "studies"
-TEXT = (STUDIES / "README.md").read_text()
+FINDINGS = {path.parent.name: path.read_text() for path in sorted(STUDIES.glob("*/findings.md"))}
+TEXT = "\n".join([(STUDIES / "README.md").read_text(), *FINDINGS.values()])
 PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s%\s\((\d+(?:\.\d+)?)\sto\s(\d+(?:\.\d+)?)\)")
 OF_TWO_SEEDS = re.compile(r"(\d+\.\d)\s%\s\((\d+\.\d)\sand\s(\d+\.\d)\)")
 POINTS = re.compile(r"(\d+\.\d)\spoints[\w\s]*\((-?\d+\.\d)\sto\s(-?\d+\.\d)\)")
@@ -99,12 +100,13 @@ def test_shifted_cases_are_counted_against_the_range_that_exact_calibration_give
     counts = (outside.sum(), (outside & warned).sum(), (~outside & warned).sum())
     assert counts == (34, 32, 43)
     for count in counts:
-        assert re.search(rf"\b{count}\b", TEXT.split("## 2.")[0]), count
+        assert re.search(rf"\b{count}\b", FINDINGS["mismatch"]), count
 
 
 def test_the_table_of_attacks_is_the_committed_one():
     table = tables()["cost"]
-    rows = [line for line in TEXT.splitlines() if line.startswith("| ") and "network calls" not in line]
+    lines = FINDINGS["cost"].splitlines()
+    rows = [line for line in lines if line.startswith("| ") and "network calls" not in line]
     assert len(rows) == len(table) / 2
     for attack, rule, _, calls, _, one, tenth in [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]:
         of_attack = table[(table["attack"] == attack) & (table["rule"] == rule)].set_index("fpr")

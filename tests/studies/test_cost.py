@@ -12,9 +12,9 @@ from leakgauge.attacks.t_error import t_errors
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.process import NoiseProcess
 from leakgauge.inference.roc import auc
-from studies.attacks.gradients import gradient_norms
-from studies.attacks.gsa import features, gsa
-from studies.attacks.secmi_nns import _folds, secmi_nns, step_differences
+from studies.cost.gradients import gradient_norms
+from studies.cost.gsa import features, gsa
+from studies.cost.secmi_nns import _folds, secmi_nns, step_differences
 from studies.targets.trainer import train
 
 CPU, TIMESTEPS, GROUP = torch.device("cpu"), [50, 300, 700], 24

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from studies.protection.bound import largest_tpr
-from studies.protection.quality import frechet_distance
+from studies.defences.bound import largest_tpr
+from studies.defences.quality import frechet_distance
 
 
 def test_the_bound_by_hand():

@@ -1,0 +1,1 @@
+"""How many auxiliary images does an attack need?"""

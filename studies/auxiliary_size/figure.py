@@ -1,0 +1,19 @@
+"""Power, loss and calibration against the number of auxiliary images."""
+
+import pandas as pd
+
+from leakgauge.report.figures import GREY, to_png
+from studies.common.figures import against
+
+
+def draw(rows: pd.DataFrame, fpr: float) -> bytes:
+    """PNG.  rows : metrics/auxiliary_size.csv."""
+    labels = {
+        "tpr": f"TPR at {100 * fpr:g} % FPR",
+        "auc": "AUC",
+        "out_of_bag_loss": "Pinball loss out of bag",
+        "realised_fpr": f"Realised FPR, {100 * fpr:g} % asked for",
+    }
+    figure, panels = against(rows, "auxiliary", "Auxiliary images", ["learner", "auxiliary"], labels)
+    panels[-1].axhline(fpr, color=GREY, linestyle=":")
+    return to_png(figure)

@@ -1,0 +1,1 @@
+"""How large should an attacker be?"""
