@@ -12,6 +12,7 @@ metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
 
 import io
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,12 @@ def _write_scores(source: Path, destination: Path, columns: list[str]) -> None:
 
     Those of suspects are in suspects.parquet beside it, so that new ones leave the target what it is.
     """
-    everyone = read_scores(source, columns)
-    for name, rows in {"scores": ~everyone.suspect, "suspects": everyone.suspect}.items():
-        scores = everyone.of(rows)
+    known = read_scores(source, columns)
+    asked_about = Counter(name.partition("/")[0] for name in known.of(known.suspect).ids)
+    for name, count in sorted(asked_about.items()):
+        print(f"{source}: {count} rows are of the set of suspects '{name}'")
+    for name, rows in {"scores": ~known.suspect, "suspects": known.suspect}.items():
+        scores = known.of(rows)
         ids = pa.array(scores.ids, pa.string())
         table = pa.table({"image_id": ids, **scores.columns}).sort_by("image_id")
         write_table(destination / f"{name}.parquet", table, {"columns": list(scores.columns)})

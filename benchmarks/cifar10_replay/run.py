@@ -9,8 +9,8 @@ DATA (or the environment variable LEAKGAUGE_CIFAR10) is a folder with two Parque
 
 Each seed draws 15,000 auxiliary non-members; the other 5,000 and as many members only measure.  It is a DVC project: a
 clone of this repository with params.yaml of its own (--work), in which `dvc repro` runs the pipeline as it is, and goes
-on where an earlier run stopped.  Writes results.json and results.md (--quick: quick.*, --every: learners.*) and figures of
-the first seed beside this file.
+on where an earlier run stopped.  Writes results.json and results.md (--quick: quick.*, --every: learners.*) and figures
+of the first seed beside this file.
 """
 
 import argparse
