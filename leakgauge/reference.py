@@ -49,9 +49,11 @@ def commented(text: str) -> str:
     head, _, _ = text.partition("\nlearners:")
     params = YAML(typ="safe", pure=True).load(text)
     lines = [head, "learners:                        # of per-image thresholds"]
-    for name, values in params["learners"].items():
+    for name, values in params.get("learners", {}).items():
         lines += [f"  {name}:", *_option_lines(values, KINDS[values["kind"]], 4)]
     for name, model in SECTIONS.items():
+        if name not in params:
+            continue
         lines += ["", *_with_comment(f"{name}:", _sentence(model)), *_option_lines(params[name], model, 2)]
     return "\n".join(lines) + "\n"
 

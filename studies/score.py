@@ -22,13 +22,14 @@ from leakgauge.tables import write_table
 from studies.common.population import ROLES, draw_roles, read_population
 from studies.common.scoring import open_view, score_images
 from studies.common.views import read_view
-from studies.targets.recipe import read_recipe, targets_of
+from studies.targets.recipe import Taken, read_model, targets_of
+from studies.targets.taken import known_roles
 
 
 def score(view: str) -> None:
     """Write data/scores/<view>.parquet and data/samples/<view>.npy."""
     options = read_view(view)
-    recipe = read_recipe(options.of)
+    recipe = read_model(options.of)
     population = read_population()
     targets = targets_of(options.of, recipe, options.last_only)
     tables, samples = [], []
@@ -36,7 +37,11 @@ def score(view: str) -> None:
         denoiser = open_view(target.folder, options)
         if wrong := problem(options, denoiser.process.num_train_timesteps):
             raise InputError(f"{PARAMS}: views.{view}.{wrong}")
-        roles = draw_roles(population.hashes, recipe.shares, target.seed)
+        denoiser.check_images(target.folder, *population.pixels.shape[1:])
+        if isinstance(recipe, Taken):
+            roles = known_roles(population, recipe.split, target.seed)
+        else:
+            roles = draw_roles(population.hashes, recipe.shares, target.seed)
         rows = np.concatenate([roles[role] for role in ROLES])
         facts = {
             "seed": target.seed,
@@ -49,7 +54,9 @@ def score(view: str) -> None:
         if options.samples:
             shape = denoiser.x0_shape(*population.pixels.shape[2:])
             samples.append(draw(denoiser, shape, target.seed, options.samples))
-    metadata = {"view": view, "of": options.of, "columns": score_columns(options)}
+    levels = (denoiser.process.sigma / denoiser.process.alpha).tolist()
+    noise = {f"t_error_t{t}": levels[t] for t in options.t_error.timesteps}  # sigma / alpha
+    metadata = {"view": view, "of": options.of, "columns": score_columns(options), "noise": noise}
     table = pa.Table.from_pandas(pd.concat(tables), preserve_index=False)
     write_table(Path(f"data/scores/{view}.parquet"), table, metadata)
     stream = io.BytesIO()

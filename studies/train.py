@@ -1,4 +1,4 @@
-"""train: make the models that the studies attack: every seed of a recipe, one a core.
+"""train: make the models that the studies attack: every seed of a recipe, one a core; or take one from elsewhere.
 
 A run that was killed goes on with the seeds that were not finished.
 
@@ -17,7 +17,8 @@ from leakgauge.cli import run
 from leakgauge.compute import spread
 from leakgauge.files import place_folder, resumable, write_bytes
 from studies.common.population import Population, draw_roles, read_population
-from studies.targets.recipe import Recipe, read_recipe
+from studies.targets.recipe import Recipe, Taken, read_model
+from studies.targets.taken import take
 from studies.targets.trainer import save, train
 
 CODE = Path(__file__).parent / "targets"
@@ -25,8 +26,14 @@ COLUMNS = ["seed", "step", "seconds", "parameters", "epsilon"]
 
 
 def train_model(model: str) -> None:
-    """Write models/<model>/ and data/training/<model>.csv."""
-    recipe = read_recipe(model)
+    """Write models/<model>/ and data/training/<model>.csv.  Raises InputError."""
+    recipe = read_model(model)
+    if isinstance(recipe, Taken):
+        with resumable(f"train@{model}", recipe.model_dump(), [Path(recipe.pipeline)]) as folder:
+            take(model, recipe, folder / "models")
+            place_folder(folder / "models", Path(f"models/{model}"))
+        write_bytes(Path(f"data/training/{model}.csv"), (",".join(COLUMNS) + "\n").encode())
+        return
     population = read_population()
     config = {**recipe.model_dump(), "hashes": population.hashes.tolist()}
     with resumable(f"train@{model}", config, [CODE]) as folder:

@@ -96,6 +96,18 @@ def write_params(params: dict, folder: Path = Path()) -> None:
                 config(target)
 
 
+def change(section: str, **values) -> None:
+    """The tiny audit with other options of a section, in params.yaml."""
+    params = tiny_params()
+    params[section] |= values
+    write_params(params)
+
+
+def change_attacks(**values) -> None:
+    """The same with other attacks."""
+    change("score", attacks=tiny_params()["score"]["attacks"] | values)
+
+
 def ask_about(name: str, dataset: dict, params: dict, target: str = "digits_ddpm") -> dict:
     """Params with a set of suspects more, whose images an entry of `datasets` describes."""
     params = copy.deepcopy(params)

@@ -68,7 +68,7 @@ class Study(Generic[Own]):
 def running(name: str, options: type[Own]) -> Iterator[Study[Own]]:
     """A study with all that it reads.  Its unfinished work is kept until the block ends well.  Raises InputError."""
     own, settings = section(name, options), shared()
-    named = set(_strings(own.model_dump()))
+    named = set(strings(own.model_dump()))
     inputs = [Path(f"data/scores/{view}.parquet") for view in params("views") if view in named]
     models = [Path(f"models/{model}") for model in params("models") if model in named]
     inputs += [*filter(Path.exists, models), STUDIES / name, STUDIES / "common", STUDIES / "targets"]
@@ -101,10 +101,10 @@ def write_csv(name: str, rows: pd.DataFrame) -> None:
     write_bytes(METRICS / f"{name}.csv", rows.to_csv(index=False, float_format="%.6g").encode())
 
 
-def _strings(values: object) -> Iterator[str]:
+def strings(values: object) -> Iterator[str]:
     """All strings among nested values."""
     if isinstance(values, dict | list):
         for value in values.values() if isinstance(values, dict) else values:
-            yield from _strings(value)
+            yield from strings(value)
     elif isinstance(values, str):
         yield values

@@ -6,7 +6,7 @@ from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.options import Attacks
 from studies.common.settings import entry
-from studies.targets.recipe import Recipe, Target, read_recipe, targets_of
+from studies.targets.recipe import Recipe, Target, read_model, read_recipe, targets_of
 
 
 class View(Attacks):
@@ -31,7 +31,8 @@ def recipe_of(view: str) -> Recipe:
 
 def model_of(view: str, seed: int) -> Target:
     """The last of the models that a seed made.  Raises InputError where there is none."""
-    for target in targets_of(read_view(view).of, recipe_of(view), last_only=True):
+    of = read_view(view).of
+    for target in targets_of(of, read_model(of), last_only=True):
         if target.seed == seed:
             return target
     raise InputError(f"{PARAMS}: views.{view}: its model has no seed {seed}")

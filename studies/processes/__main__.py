@@ -7,16 +7,17 @@ data/scores/<view>.parquet -> metrics/processes.csv, metrics/figures/processes.p
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import NonNegativeInt
 
 from leakgauge.cli import run
 from leakgauge.options import Options
+from leakgauge.tables import read_metadata
 from studies.common.measurement import by_rule
 from studies.common.runner import Row, Study, run_study
-from studies.common.views import read_view, recipe_of
+from studies.common.views import read_view
 from studies.processes.figure import draw
-from studies.targets.objectives import Objective
 
 
 class Processes(Options):
@@ -48,19 +49,13 @@ def rows(study: Study[Processes]) -> Iterator[Row]:
 
 def of_view(study: Study[Processes], experiment: str, setting: str, view: str) -> Iterator[Row]:
     """What the t-error of each timestep tells, by both rules, for each seed of a view's model."""
-    grid, process = read_view(view).t_error, Objective(recipe_of(view).process).process
+    grid, noise = read_view(view).t_error, read_metadata(Path(f"data/scores/{view}.parquet"))["noise"]
     columns = [f"t_error_t{t}" for t in grid.timesteps]
     for audit in study.audits(view, study.own.seeds):
         fitted = study.fit(audit.roles, columns, f"{view}, seed {audit.seed}")
         for place, (t, column) in enumerate(zip(grid.timesteps, columns, strict=True)):
-            noise = (process.sigma[t] / process.alpha[t]).item()
-            of = {
-                "experiment": experiment,
-                "setting": setting,
-                "interval": grid.interval,
-                "timestep": t,
-                "noise": noise,
-            }
+            of = {"experiment": experiment, "setting": setting, "interval": grid.interval, "timestep": t}
+            of["noise"] = noise[column]
             for rule, found in by_rule(audit.roles, column, fitted.judge(place), study.asked).items():
                 yield of | {"rule": rule, "seed": audit.seed} | found
 

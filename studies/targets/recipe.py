@@ -1,13 +1,18 @@
-"""What decides a trained model, next to its images; and where it is: models/<model>/<seed>/<step>/."""
+"""What decides a trained model, next to its images; and where it is.
+
+models/<model>/<seed>/<step>/, or models/<model>/ of one that was trained elsewhere.
+"""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from leakgauge.options import Options
+from leakgauge.config import PARAMS, validated
+from leakgauge.errors import InputError
+from leakgauge.options import Index, Options
 from studies.common.population import Shares
-from studies.common.settings import entry
+from studies.common.settings import entry, params
 
 
 class Repeats(Options):
@@ -53,9 +58,37 @@ class Recipe(Options):
         return sorted({*self.snapshots, self.steps})
 
 
-def read_recipe(model: str) -> Recipe:
+class Known(Options):
+    """Who trained a model from elsewhere: a pattern of image_ids, or a published split; `auxiliary` others are such."""
+
+    member: str | None = None
+    index: Index | None = None
+    auxiliary: PositiveInt
+
+
+class Taken(Options):
+    """An entry of the registry `models` that was trained elsewhere."""
+
+    pipeline: str  # a folder of diffusers
+    sha256: str  # of its files, so that DVC sees another pipeline
+    split: Known
+    seeds: list[NonNegativeInt] = Field([0], min_length=1)  # each draws auxiliary and holdout images of its own
+
+
+def read_model(model: str) -> Recipe | Taken:
     """An entry of the registry `models`.  Raises InputError."""
+    own = params("models").get(model)
+    if isinstance(own, dict) and "pipeline" in own:
+        return validated(Taken, own, lambda _: f"models.{model}")
     return entry("models", model, "model", Recipe)
+
+
+def read_recipe(model: str) -> Recipe:
+    """An entry that is trained here.  Raises InputError for one that is not."""
+    recipe = read_model(model)
+    if isinstance(recipe, Taken):
+        raise InputError(f"{PARAMS}: models.{model}: was trained elsewhere, and is asked for how")
+    return recipe
 
 
 class Target(NamedTuple):
@@ -66,7 +99,9 @@ class Target(NamedTuple):
     step: int
 
 
-def targets_of(model: str, recipe: Recipe, last_only: bool) -> list[Target]:
-    """The models that a recipe makes, in order.  last_only : of each seed's snapshots."""
+def targets_of(model: str, recipe: Recipe | Taken, last_only: bool) -> list[Target]:
+    """The models of an entry, in order.  last_only : of each seed's snapshots."""
+    if isinstance(recipe, Taken):
+        return [Target(Path(f"models/{model}"), seed, 0) for seed in recipe.seeds]
     steps = [recipe.steps] if last_only else recipe.kept
     return [Target(Path(f"models/{model}/{seed}/{step}"), seed, step) for seed in recipe.seeds for step in steps]

@@ -1,14 +1,17 @@
 """studies/dvc.yaml tells the truth about code and views, and imports between the folders of studies/ go one way."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 from dvc.repo import Repo
+from pipeline import environment
 from ruamel.yaml import YAML
-from test_dag import PLUMBING, RESOLVES, closure, imported
+from graph import PLUMBING, RESOLVES, closure, imported
 
-from studies.common.runner import _strings
+from studies.common.runner import strings
 from studies.common.settings import SECTIONS
 
 STUDIES = REPOSITORY / "studies"
@@ -60,6 +63,13 @@ def test_the_report_depends_on_what_every_study_found_and_no_study_does():
         assert not any(list(path.rglob("*.md")) for path in declared(stage) if path.is_dir())
 
 
+def test_a_study_that_dvc_started_is_known_by_its_folder_and_compares_its_inputs(tmp_path):
+    started = {**environment(), "DVC_STAGE": "width", "PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-m", "studies.width"]
+    done = subprocess.run(words, cwd=tmp_path, env=started, capture_output=True, text=True)
+    assert done.stderr == "studies.width: dvc.yaml: not found: run from the folder of dvc.yaml\n"
+
+
 def test_what_is_in_git_is_a_plot_and_every_study_has_a_table_and_a_figure():
     for stage in STUDY_STAGES:
         assert all(out.use_cache or out.plot for out in stage.outs)
@@ -76,7 +86,7 @@ def test_every_view_is_of_a_model_and_every_model_is_looked_at():
 @pytest.mark.parametrize("stage", STUDY_STAGES, ids=lambda stage: stage.name)
 def test_a_study_depends_on_exactly_the_views_that_its_section_names(stage):
     scores = {Path(dep.fs_path).stem for dep in stage.deps if "/data/scores/" in dep.fs_path}
-    assert scores == set(_strings(PARAMS[stage.name])) & set(PARAMS["views"])
+    assert scores == set(strings(PARAMS[stage.name])) & set(PARAMS["views"])
 
 
 def allowed(file: Path) -> set[Path]:

@@ -4,29 +4,31 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, TINY_LEARNERS, quick_params, write_params
+from conftest import REPOSITORY, TINY_LEARNERS, dump_params, quick_params
 from pipeline import clone, repro, run
 from ruamel.yaml import YAML
 
 from leakgauge.files import file_hash
 
 pytestmark = pytest.mark.slow
-STUDIES = ["beyond", "cost", "exposure", "mismatch", "uplift"]  # those that need no more than two models
+STUDIES = ["auxiliary_size", "beyond", "cost", "exposure", "mismatch", "uplift", "width"]  # of no more than two models
 SHARES = {"member": 60, "auxiliary": 90, "of_auxiliary": None}
 TINY = {
     "model": {
         "steps": 12,
         "width": 4,
         "warmup_steps": 2,
-        "shares": {"member": 60, "auxiliary": 90, "of_auxiliary": None},
+        "shares": SHARES,
     },
     "view": {"t_error": {"interval": 10, "last": 20}, "naive_loss": [20]},
     "bag": {"size": 2},
     "mismatch": {"seeds": [1], "shifts": {"blurred": [0, 1.0]}, "permutations": 9},
     "cost": {"timesteps": [100, 500], "fprs": [0.01]},
-    "uplift": {"seeds": [1], "also": ["t_error_t0"], "bag_size": 2, "learners": ["marginal", "gbm"]},
+    "uplift": {"seeds": [1], "also": ["t_error_t0"], "learners": ["marginal", "gbm"]},
     "exposure": {"seeds": [1]},
     "beyond": {"seeds": [1]},
+    "auxiliary_size": {"seeds": [1], "counts": [60, "all"]},
+    "width": {"seeds": [1], "widths": [2], "bag_size": 2},
 }
 
 
@@ -35,7 +37,9 @@ def tiny_studies() -> dict:
     params = YAML(typ="safe", pure=True).load((REPOSITORY / "studies/params.yaml").read_text())
     for section, values in TINY.items():
         params[section] |= values
-    params["learners"] = {name: params["learners"][name] | values for name, values in TINY_LEARNERS.items()}
+    params["learners"] = {
+        name: {"kind": name, **TINY_LEARNERS[name]} for name in ("mlp", "resnet")
+    }  # beside the clone's
     params["models"]["ddpm"] = {"seeds": [0, 1]}
     params["models"]["shadow"] = {"seeds": [0], "shares": SHARES | {"member": 40, "of_auxiliary": 1}}
     tiny = {"samples": 4, "pia": [20], "pian": [20], "sima": [0]}
@@ -49,7 +53,7 @@ def finished(tmp_path_factory) -> Path:
     """The folder studies/ of a clone in which some studies have run."""
     folder = clone(tmp_path_factory.mktemp("studies"), quick_params()) / "studies"
     (folder / "dvc.lock").unlink(missing_ok=True)
-    write_params(tiny_studies(), folder)
+    dump_params(tiny_studies(), folder)
     executed = repro(folder, *STUDIES)
     assert sorted(executed) == sorted(["prepare", "train@ddpm", "train@shadow", "score@ddpm", *STUDIES])
     return folder
@@ -73,9 +77,20 @@ def test_a_change_in_one_study_runs_that_study_alone(finished):
     params = tiny_studies()
     for study, values in changes.items():
         params[study] |= values
-        write_params(params, finished)
+        dump_params(params, finished)
         assert repro(finished, *STUDIES) == [study]
-    write_params(tiny_studies(), finished)
+    dump_params(tiny_studies(), finished)
+
+
+def test_a_change_of_the_main_pipeline_runs_a_study_only_where_it_is_one_of_what_studies_share(finished):
+    main = quick_params()
+    main["report"]["exposed"] += 1
+    dump_params(main, finished.parent)
+    assert repro(finished, *STUDIES) == ["prepare"]
+    main["evaluate"]["confidence"] = 0.9
+    dump_params(main, finished.parent)
+    assert sorted(repro(finished, "exposure")) == ["exposure", "prepare"]
+    dump_params(quick_params(), finished.parent)
 
 
 def test_trained_again_a_model_has_the_same_bytes(finished):
@@ -87,8 +102,8 @@ def test_trained_again_a_model_has_the_same_bytes(finished):
 def test_a_misspelt_key_is_one_line_that_names_it(finished):
     params = tiny_studies()
     params["models"]["ddpm"]["sedes"] = [1]
-    write_params(params, finished)
+    dump_params(params, finished)
     with pytest.raises(AssertionError) as done:
         run(finished, "python", "-m", "studies.train", "ddpm")
     assert "params.yaml: models.ddpm.sedes: unknown key (did you mean 'seeds'?)" in str(done.value)
-    write_params(tiny_studies(), finished)
+    dump_params(tiny_studies(), finished)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_params, write_params
-from test_bad_input import TARGET, change_attacks
+from conftest import change_attacks, tiny_params, write_params
+from pipeline import TARGET
 from test_scores import ATTACKS, batch, levels, move
 
 from leakgauge.attacks.naive_loss import image_noise
 from leakgauge.attacks.rediffuse import ddim_variation, rediffuse
-from leakgauge.attacks.registry import ReDiffuse, score_batch
+from leakgauge.attacks.registry import score_batch
+from leakgauge.options import ReDiffuse
 from leakgauge.tables import read_metadata, read_table
 from stages.score import score
 

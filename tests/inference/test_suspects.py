@@ -19,8 +19,8 @@ from conftest import (
     write_photos,
 )
 from pipeline import repro
+from planted import free_images, write_images
 from ruamel.yaml import YAML
-from test_check_stage import free_images, write_images
 
 from leakgauge.tables import ROLES, decode_images, read_table
 from stages.check import check

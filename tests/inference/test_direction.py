@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import Elsewhere, marginal_figures, tiny_params, write_params
+from planted import TARGET, page
 from ruamel.yaml import YAML
-from test_check_stage import TARGET, page
 
 from leakgauge.inference.comparisons import higher_for_members
 from leakgauge.tables import read_metadata, read_table, write_table

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import TINY_LEARNERS, tiny_params, write_params
+from conftest import TINY_LEARNERS, change, change_attacks, tiny_params, write_params
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -30,16 +30,6 @@ TARGET = "digits_ddpm"
 ROLES = ("member", "auxiliary", "holdout")
 MODEL = Path(f"models/target/{TARGET}")
 SCORES = Path(f"data/scores/{TARGET}")
-
-
-def change(section: str, **values) -> None:
-    params = tiny_params()
-    params[section] |= values
-    write_params(params)
-
-
-def change_attacks(**values) -> None:
-    change("score", attacks=tiny_params()["score"]["attacks"] | values)
 
 
 def folder_of_images(*arrays: np.ndarray) -> Path:

@@ -11,8 +11,8 @@ import torch
 from conftest import ask_about, marginal_figures, tiny_params, write_params
 from diffusers import UNet2DModel
 from families import FAMILIES, open_family, unet
+from planted import page
 from ruamel.yaml import YAML
-from test_check_stage import page
 
 from leakgauge import scoring
 from leakgauge.attacks.t_error import t_errors
