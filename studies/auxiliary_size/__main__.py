@@ -37,13 +37,7 @@ class AuxiliarySize(Options):
 
 def auxiliary_size() -> None:
     """Write metrics/auxiliary_size.csv and its figure."""
-    run_study(
-        "auxiliary_size",
-        AuxiliarySize,
-        rows,
-        lambda table, study: {"auxiliary_size": draw(table, study.asked.fpr)},
-        by=["learner", "auxiliary"],
-    )
+    run_study("auxiliary_size", AuxiliarySize, rows, {"auxiliary_size": draw}, by=["learner", "auxiliary"])
 
 
 def rows(study: Study[AuxiliarySize]) -> Iterator[Row]:

@@ -4,16 +4,17 @@ import pandas as pd
 
 from leakgauge.report.figures import GREY, to_png
 from studies.common.figures import against
+from studies.common.settings import Measure
 
 
-def draw(rows: pd.DataFrame, fpr: float) -> bytes:
+def draw(rows: pd.DataFrame, asked: Measure) -> bytes:
     """PNG.  rows : metrics/auxiliary_size.csv."""
     labels = {
-        "tpr": f"TPR at {100 * fpr:g} % FPR",
+        "tpr": f"TPR at {100 * asked.fpr:g} % FPR",
         "auc": "AUC",
         "out_of_bag_loss": "Pinball loss out of bag",
-        "realised_fpr": f"Realised FPR, {100 * fpr:g} % asked for",
+        "realised_fpr": f"Realised FPR, {100 * asked.fpr:g} % asked for",
     }
     figure, panels = against(rows, "auxiliary", "Auxiliary images", ["learner", "auxiliary"], labels)
-    panels[-1].axhline(fpr, color=GREY, linestyle=":")
+    panels[-1].axhline(asked.fpr, color=GREY, linestyle=":")
     return to_png(figure)

@@ -39,13 +39,7 @@ class Beyond(Options):
 
 def beyond() -> None:
     """Write metrics/beyond.csv and its figure."""
-    run_study(
-        "beyond",
-        Beyond,
-        rows,
-        lambda table, study: {"beyond": draw(table, study.asked.fpr, study.asked.alphas)},
-        by=["model", "score", "rule"],
-    )
+    run_study("beyond", Beyond, rows, {"beyond": draw}, by=["model", "score", "rule"])
 
 
 def rows(study: Study[Beyond]) -> Iterator[Row]:

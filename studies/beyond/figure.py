@@ -8,21 +8,22 @@ from matplotlib.figure import Figure
 from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.common.figures import with_bars
 from studies.common.measurement import ALL_SEEDS, PER_IMAGE
+from studies.common.settings import Measure
 
 NAMES = {"reconstruction": "VAE:\nreconstruction", "negative_elbo": "VAE:\nnegative ELBO"}
 
 
-def draw(rows: pd.DataFrame, fpr: float, alphas: list[float]) -> bytes:
+def draw(rows: pd.DataFrame, asked: Measure) -> bytes:
     """PNG.  rows : metrics/beyond.csv."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _power(left, rows, "tpr", 100)
     _power(middle, rows, "auc", 1)
-    left.set(ylabel=f"TPR at {100 * fpr:g} % FPR (%)", ylim=(-2, 102))
-    left.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=0.8)
+    left.set(ylabel=f"TPR at {100 * asked.fpr:g} % FPR (%)", ylim=(-2, 102))
+    left.axhline(100 * asked.fpr, color=GREY, linestyle=":", linewidth=0.8)
     middle.set(ylabel="AUC", ylim=(0.45, 1.01))
     middle.axhline(0.5, color=GREY, linestyle=":", linewidth=0.8)
-    _calibration(right, rows, alphas)
+    _calibration(right, rows, asked.alphas)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return to_png(figure)

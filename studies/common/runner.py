@@ -1,6 +1,6 @@
 """A study as it runs: it reads what is asked, keeps unfinished work, writes its table and draws its figures."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,20 +80,20 @@ def run_study(
     name: str,
     options: type[Own],
     rows: Callable[[Study[Own]], Iterable[Row]],
-    draw: Callable[[pd.DataFrame, Study[Own]], dict[str, bytes]],
+    figures: Mapping[str, Callable[[pd.DataFrame, Measure], bytes]],
     by: list[str] | None = None,
 ) -> None:
     """Write metrics/<name>.csv and its figures.
 
-    options : of its section.  rows : of its table.  draw : figure -> PNG, of that table.  by : the columns that make a
-    setting, whose seeds get a mean; None: the table stays as it is.  Raises InputError.
+    options : of its section.  rows : of its table.  figures : name -> what makes a PNG of that table.  by : the columns
+    that make a setting, whose seeds get a mean; None: the table stays as it is.  Raises InputError.
     """
     with running(name, options) as study:
         table = pd.DataFrame(rows(study))
         table = table if by is None else with_means(table, by, study.asked.confidence)
         write_csv(name, table)
-        for figure, png in draw(table, study).items():
-            write_bytes(METRICS / f"figures/{figure}.png", png)
+        for figure, draw in figures.items():
+            write_bytes(METRICS / f"figures/{figure}.png", draw(table, study.asked))
 
 
 def write_csv(name: str, rows: pd.DataFrame) -> None:

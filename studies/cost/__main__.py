@@ -38,7 +38,7 @@ class Cost(Options):
 
 def cost() -> None:
     """Write metrics/cost.csv and its figure."""
-    run_study("cost", Cost, rows, lambda table, _: {"cost": draw(table)})
+    run_study("cost", Cost, rows, {"cost": lambda table, _: draw(table)})
 
 
 def rows(study: Study[Cost]) -> Iterator[Row]:

@@ -10,8 +10,6 @@ metrics/figures/{defences,private}.png
 
 from collections.abc import Iterator
 
-import pandas as pd
-
 from leakgauge.cli import run
 from studies.common.measurement import ONE_FOR_ALL, PER_IMAGE, Scores, as_they_are, reached
 from studies.common.runner import Row, Study, run_study
@@ -24,6 +22,7 @@ SEVERAL = "one for each image, several scores"
 
 def defences() -> None:
     """Write metrics/defences.csv and its figures."""
+    figures = {"defences": lambda table, asked: draw(table, asked.fpr, floor()), "private": draw_private}
     run_study("defences", Defences, rows, figures, by=["defence", "strength", "rule"])
 
 
@@ -47,12 +46,6 @@ def attackers(study: Study[Defences], setting: Setting) -> dict[str, Scores]:
         PER_IMAGE: fitted.judge().membership_score,
         SEVERAL: fitted.fused().membership_score,
     }
-
-
-def figures(table: pd.DataFrame, study: Study[Defences]) -> dict[str, bytes]:
-    """Leakage against utility, and DP-SGD beside its promise."""
-    fpr, worst = study.asked.fpr, floor(study.own, study.population)
-    return {"defences": draw(table, fpr, worst), "private": draw_private(table, fpr)}
 
 
 if __name__ == "__main__":

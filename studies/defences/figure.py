@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from leakgauge.report.figures import COLOURS, GREY, new_axes, tidy, to_png
 from studies.common.figures import means, with_bars
+from studies.common.settings import Measure
 
 UTILITY = {
     "holdout_loss": "Denoising loss on images not trained on (squared error a pixel)",
@@ -56,11 +57,11 @@ def _points(axes: Axes, points: pd.DataFrame, column: str, name: str, colour: st
         axes.annotate(strength, (place, value), (5, 4), textcoords="offset points", fontsize=7, color=colour)
 
 
-def draw_private(rows: pd.DataFrame, fpr: float) -> bytes:
+def draw_private(rows: pd.DataFrame, asked: Measure) -> bytes:
     """PNG: TPR of every attacker under DP-SGD, beside the largest that (epsilon, delta) allows anyone."""
     shown = means(rows, SETTING).query("defence == @PRIVATE")
     strengths = list(dict.fromkeys(shown["strength"]))
-    figure, axes = new_axes("", f"TPR at {100 * fpr:g} % FPR (%)")
+    figure, axes = new_axes("", f"TPR at {100 * asked.fpr:g} % FPR (%)")
     figure.set_size_inches(7.5, 4.8)
     for number, (rule, points) in enumerate(shown.groupby("rule", sort=False)):
         x = np.arange(len(points)) + 0.14 * (number - 1)
@@ -73,7 +74,7 @@ def draw_private(rows: pd.DataFrame, fpr: float) -> bytes:
         label = "largest that (ε, δ) allows" if place == 0 else None
         axes.plot([place - 0.35, place + 0.35], [100 * largest] * 2, color="black", linewidth=2, label=label)
         axes.text(place, 130, told, ha="center", va="bottom", fontsize=7)
-    axes.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=0.8, label="chance")
+    axes.axhline(100 * asked.fpr, color=GREY, linestyle=":", linewidth=0.8, label="chance")
     axes.set_xticks(range(len(strengths)), strengths)
     axes.set(yscale="log", ylim=(0.1, 400), xlabel="DP-SGD")
     handles, labels = axes.get_legend_handles_labels()

@@ -7,7 +7,8 @@ import pandas as pd
 
 from leakgauge.errors import InputError
 from studies.common.audits import denoising_loss, read_audits
-from studies.common.population import Population, draw_roles
+from studies.common.population import Population, draw_roles, read_population
+from studies.common.settings import section
 from studies.common.views import read_view, recipe_of
 from studies.defences.bound import largest_tpr
 from studies.defences.quality import frechet_distance
@@ -33,8 +34,9 @@ def _samples(setting: Setting, population: Population) -> np.ndarray:
     return drawn.transpose(0, 3, 1, 2)
 
 
-def floor(own: Defences, population: Population) -> float:
+def floor() -> float:
     """The Frechet distance of real images: auxiliary from holdout, on average over seeds."""
+    own, population = section("defences", Defences), read_population()
     shares = recipe_of(own.reference).shares
     drawn = [draw_roles(population.hashes, shares, seed) for seed in own.seeds]
     images = [[population.pixels[roles[role]] for role in ("auxiliary", "holdout")] for roles in drawn]

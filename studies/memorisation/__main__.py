@@ -30,13 +30,7 @@ class Memorisation(Options):
 
 def memorisation() -> None:
     """Write metrics/memorisation.csv and its figure."""
-    run_study(
-        "memorisation",
-        Memorisation,
-        rows,
-        lambda table, study: {"memorisation": draw(table, study.asked.fpr)},
-        by=["experiment", "value", "rule"],
-    )
+    run_study("memorisation", Memorisation, rows, {"memorisation": draw}, by=["experiment", "value", "rule"])
 
 
 def rows(study: Study[Memorisation]) -> Iterator[Row]:

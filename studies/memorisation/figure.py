@@ -8,25 +8,26 @@ from matplotlib.ticker import NullLocator
 from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.common.figures import means
 from studies.common.measurement import ALL_SEEDS, ONE_FOR_ALL, PER_IMAGE
+from studies.common.settings import Measure
 
 EXPERIMENTS = {"epochs": "Epochs (times each member was shown)", "members": "Members", "width": "Channels of the UNet"}
 LOSSES = {"holdout_loss": ("not trained on", COLOURS[3]), "member_loss": ("members", COLOURS[2])}
 
 
-def draw(rows: pd.DataFrame, fpr: float) -> bytes:
+def draw(rows: pd.DataFrame, asked: Measure) -> bytes:
     """PNG: a column an experiment.  rows : metrics/memorisation.csv."""
     figure = Figure(figsize=(12.5, 7.2), layout="constrained")
     panels = figure.subplots(2, len(EXPERIMENTS), sharex="col", sharey="row")
     for (experiment, label), (above, below) in zip(EXPERIMENTS.items(), panels.T, strict=True):
         shown = rows[rows["experiment"] == experiment]
-        _leakage(above, shown, fpr)
+        _leakage(above, shown, asked.fpr)
         _losses(below, shown)
         values = sorted(shown["value"].unique())
         below.set_xscale("log")
         below.set_xticks(values, [f"{value:g}" for value in values])
         below.xaxis.set_minor_locator(NullLocator())
         below.set_xlabel(label)
-    panels[0][0].set_ylabel(f"TPR at {100 * fpr:g} % FPR (%)")
+    panels[0][0].set_ylabel(f"TPR at {100 * asked.fpr:g} % FPR (%)")
     panels[1][0].set_ylabel("Denoising loss (squared error a pixel)")
     panels[0][0].legend(fontsize=8, frameon=False, loc="upper left")
     panels[1][0].legend(fontsize=8, frameon=False, loc="upper right")

@@ -38,7 +38,7 @@ class Mismatch(Options):
 
 def mismatch() -> None:
     """Write metrics/mismatch.csv and its figure."""
-    run_study("mismatch", Mismatch, rows, lambda table, _: {"mismatch": draw(table)})
+    run_study("mismatch", Mismatch, rows, {"mismatch": lambda table, _: draw(table)})
 
 
 def rows(study: Study[Mismatch]) -> Iterator[Row]:

@@ -30,13 +30,8 @@ class Processes(Options):
 
 def processes() -> None:
     """Write metrics/processes.csv and its figure."""
-    run_study(
-        "processes",
-        Processes,
-        rows,
-        lambda table, study: {"processes": draw(table, study.asked.fpr)},
-        by=["experiment", "setting", "interval", "timestep", "noise", "rule"],
-    )
+    by = ["experiment", "setting", "interval", "timestep", "noise", "rule"]
+    run_study("processes", Processes, rows, {"processes": draw}, by)
 
 
 def rows(study: Study[Processes]) -> Iterator[Row]:

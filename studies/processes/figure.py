@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.common.figures import means
 from studies.common.measurement import ONE_FOR_ALL, PER_IMAGE
+from studies.common.settings import Measure
 
 STYLES = {PER_IMAGE: "-", ONE_FOR_ALL: ":"}
 SETTING = ["setting", "noise", "rule"]
 
 
-def draw(rows: pd.DataFrame, fpr: float) -> bytes:
+def draw(rows: pd.DataFrame, asked: Measure) -> bytes:
     """PNG: by process and by interval, the AUC and the TPR.  rows : metrics/processes.csv."""
     figure = Figure(figsize=(11.5, 8.4), layout="constrained")
     panels = figure.subplots(2, 2, sharex="row", sharey="col")
@@ -22,9 +23,9 @@ def draw(rows: pd.DataFrame, fpr: float) -> bytes:
         _curves(left, shown, "auc", 1)
         _curves(right, shown, "tpr", 100)
         left.axhline(0.5, color=GREY, linewidth=0.8)
-        right.axhline(100 * fpr, color=GREY, linewidth=0.8)
+        right.axhline(100 * asked.fpr, color=GREY, linewidth=0.8)
         left.set(ylabel="AUC", title=title, ylim=(-0.02, 1.02))
-        right.set(ylabel=f"TPR at {100 * fpr:g} % FPR (%)", title=title, ylim=(-2, 102))
+        right.set(ylabel=f"TPR at {100 * asked.fpr:g} % FPR (%)", title=title, ylim=(-2, 102))
         for axes in (left, right):
             axes.set(xscale="log", xlabel="Noise level at which the t-error is measured, sigma_t / alpha_t")
             tidy(axes)

@@ -32,13 +32,7 @@ class Uplift(Options):
 
 def uplift() -> None:
     """Write metrics/uplift.csv and its figure."""
-    run_study(
-        "uplift",
-        Uplift,
-        rows,
-        lambda table, study: {"uplift": draw(table, study.asked.fpr)},
-        by=["score", "column", "learner"],
-    )
+    run_study("uplift", Uplift, rows, {"uplift": draw}, by=["score", "column", "learner"])
 
 
 def rows(study: Study[Uplift]) -> Iterator[Row]:

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
 from studies.common.figures import with_bars
 from studies.common.measurement import ALL_SEEDS
+from studies.common.settings import Measure
 
 
-def draw(rows: pd.DataFrame, fpr: float) -> bytes:
+def draw(rows: pd.DataFrame, asked: Measure) -> bytes:
     """PNG: gain in TPR and in AUC, means over seeds.  rows : metrics/uplift.csv."""
     shown = rows[rows["seed"] == ALL_SEEDS]
     scores = list(dict.fromkeys(shown["score"]))
@@ -18,7 +19,7 @@ def draw(rows: pd.DataFrame, fpr: float) -> bytes:
     left, right = figure.subplots(1, 2, sharey=True)
     _gains(left, shown, scores, "uplift", 100)
     _gains(right, shown, scores, "auc_uplift", 1)
-    left.set_xlabel(f"Gain in TPR at {100 * fpr:g} % FPR (percentage points)")
+    left.set_xlabel(f"Gain in TPR at {100 * asked.fpr:g} % FPR (percentage points)")
     right.set_xlabel("Gain in AUC")
     labels = [f"{score}\n{_baseline(shown, score)}" for score in scores]
     left.set_yticks(range(len(scores)), labels, fontsize=8)

@@ -31,13 +31,7 @@ class Width(Options):
 
 def width() -> None:
     """Write metrics/width.csv and its figure."""
-    run_study(
-        "width",
-        Width,
-        rows,
-        lambda table, study: {"width": draw(table, study.asked.fpr)},
-        by=["learner", "width", "parameters"],
-    )
+    run_study("width", Width, rows, {"width": draw}, by=["learner", "width", "parameters"])
 
 
 def rows(study: Study[Width]) -> Iterator[Row]:

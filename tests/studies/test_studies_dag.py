@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 from dvc.repo import Repo
+from graph import PLUMBING, RESOLVES, closure, imported
 from pipeline import environment
 from ruamel.yaml import YAML
-from graph import PLUMBING, RESOLVES, closure, imported
 
 from studies.common.runner import strings
 from studies.common.settings import SECTIONS
