@@ -8,9 +8,7 @@ import re
 from os.path import normpath
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup
 
 from leakgauge.cli import run
 from leakgauge.errors import InputError
@@ -36,16 +34,13 @@ def render(overview: Path, findings: list[Path], also: list[Path]) -> str:
     places = {path.as_posix(): f"#{path.parent.name}" for path in findings}
     sections = {"overview": _body(overview, places)}
     sections |= {path.parent.name: _body(path, places, level=1) for path in findings}
-    pictures = {path.stem: _data_uri(path) for path in also}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("page.html.jinja").render(sections=sections, pictures=pictures)
+    sections |= {path.stem + "_exposed": f'<p><img alt="{path.stem}" src="{_data_uri(path)}"></p>' for path in also}
+    html = "\n".join(f'<section id="{name}">\n{body}</section>' for name, body in sections.items())
+    return (Path(__file__).parent / "page.html").read_text(encoding="utf-8").replace("<!-- sections -->", html)
 
 
-def _body(path: Path, places: dict[str, str], level: int = 0) -> Markup:
-    """A file's HTML.  places : file -> where on the page links to it lead.  level : by which its headings go
-    down."""
+def _body(path: Path, places: dict[str, str], level: int = 0) -> str:
+    """A file's HTML.  places : file -> where on the page links to it lead.  level : that its headings go down by."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(path.read_text(encoding="utf-8"))
     for token in [*tokens, *(child for block in tokens for child in block.children or [])]:
@@ -56,7 +51,7 @@ def _body(path: Path, places: dict[str, str], level: int = 0) -> Markup:
         elif token.type == "link_open":
             href = str(token.attrGet("href"))
             token.attrSet("href", places.get(normpath(path.parent / href), href))
-    return Markup(markdown.renderer.render(tokens, markdown.options, {}))
+    return markdown.renderer.render(tokens, markdown.options, {})
 
 
 def _data_uri(path: Path) -> str:
