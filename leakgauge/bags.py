@@ -1,4 +1,4 @@
-"""Bags in memory: `QuantileBag` for a notebook, `BagRunner` for ablations, studies and benchmarks.
+"""Bags in memory: `QuantileBag` for a notebook, `BagRunner` for studies and benchmarks.
 
 Either fits and judges as `fit`, `predict` and `evaluate` do.  `BagRunner` keeps the z-scores of each attacker, not the
 attacker, until its stage is done: a killed run goes on from there, and two experiments share an attacker.
