@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.errors import InputError
-from leakgauge.options import SECTIONS, Condition, Levels, Source, Suspects, Target
+from leakgauge.options import SECTIONS, Condition, Evaluate, Levels, Source, Suspects, Target
 
 PARAMS = Path("params.yaml")
 CONFIG = Path("data/config")
@@ -187,6 +187,22 @@ def _keys(values: Any, location: tuple[int | str, ...], missing: bool) -> list[s
 def _suggestion(key: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(str(key), known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def chosen_score(target: str, columns: list[str], options: Evaluate) -> str | None:
+    """The score that `evaluate.score` names; None: it is to be chosen.  columns : those that were learnt.
+
+    Raises InputError for one that was not learnt, or where a choice has no images to rest on.
+    """
+    key = key_name("evaluate", "score", target)
+    if options.score == "selected":
+        if not options.selection:
+            share = key_name("evaluate", "selection", target)
+            raise InputError(f"{PARAMS}: {key}: selected, but nothing can be: {share} must be above 0")
+        return None
+    if options.score is not None and options.score not in columns:
+        raise InputError(f"{PARAMS}: {key}: {options.score} was not learnt; fit.scores are {', '.join(columns)}")
+    return options.score or columns[0]
 
 
 def check_levels(target: str, levels: Levels, auxiliary: int) -> None:

@@ -46,7 +46,9 @@ class Target(Options):
         "or leakgauge/diffusion/training.py to train one here, leakgauge/diffusion/pipelines.py to take one on the Hub"
     )
     members: NonNegativeInt | str | None = _(None, "short for `split: {member: ...}`")
-    source: Literal["train", "path", "hub", "pytorch_ddpm", "scores"] | None = _(None, "null: what `model` looks like")
+    source: Literal["train", "path", "hub", "pytorch_ddpm", "scores"] | None = _(
+        None, "train | path | hub | pytorch_ddpm | scores; null: what `model` looks like"
+    )
     split: dict[str, Any] = _({}, "overrides")
     check: dict[str, Any] = _({}, "overrides")
     target: dict[str, Any] = _({}, "overrides")
@@ -132,7 +134,7 @@ class Index(Options):
 
 
 class Split(Options):
-    """Which image has which role; counts and shares are of distinct images: exact copies count once."""
+    """Which image has which role; counts are of distinct images, shares of units, about."""
 
     seed: NonNegativeInt = _(0, "of the draw")
     member: NonNegativeInt | str = _(
@@ -144,7 +146,7 @@ class Split(Options):
     holdout: PositiveInt | Literal["rest"] = _("rest", "non-members that measure error rates: a count, or rest")
     index: Index | None = _(None, "a published split, pinned: {path: roles.npz, sha256: ...}")
     unscored: Literal["refuse", "leave_out"] = _(
-        "refuse", "of a file of scores that tells the members: images without a row in it"
+        "refuse", "of a file of scores: images without a row in it: refuse | leave_out"
     )
 
 
@@ -236,7 +238,9 @@ class Precision(Options):
     """How the target's networks are run."""
 
     channels_last: bool = _(True, "images as (B, H, W, C) in memory")
-    precision: Literal["float32", "tf32", "bfloat16"] = _("float32", "of products; others are faster on a GPU")
+    precision: Literal["float32", "tf32", "bfloat16"] = _(
+        "float32", "of products: float32 | tf32 | bfloat16, which are faster on a GPU"
+    )
     compile: bool = _(False, "by torch.compile: minutes that pay off on very many images; needs a C++ compiler")
 
 
@@ -254,7 +258,8 @@ class Score(Precision):
         "given", "of a conditional target: given: labels or captions | none: no class, the empty prompt"
     )
     tolerance: PositiveFloat = _(
-        1e-3, "relative: the most that the three options above may move a score; beyond it scoring is refused"
+        1e-3,
+        "relative: the most that channels_last, precision and compile may move a score; beyond it scoring is refused",
     )
     attacks: Attacks = _(Attacks(), "the timesteps of each")
 
@@ -308,7 +313,7 @@ class Evaluate(Options):
     selection_seed: NonNegativeInt = _(0, "of that share")
     criterion: Criterion = _("auc", "of the choice, by one threshold for all: auc | {tpr_at_fpr: 0.1}")
     stack: list[str] = _([], "learners with a location and a scale, made one; [] for no stack")
-    false_discovery_rate: Rate = _(0.1, "of the suspects that are named, so many were not used, on average")
+    false_discovery_rate: Rate = _(0.1, "the share of the suspects named that were not used, at most, on average")
 
 
 class Report(Options):
@@ -337,7 +342,6 @@ class Condition(Options):
     """What a target must not be told, as stage `check` wrote it."""
 
     seed: NonNegativeInt  # of the null check
-    level: Rate  # of each test of the target
     tells: dict[str, dict[str, str]]  # label or caption -> role -> a sentence on how it tells the role
 
 

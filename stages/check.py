@@ -40,12 +40,12 @@ def check(target: str) -> None:
     checks = RoleChecks(roles, options, plan)
     findings, pairs = checks.findings(), checks.pairs()
     fails = sum(found["fails"] for found in findings.values())
-    condition = Condition(seed=plan.seed, level=plan.level, tells=condition_sentences(findings))
+    condition = Condition(seed=plan.seed, tells=condition_sentences(findings))
     write_json(Path(f"data/checks/{target}.json"), condition.model_dump())
     write_table(
         Path(f"data/near_duplicates/{target}.parquet"), pairs, {"target": target, "near_rmse": checks.near_rmse}
     )
-    figures = {"checks": len(findings), "fails": fails, "near_duplicates": pairs.num_rows}
+    figures = {"checks": len(findings), "fails": fails, "near_duplicates": pairs.num_rows, "level": plan.level}
     write_json(Path(f"metrics/checks/{target}.json"), {**figures, **findings, "p_values": p_values(findings)})
     for name, found in findings.items():
         if found["fails"]:

@@ -1,6 +1,6 @@
 """config: validate all that params.yaml says of a target, and write what each stage reads of it.
 
-The first stage, and it takes a second: a misspelt key, a name that is not there, a timestep off the grid or an alpha
+It takes a second: a misspelt key, a name that is not there, a timestep off the grid or an alpha
 that the auxiliary images cannot support ends the run before anything costly begins.  One file a section, so that a
 change makes those stages stale that read it, and no others.
 
@@ -12,12 +12,36 @@ from typing import Literal
 
 from leakgauge.attacks.columns import choose, problem, score_columns
 from leakgauge.cli import run
-from leakgauge.config import CONFIG, PARAMS, asked, check_levels, entry, key_name, names, suspects_entry, target_entry
+from leakgauge.config import (
+    CONFIG,
+    PARAMS,
+    asked,
+    check_levels,
+    chosen_score,
+    entry,
+    key_name,
+    names,
+    suspects_entry,
+    target_entry,
+)
 from leakgauge.errors import InputError
 from leakgauge.files import write_json
-from leakgauge.options import SECTIONS, Evaluate, Fit, Learner, LearnerOptions, Levels, Score, Source, Split, Target
+from leakgauge.options import (
+    SECTIONS,
+    Evaluate,
+    Fit,
+    Learner,
+    LearnerOptions,
+    Levels,
+    Report,
+    Score,
+    Source,
+    Split,
+    Target,
+)
 
 Kind = Literal["train", "path", "hub", "pytorch_ddpm", "scores"]
+RECIPES: dict[str, Kind] = {"training.py": "train", "pipelines.py": "hub"}  # of leakgauge/diffusion
 NOT_SCORES = {"backend"}  # of section `score`: where scores are computed is no part of what they are
 
 
@@ -27,10 +51,14 @@ def config(target: str) -> None:
     source = Source(images=own.images, model=own.model, source=own.source or _kind(target, own))
     sections = {name: asked(name, model, target) for name, model in SECTIONS.items() if name != "report"}
     learners = {name: entry("learners", name, Learner).root for name in names("learners")}
+    if not learners:
+        raise InputError(f"{PARAMS}: learners: there is none, and an audit needs one at least")
+    asked("report", Report)
     _check_names(target, own)
     evaluate, fit = asked("evaluate", Evaluate, target), asked("fit", Fit, target)
     if source.source != "scores":
-        _check_scores(target, asked("score", Score, target), fit)
+        learnt = _check_scores(target, asked("score", Score, target), fit)
+        chosen_score(target, learnt, evaluate)
     _check_stack(target, evaluate, learners)
     levels = Levels(alphas=evaluate.alphas, curve_fpr=evaluate.curve_fpr, calibration=fit.calibration)
     auxiliary = asked("split", Split, target).auxiliary
@@ -46,8 +74,8 @@ def config(target: str) -> None:
 def _kind(target: str, own: Target) -> Kind:
     """What kind of target `model` looks like.  Raises InputError where that is none."""
     path = Path(own.model)
-    if path.suffix == ".py":
-        return "hub" if path.name == "pipelines.py" else "train"
+    if path.name in RECIPES:
+        return RECIPES[path.name]
     if path.suffix in (".parquet", ".csv"):
         return "scores"
     if (path / "model_index.json").is_file():
@@ -80,11 +108,11 @@ def _unknown(key: str, kind: str, name: str, registry: str) -> str:
     return f"{PARAMS}: {key}: no {kind} '{name}'; there are {', '.join(names(registry)) or 'none'}"
 
 
-def _check_scores(target: str, score: Score, fit: Fit) -> None:
-    """Raises InputError for attacks that cannot be computed, and for scores to learn that none of them makes."""
+def _check_scores(target: str, score: Score, fit: Fit) -> list[str]:
+    """The scores to learn.  Raises InputError for attacks that cannot be computed, or that make no such score."""
     if wrong := problem(score.attacks):
         raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{wrong}")
-    choose(target, fit.scores, list(score_columns(score.attacks)))
+    return choose(target, fit.scores, list(score_columns(score.attacks)))
 
 
 def _check_stack(target: str, evaluate: Evaluate, learners: dict[str, LearnerOptions]) -> None:

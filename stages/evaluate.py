@@ -26,14 +26,14 @@ import pyarrow as pa
 from leakgauge.checks.null_check import null_check
 from leakgauge.checks.plan import CONFIDENCE, Plan
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, check_levels, condition_of, key_name, names, section
+from leakgauge.config import PARAMS, check_levels, chosen_score, condition_of, key_name, names, section
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes, write_json
 from leakgauge.inference.comparisons import wrong_way_round
 from leakgauge.inference.conformal import fpr_interval, votes
 from leakgauge.inference.evaluation import Evaluation
 from leakgauge.inference.metrics import Figures, deciles, level_name
-from leakgauge.inference.selection import chosen_score, selection_figures, selection_split
+from leakgauge.inference.selection import selection_figures, selection_split
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Evaluate, Levels
 from leakgauge.tables import ROLES, check_computed_on, check_target, read_metadata, read_table, write_pieces
@@ -64,7 +64,8 @@ def evaluate(target: str) -> None:
     for sentence in wrong:
         warn(f"{target}: {sentence}")
     judges = {name: one.figures | evaluation.gains(name) for name, one in evaluation.judged.items()}
-    null = _null_check(target)
+    checks = json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))
+    null = _null_check(target, checks["level"])
     details = {
         "judges": judges,
         "auc": [{"judge": name, "auc": figures["auc"]} for name, figures in judges.items()],  # for `dvc plots`
@@ -87,8 +88,7 @@ def evaluate(target: str) -> None:
     }
     verdicts = _verdicts(evaluation, {role: np.array(ids[role], dtype=object)[kept[role]] for role in MEASURED}, values)
     write_pieces(Path(f"data/verdicts/{target}.parquet"), verdicts, facts)
-    checks = json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))
-    fails = checks["fails"] + sum(found["fails"] for found in null.values())
+    fails = checks["fails"] + sum(found["fails"] for found in null.values()) + bool(wrong)
     write_json(Path(f"metrics/{target}.json"), {**evaluation.summary(), "failed": fails})
     write_json(Path(f"metrics/details/{target}.json"), details)
     for name, curve in _curves(evaluation, values).items():
@@ -166,9 +166,8 @@ def _groups(
     }
 
 
-def _null_check(target: str) -> dict[str, dict[str, Any]]:
+def _null_check(target: str, level: float) -> dict[str, dict[str, Any]]:
     """Role -> what untrained networks tell of it; empty where the scores come from elsewhere."""
-    condition = condition_of(target)
     tables = {role: read_table(Path(f"data/null/{target}/{role}.parquet")) for role in ROLES}
     scores = {
         role: np.stack([table.column(name).to_numpy() for name in table.column_names[1:]], axis=1)
@@ -176,7 +175,7 @@ def _null_check(target: str) -> dict[str, dict[str, Any]]:
     }
     if not len(scores["auxiliary"]):
         return {}
-    found = null_check(scores, Plan(("member", "auxiliary"), condition.level, condition.seed))
+    found = null_check(scores, Plan(("member", "auxiliary"), level, condition_of(target).seed))
     for role, one in found.items():
         if one["fails"]:
             warn(

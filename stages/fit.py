@@ -57,7 +57,11 @@ def fit(target: str, learner: str) -> None:
     ids = read_ids(images).to_pylist()
     unit = _units(images)
     kept = calibration_split(len(ids), options.calibration, options.seed, unit)
-    _check_count(images, kept, key_name("fit", "calibration", target))
+    _check_count(images, kept, unit, key_name("fit", "calibration", target))
+    if options.calibration and not kept.any():
+        raise InputError(
+            f"{images}: no unit is as small as {key_name('fit', 'calibration', target)}: {options.calibration}"
+        )
     for path in (features, scores):
         if read_ids(path).to_pylist() != ids:
             raise InputError(f"{path}: its image_ids do not match {images}: run `dvc repro`")
@@ -98,12 +102,13 @@ def _units(images: Path) -> np.ndarray | None:
     return pd.factorize(read_table(images, ["unit"]).column("unit").to_pandas())[0]
 
 
-def _check_count(images: Path, kept: np.ndarray, key: str) -> None:
-    if (distinct := int((~kept).sum())) < FEWEST:
+def _check_count(images: Path, kept: np.ndarray, unit: np.ndarray | None, key: str) -> None:
+    """Raises InputError for too few images, or units, to draw resamples of."""
+    count = int((~kept).sum()) if unit is None else len(np.unique(unit[~kept]))
+    if count < FEWEST:
+        what = "distinct auxiliary images" if unit is None else "units of auxiliary images"
         apart = f" beside the {kept.sum()} of the calibration split ({key})" if kept.any() else ""
-        raise InputError(
-            f"{images}: {distinct} distinct auxiliary images{apart}; a bag needs at least {FEWEST} (split.auxiliary)"
-        )
+        raise InputError(f"{images}: {count} {what}{apart}; a bag needs at least {FEWEST} (split.auxiliary)")
 
 
 def _fit_all(

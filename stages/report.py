@@ -1,6 +1,6 @@
 """report: figures, and one self-contained page that says what was audited and what came out.
 
-data/{images,roles,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/report.html,
+data/{config,images,roles,taken,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/report.html,
 metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
 """
 
@@ -43,13 +43,12 @@ def _page(target: str, options: Report) -> TargetPage:
     curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
     fpr = facts["options"]["curve_fpr"]
     figures = draw_figures(curves, fpr, facts["options"]["complexity"])
-    most_able = max(facts["figures"], key=lambda name: facts["figures"][name]["auc"] or 0)
     checks = _json(Path(f"metrics/checks/{target}.json"))
     null = {f"null_check_{role}": found for role, found in facts["null_check"].items()}
     sets = [_set(name) for name in names("suspects") if suspects_entry(name).target == target]
     source = source_of(target)
     rows = read_table(verdicts).to_pandas()
-    pairs = exposed_pairs(rows[rows["learner"] == most_able], options.exposed)
+    pairs = exposed_pairs(rows[rows["learner"] == facts["headline"]], options.exposed)
     images = _images([roles["member"], roles["holdout"]], {*pairs["image_id"], *pairs["holdout_id"]})
     return TargetPage(
         target=target,
@@ -59,7 +58,7 @@ def _page(target: str, options: Report) -> TargetPage:
         facts=facts,
         checks=checks | null,
         fails=checks["fails"] + sum(found["fails"] for found in null.values()),
-        most_confident=most_able,
+        headline=facts["headline"],
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),

@@ -153,7 +153,7 @@ def _merged(target: str, role: str, copies: pd.DataFrame) -> dict[str, int]:
 
 
 def _features(dataset: str, images: pa.Table) -> pa.Table:
-    """What `describe` found of the images, row by row.  Raises InputError if it described others."""
+    """The features of the images, row by row.  Raises InputError if they are of others."""
     path = Path(f"data/features/{dataset}.parquet")
     features = read_table(path)
     if features.column("image_id") != images.column("image_id"):
@@ -175,6 +175,8 @@ def _drawn(population: Population, options: Split) -> Draw:
         members, others = everything[matches], everything[~matches]
     else:
         chosen = population.first(everything, options.member, "member", options.seed)
+        if options.member and not chosen.any():
+            raise InputError(f"{PARAMS}: split.member: {options.member}: no unit has so few images")
         members, others = everything[chosen], everything[~chosen]
     how = {"index": options.index.path} if options.index else {"member": options.member}
     return _share_out(population, members, others, options, {**how, "seed": options.seed}, {})

@@ -9,8 +9,9 @@ picture: it counts once, by the first of them, and all have its verdict.  Refuse
 that are exact duplicates of certain non-members, and those whose labels or captions, where the target answers by them,
 tell them from non-members.
 
-data/{images,features}/<dataset>.parquet, data/suspects/<set>/*.parquet, data/{roles,features,null}/<target>/*.parquet,
-data/z/<target>/, models/quantile/<target>/, data/verdicts/<target>.parquet -> data/verdicts/suspects/<set>.parquet,
+data/{images,features}/<dataset>.parquet, data/suspects/<set>/{scores,null}.parquet,
+data/{roles,features,null}/<target>/*.parquet, data/z/<target>/, models/quantile/<target>/,
+data/verdicts/<target>.parquet -> data/verdicts/suspects/<set>.parquet, data/suspects/<set>/near_duplicates.parquet,
 metrics/suspects/<set>.json (the short answer), metrics/details/suspects/<set>.json
 """
 

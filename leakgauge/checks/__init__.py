@@ -1,1 +1,2 @@
-"""What could make an audit's figures wrong before any score is looked at.  One file a check; no torch."""
+"""What could make an audit's figures wrong, whatever the trained target says.  A kind of check a file, all of them in
+`roles.py`, their levels in `plan.py`; no torch."""

@@ -119,7 +119,7 @@ class RoleChecks:
         return findings
 
     def _conditions(self) -> dict[str, Finding]:
-        """Each comparison's labels and captions, where either side has some."""
+        """Each comparison's labels and captions, where both sides have some."""
         tables = {role: images.table for role, images in self.roles.items()}
         labels = label_roles({role: table.column("label").to_pylist() for role, table in tables.items()}, self.plan)
         captions = caption_roles({role: captions_of(table) for role, table in tables.items()}, self.plan)

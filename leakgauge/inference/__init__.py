@@ -1,1 +1,1 @@
-"""Votes, calibration, ROC curves and exact intervals.  numpy, scipy and scikit-learn only; no torch."""
+"""Votes, calibration, ROC curves and exact intervals.  No torch."""

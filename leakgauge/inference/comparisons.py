@@ -123,7 +123,7 @@ def higher_for_members(member: np.ndarray, holdout: np.ndarray) -> tuple[float, 
 
 
 def wrong_way_round(name: str, member: np.ndarray, holdout: np.ndarray) -> str | None:
-    """What to tell of a score that is higher for members, and what to do; None of any other.  See above."""
+    """What to tell of a score that is higher for members, and what to do; None of any other."""
     if not (found := higher_for_members(member, holdout)):
         return None
     return (

@@ -180,7 +180,8 @@ class Evaluation:
 
     @property
     def headline(self) -> str:
-        """The judge of suspects and of the short answer: the learner that foretells auxiliary images best, out of bag.
+        """The judge of suspects and of the short answer: the learner beside the baseline that foretells auxiliary
+        images best, out of bag.
 
         By all its scores, where it learnt several.  Neither members nor holdout sway the choice.
         """
@@ -196,7 +197,8 @@ class Evaluation:
         found = membership_metrics(member, holdout, (0.01, 0.001), self.options.confidence)
         figures: Figures = {"judge": self.headline, "auc": found["auc"]}
         figures |= {f"tpr_{level}": found[f"tpr_at_fpr_{level}"] for level in ("1e-2", "1e-3")}
-        figures["fpr_1e-2"] = float((roles.p_value["holdout"] <= 0.01).mean())
+        reached = (roles.calibration_size + 1) * 0.01 >= 1 - 1e-9  # else no p-value can
+        figures["fpr_1e-2"] = float((roles.p_value["holdout"] <= 0.01).mean()) if reached else None
         if self.baseline:
             baseline = self.judged[self.baseline].result.membership_score
             alone = membership_metrics(baseline["member"], baseline["holdout"], (0.01,), self.options.confidence)

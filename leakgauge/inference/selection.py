@@ -30,22 +30,6 @@ def selection_split(target: str, ids: list[str], role: str, options: Evaluate) -
     return chosen
 
 
-def chosen_score(target: str, columns: list[str], options: Evaluate) -> str | None:
-    """The score that `evaluate.score` names; None: it is to be chosen.  columns : those that were learnt.
-
-    Raises InputError for one that was not learnt, or where a choice has no images to rest on.
-    """
-    key = key_name("evaluate", "score", target)
-    if options.score == "selected":
-        if not options.selection:
-            share = key_name("evaluate", "selection", target)
-            raise InputError(f"{PARAMS}: {key}: selected, but nothing can be: {share} must be above 0")
-        return None
-    if options.score is not None and options.score not in columns:
-        raise InputError(f"{PARAMS}: {key}: {options.score} was not learnt; fit.scores are {', '.join(columns)}")
-    return options.score or columns[0]
-
-
 def selection_figures(target: str, member: pd.DataFrame, holdout: pd.DataFrame, options: Evaluate) -> Figures:
     """What was chosen among how many on how many images, and what each candidate reached there; warns of those that are
     higher for members.

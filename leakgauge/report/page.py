@@ -30,7 +30,7 @@ class TargetPage:
     facts: dict[str, Any]  # figures, results, bags and options as `evaluate` left them
     checks: dict[str, Any]  # check -> what it found, as `check` left it; the null check as `null_check_<role>`
     fails: int  # how many of them fail
-    most_confident: str  # the result behind the gallery
+    headline: str  # the judge behind the short answer and the gallery
     figures: dict[str, bytes]  # name -> PNG of a curve
     exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
     samples: bytes  # PNG of what the target generates

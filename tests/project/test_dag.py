@@ -18,6 +18,7 @@ from graph import (
     idle,
     imported,
     plumbing,
+    stages_of,
     undeclared,
     watched_as_data,
 )
@@ -67,6 +68,12 @@ def test_imports_go_one_way(name):
             for other in imported(file):
                 assert other.is_relative_to(LIBRARY), f"{file} imports {other}"
                 assert part(other) in allowed, f"{file} imports {other}"
+
+
+def test_the_lock_knows_no_stage_that_is_gone():
+    locked = YAML(typ="safe").load((REPOSITORY / "dvc.lock").read_text())["stages"]
+    params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
+    assert set(locked) == {stage.name for stage in stages_of(params)}
 
 
 def test_no_stage_imports_another():
