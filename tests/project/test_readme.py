@@ -130,7 +130,8 @@ def test_the_commands_run_as_written(tmp_path):
         done = subprocess.run(command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         if command.endswith("dvc repro") or "stages.audit" in command:
-            assert not re.search(rf"Running stage '\w+@{TARGET}", done.stdout), "what was there runs again"
+            again = set(re.findall(rf"Running stage '(\w+)@{TARGET}", done.stdout))
+            assert again <= {"config"}, "what was there runs again"  # which sees that the registries still agree
     judges = {
         target: json.loads((folder / f"metrics/details/{target}.json").read_text())["judges"]["gbm"]
         for target in ("mine", "theirs")
