@@ -142,7 +142,7 @@ def null_check() -> dict:
 
 def test_the_default_audit_passes_and_says_so(audit):
     condition = json.loads(Path(f"data/checks/{TARGET}.json").read_text())
-    assert condition == {"seed": 0, "level": 0.01 / 8, "tells": {"label": {}, "caption": {}}}
+    assert condition == {"seed": 0, "tells": {"label": {}, "caption": {}}}
     found = null_check()
     assert set(found) == {"member", "auxiliary"}
     for of_role in found.values():
@@ -163,7 +163,8 @@ def test_images_that_differ_make_the_null_check_fail(audit, capsys):
     assert found["member"]["fails"]
     assert not found["auxiliary"]["fails"]
     assert f"{TARGET}: null check: an untrained network tells member images from others" in capsys.readouterr().err
-    assert json.loads(Path(f"metrics/{TARGET}.json").read_text())["failed"] == 1
+    wrong = "The wrong way round" in page()  # what is darker scores otherwise, perhaps higher
+    assert json.loads(Path(f"metrics/{TARGET}.json").read_text())["failed"] == 1 + wrong
     assert "Null check: a network that has learnt nothing tells members from auxiliary and holdout images" in page()
 
 

@@ -197,8 +197,6 @@ def test_the_same_images_give_the_same_bytes(learnt):
     [
         ({"selection": 0.1}, "evaluate.selection: 0.1 takes "),
         ({"selection": 0.4, "criterion": {"tpr_at_fpr": 0.001}}, "evaluate.criterion.tpr_at_fpr: 0.001 is below what "),
-        ({}, "evaluate.score: selected, but nothing can be: evaluate.selection must be above 0"),
-        ({"score": "pia_t21"}, "evaluate.score: pia_t21 was not learnt; fit.scores are t_error_t10"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused_and_the_old_verdicts_stay(options, said, audit, refusal):
@@ -216,6 +214,8 @@ def test_a_choice_that_cannot_be_made_is_refused_and_the_old_verdicts_stay(optio
         ({"criterion": "asr"}, "evaluate.criterion: "),
         ({"criterion": {"tpr_at_fpr": 2.0}}, "evaluate.criterion.tpr_at_fpr: Input should be less than 1"),
         ({"selection": 1.0}, "evaluate.selection: Input should be less than 1, found 1.0"),
+        ({"score": "selected"}, "evaluate.score: selected, but nothing can be: evaluate.selection must be above 0"),
+        ({"score": "pia_t21"}, "evaluate.score: pia_t21 was not learnt; fit.scores are t_error_t10"),
     ],
 )
 def test_a_fault_in_the_options_is_named(options, said, tmp_path, monkeypatch, refusal):

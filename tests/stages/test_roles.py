@@ -174,28 +174,53 @@ def test_resamples_of_single_images_are_those_without_units_and_no_unit_is_on_tw
         assert (counts.groupby(unit[counts.index]).nunique() == 1).all(), "a unit is drawn as a whole"
 
 
-def test_a_bag_of_units_is_never_judged_by_an_attacker_that_saw_the_unit(elsewhere):
+@pytest.fixture
+def patients(elsewhere) -> dict:
+    """Params of a target of which scores are known, of 200 photos of 100 patients, 15 of them members."""
     params = tiny_params()
-    params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet", "unit": r"\d(\d\d)\d"}
-    params["targets"]["theirs"] = {
-        "images": "photos",
-        "model": "scores.csv",
-        "split": {"auxiliary": 0.6},
-        "target": {"scores": ["loss", "distance"]},
-        "fit": {"scores": ["loss"]},
-        "evaluate": {"alphas": [0.1], "curve_fpr": 0.1},
-    }
-    rng = np.random.default_rng(0)
-    elsewhere.scores["is_member"] = (elsewhere.scores["image_id"] // 10 % 100) < 3
-    elsewhere.scores["loss"] = rng.lognormal(size=200)
+    photos = pd.read_parquet("photos.parquet")
+    photos.assign(patient=photos["image_id"] // 2).to_parquet("patients.parquet", index=False)
+    elsewhere.scores["is_member"] = elsewhere.scores["image_id"] < 1030
+    elsewhere.scores["loss"] = np.random.default_rng(0).lognormal(size=200)
     elsewhere.scores.to_csv("scores.csv", index=False)
+    params["datasets"] = {"photos": {"source": "parquet", "path": "patients.parquet", "unit": "patient"}}
+    params["targets"] = {
+        "theirs": {
+            "images": "photos",
+            "model": "scores.csv",
+            "split": {"auxiliary": 0.8},
+            "target": {"scores": ["loss", "distance"]},
+            "fit": {"scores": ["loss"]},
+            "evaluate": {"alphas": [0.1], "curve_fpr": 0.1},
+        }
+    }
     write_params(params)
     prepare_images("photos")
     split("theirs")
     make_target("theirs")
     score("theirs", "auxiliary")
+    return params
+
+
+def test_a_bag_of_units_is_never_judged_by_an_attacker_that_saw_the_unit(patients):
     fit("theirs", "marginal")
     mask = read_table(Path("models/quantile/theirs/marginal/out_of_bag.parquet")).to_pandas()
-    unit = mask["image_id"].str[1:3]
-    of_units = pd.DataFrame(np.stack(mask["out_of_bag"])).groupby(unit.to_numpy()).nunique()
-    assert (of_units == 1).all().all()
+    unit = mask["image_id"].astype(int) // 2
+    of_units = pd.DataFrame(np.stack(mask["out_of_bag"])).groupby(unit.to_numpy())
+    assert (of_units.size() == 2).all()
+    assert (of_units.nunique() == 1).all().all()
+
+
+def test_too_few_units_for_a_bag_are_refused_however_many_images_they_have(patients):
+    params = patients
+    params["targets"]["theirs"]["split"] = {"auxiliary": 0.4}
+    write_params(params)
+    split("theirs")
+    score("theirs", "auxiliary")
+    with pytest.raises(InputError, match=r"\d\d units of auxiliary images; a bag needs at least 50"):
+        fit("theirs", "marginal")
+
+
+def test_members_counted_below_the_size_of_a_unit_are_refused():
+    with pytest.raises(InputError, match=r"split.member: 3: no unit has so few images"):
+        roles_of(PIXELS, names(), r"photo_(\d\d)\d", seed=0, member=3, auxiliary=0.5, holdout="rest")
