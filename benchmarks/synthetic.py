@@ -64,7 +64,9 @@ def _write_options(folder: Path, learners: list[str]) -> None:
     params["learners"] = {name: params["learners"][name] for name in learners}
     params["evaluate"]["stack"] = []
     write_options(folder, params)
-    write_json(folder / f"metrics/checks/{TARGET}.json", {"checks": 0, "fails": 0, "near_duplicates": 0})
+    write_json(
+        folder / f"metrics/checks/{TARGET}.json", {"checks": 0, "fails": 0, "near_duplicates": 0, "level": 0.001}
+    )
 
 
 def write_options(folder: Path, params: dict[str, Any]) -> None:
@@ -75,7 +77,7 @@ def write_options(folder: Path, params: dict[str, Any]) -> None:
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):
         for target in params["targets"]:
             config(target)
-            write_json(Path(f"data/checks/{target}.json"), Condition(seed=0, level=0.001, tells={}).model_dump())
+            write_json(Path(f"data/checks/{target}.json"), Condition(seed=0, tells={}).model_dump())
 
 
 def _pieces(role: str, count: int, seed: int) -> Iterator[tuple[list[str], np.ndarray, np.random.Generator]]:

@@ -173,5 +173,5 @@ def put_target(folder: Path, size: int = 8, label: int | None = 9, **options: ob
     overrides = {"score": options, "fit": {"scores": ["t_error_t0"]}}  # which every walk has
     params["targets"]["theirs"] = {"images": "digits", "model": str(folder), "source": "path", **overrides}
     write_params(params)
-    write_json(Path("data/checks/theirs.json"), Condition(seed=0, level=0.01, tells={}).model_dump())
+    write_json(Path("data/checks/theirs.json"), Condition(seed=0, tells={}).model_dump())
     put_roles("theirs", size, label)
