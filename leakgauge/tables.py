@@ -101,20 +101,6 @@ def read_schema(path: Path) -> pa.Schema:
         return pq.read_schema(path)
 
 
-def read_rows(path: Path, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
-    """Some rows of a table, a row group at a time; groups without any are not read.
-
-    rows : (N,) bool.  Raises InputError naming a damaged file.
-    """
-    with _parquet(path), _open(path) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            wanted = rows[start : start + file.metadata.row_group(group).num_rows]
-            start += len(wanted)
-            if wanted.any():
-                yield file.read_row_group(group, columns, use_threads=False).filter(wanted)
-
-
 def _open(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 

@@ -108,6 +108,17 @@ def change_attacks(**values) -> None:
     change("score", attacks=tiny_params()["score"]["attacks"] | values)
 
 
+def learn(scores: list[str] | None = None, **evaluate: object) -> None:
+    """The tiny audit's options where other scores are learnt, and with other options of `evaluate`."""
+    from stages.config import config
+
+    params = tiny_params()
+    params["evaluate"] |= evaluate
+    params["fit"]["scores"] = scores or params["fit"]["scores"]
+    dump_params(params)
+    config("digits_ddpm")
+
+
 def ask_about(name: str, dataset: dict, params: dict, target: str = "digits_ddpm") -> dict:
     """Params with a set of suspects more, whose images an entry of `datasets` describes."""
     params = copy.deepcopy(params)

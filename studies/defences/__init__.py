@@ -1,1 +1,1 @@
-"""What does each defence take from the attacker, and from whoever uses the model?"""
+"""What does each defence take from the attacker, and from the users of the model?"""

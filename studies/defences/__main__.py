@@ -1,4 +1,4 @@
-"""defences: what each takes from the attacker, and from whoever uses the model.
+"""defences: what each takes from the attacker, and from the users of the model.
 
 Utility is told twice: by the denoising loss on images that were not trained on, and by the Frechet distance between
 samples and such images.  Attackers are told thrice: one threshold for all images, one for each, and one for each by

@@ -25,7 +25,7 @@ def take(model: str, taken: Taken, destination: Path) -> None:
 def known_roles(population: Population, split: Known, seed: int) -> dict[str, np.ndarray]:
     """Role -> rows of distinct images, ascending: non-members are shuffled by the seed, copies of members left out.
 
-    Raises InputError where nobody, or everybody, is a member, or too few others are left.
+    Raises InputError where no image, or every image, is a member, or too few others are left.
     """
     everything = np.arange(len(population))
     if split.index:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY_LEARNERS, dump_params, tiny_params
+from conftest import TINY_LEARNERS, learn
 
 from leakgauge.inference.conformal import bag_vote
 from leakgauge.inference.evaluation import ONE_FOR_ALL, Evaluation
@@ -15,7 +15,6 @@ from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Evaluate
 from leakgauge.report.figures import draw_figures
 from leakgauge.tables import read_metadata, read_table, write_table
-from stages.config import config
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.predict import predict
@@ -34,18 +33,10 @@ def judges() -> dict:
     return json.loads(Path(f"metrics/details/{TARGET}.json").read_text())["judges"]
 
 
-def change(learnt: list[str] | None = None, **options: object) -> None:
-    params = tiny_params()
-    params["evaluate"] |= options
-    params["fit"]["scores"] = learnt or params["fit"]["scores"]
-    dump_params(params)
-    config(TARGET)
-
-
 @pytest.fixture
 def two_timesteps(audit) -> None:
     """Every learner has learnt two t-errors and a score that is none."""
-    change([f"t_error_t{step}" for step in LEARNT] + ["pia_t20"])
+    learn([f"t_error_t{step}" for step in LEARNT] + ["pia_t20"])
     for learner in TINY_LEARNERS:
         fit(TARGET, learner)
         predict(TARGET, learner)
@@ -77,7 +68,7 @@ def test_the_curve_by_alpha_tells_what_the_metrics_tell_and_no_level_that_cannot
 
 
 def test_alphas_asked_for_are_on_the_curve(audit):
-    change(alphas=[0.123, 0.0456])
+    learn(alphas=[0.123, 0.0456])
     evaluate(TARGET)
     rows = curve("alpha")
     for judge in JUDGES:
@@ -98,7 +89,7 @@ def test_a_whole_bag_has_no_spread_and_is_the_audits_own(audit):
 
 
 def test_single_attackers_differ(audit):
-    change(curve_fpr=0.2)
+    learn(curve_fpr=0.2)
     evaluate(TARGET)
     rows = curve("bag_size").query("learner == 'gbm'")
     first, last = rows.iloc[0], rows.iloc[-1]
@@ -127,7 +118,7 @@ def test_a_timestep_is_judged_by_its_own_column_of_one_bag(two_timesteps):
         for step in LEARNT:
             votes = [bag_vote(z.read(f"t_error_t{step}")[role]) for role in ("member", "holdout")]
             assert rows.loc[(learner, step)].to_dict() == pytest.approx(power(*votes, 0.01, 0.95), rel=1e-5)
-    change([f"t_error_t{step}" for step in LEARNT] + ["pia_t20"], score="t_error_t20")
+    learn([f"t_error_t{step}" for step in LEARNT] + ["pia_t20"], score="t_error_t20")
     evaluate(TARGET)
     for judge in JUDGES:
         assert_same(rows.loc[(judge, 20)], judges()[judge], **names)

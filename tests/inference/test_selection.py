@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import TINY_LEARNERS, dump_params, tiny_params
+from conftest import TINY_LEARNERS, dump_params, learn, tiny_params
 
 from leakgauge.draws import share_by_name
 from leakgauge.inference.selection import rank_candidates, selection_split
@@ -24,17 +24,9 @@ MEASURED = ("member", "holdout")
 VERDICTS, METRICS = Path(f"data/verdicts/{TARGET}.parquet"), Path(f"metrics/details/{TARGET}.json")
 
 
-def change(learnt: list[str] | None = None, **options: object) -> None:
-    params = tiny_params()
-    params["evaluate"] |= options
-    params["fit"]["scores"] = learnt or params["fit"]["scores"]
-    dump_params(params)
-    config(TARGET)
-
-
 def chosen(**options: object) -> dict:
     """What `evaluate` says of its choice."""
-    change(["pia_t20", "loss_t20"], score="selected", **options)
+    learn(["pia_t20", "loss_t20"], score="selected", **options)
     evaluate(TARGET)
     return json.loads(METRICS.read_text())["selection"]
 
@@ -52,7 +44,7 @@ def apart(role: str, share: float) -> np.ndarray:
 @pytest.fixture
 def learnt(audit) -> None:
     """Every learner has learnt two scores."""
-    change(["pia_t20", "loss_t20"])
+    learn(["pia_t20", "loss_t20"])
     for learner in TINY_LEARNERS:
         fit(TARGET, learner)
         predict(TARGET, learner)
@@ -136,7 +128,7 @@ def test_every_learner_is_judged_by_the_chosen_score(learnt):
     plant_opposites(0.4)
     rows = {}
     for score in ("selected", "pia_t20", "loss_t20"):
-        change(["pia_t20", "loss_t20"], score=score, selection=0.4)
+        learn(["pia_t20", "loss_t20"], score=score, selection=0.4)
         evaluate(TARGET)
         rows[score] = read_table(VERDICTS).to_pandas()
     assert rows["selected"].equals(rows["pia_t20"]), "how the name was found changes nothing"
@@ -149,10 +141,10 @@ def test_every_learner_is_judged_by_the_chosen_score(learnt):
 
 
 def test_images_of_the_choice_are_in_no_verdict_figure_or_curve(learnt):
-    change(["pia_t20", "loss_t20"])
+    learn(["pia_t20", "loss_t20"])
     evaluate(TARGET)
     before = read_table(VERDICTS).to_pandas()
-    change(["pia_t20", "loss_t20"], score="pia_t20", selection=0.4, curve_fpr=0.1)
+    learn(["pia_t20", "loss_t20"], score="pia_t20", selection=0.4, curve_fpr=0.1)
     evaluate(TARGET)
     report()
     of_choice, counts = set(), {}
@@ -200,7 +192,7 @@ def test_the_same_images_give_the_same_bytes(learnt):
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused_and_the_old_verdicts_stay(options, said, audit, refusal):
-    change(**{"score": "selected"} | options)
+    learn(**{"score": "selected"} | options)
     before = VERDICTS.read_bytes()
     line = refusal(evaluate, target=TARGET)
     assert f"params.yaml: {said}" in line

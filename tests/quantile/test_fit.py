@@ -1,4 +1,4 @@
-"""fit and predict: images kept apart, several scores, curves, and runs that were killed."""
+"""fit and predict: calibration splits, several scores, curves, and runs that were killed."""
 
 import json
 from pathlib import Path

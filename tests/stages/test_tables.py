@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from leakgauge.errors import InputError
-from leakgauge.tables import ROW_GROUP, list_column, read_rows, read_table, write_pieces, write_table
+from leakgauge.tables import ROW_GROUP, list_column, read_groups, read_table, write_pieces, write_table
 
 ROWS = 2 * ROW_GROUP + 100
 
@@ -61,15 +61,6 @@ def test_a_table_that_breaks_off_leaves_what_was_there(table, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
 
 
-def test_rows_come_in_their_order_from_the_row_groups_that_have_any(table, tmp_path):
-    write_table(tmp_path / "table", table, {})
-    wanted = np.zeros(ROWS, dtype=bool)
-    wanted[[3, 4000, ROWS - 1]] = True  # none of the second row group
-    pieces = list(read_rows(tmp_path / "table", ["z", "image_id"], wanted))
-    assert [len(piece) for piece in pieces] == [2, 1]
-    assert pa.concat_tables(pieces).equals(table.select(["z", "image_id"]).filter(wanted).combine_chunks())
-
-
 def test_a_damaged_row_group_is_named(table, tmp_path):
     path = tmp_path / "table"
     write_table(path, table, {})
@@ -77,4 +68,4 @@ def test_a_damaged_row_group_is_named(table, tmp_path):
     damaged[4:5000] = bytes(4996)
     path.write_bytes(damaged)
     with pytest.raises(InputError, match="table: not a readable Parquet file"):
-        list(read_rows(path, ["image_id"], np.ones(ROWS, dtype=bool)))
+        list(read_groups(path, ["image_id"]))
