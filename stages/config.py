@@ -61,9 +61,10 @@ def config(target: str) -> None:
         chosen_score(target, learnt, evaluate)
     _check_stack(target, evaluate, learners)
     levels = Levels(alphas=evaluate.alphas, curve_fpr=evaluate.curve_fpr, calibration=fit.calibration)
-    auxiliary = asked("split", Split, target).auxiliary
-    if isinstance(auxiliary, int):
-        check_levels(target, levels, auxiliary)
+    split = asked("split", Split, target)
+    _check_members(target, own, source, split)
+    if isinstance(split.auxiliary, int):
+        check_levels(target, levels, split.auxiliary)
     for name, options in {**sections, "source": source, "levels": levels}.items():
         write_json(folder / f"{name}.json", options.model_dump(exclude=NOT_SCORES if name == "score" else None))
     for name, options in learners.items():
@@ -102,6 +103,17 @@ def _check_names(target: str, own: Target) -> None:
                 f"{PARAMS}: suspects.{name}.images: {of.images} is the dataset of target {of.target}: images in "
                 "question are a dataset of their own"
             )
+
+
+def _check_members(target: str, own: Target, source: Source, split: Split) -> None:
+    """Raises InputError for an entry that tells its members in two ways, of which one would be ignored."""
+    if own.members is None and "member" not in own.split:
+        return
+    key = f"{PARAMS}: {key_name('split', 'member', target)}"
+    if split.index:
+        raise InputError(f"{key}: {key_name('split', 'index', target)} tells the members too: remove one of the two")
+    if source.source == "scores":
+        raise InputError(f"{key}: {source.model} tells the members too: remove this key")
 
 
 def _unknown(key: str, kind: str, name: str, registry: str) -> str:

@@ -51,9 +51,7 @@ class Population:
     ids: list[str]
     image: np.ndarray  # (N,) int: copies have the same number
     unit: np.ndarray  # (N,) int: so have images of one unit
-    units: list[
-        str
-    ]  # the name behind each of these: the hash of the image, or of named units the least that was joined
+    units: list[str]  # the name behind each: the hash of the image, or of named units the least that was joined
 
     def distinct(self, rows: np.ndarray) -> np.ndarray:
         """Some rows, sorted, without the copies among them: of each image the first in the dataset stays."""
@@ -72,9 +70,7 @@ class Population:
         one = np.isin(rows, self.distinct(rows))  # one row an image
         order = np.argsort(draw, kind="stable")
         counted = np.cumsum(one[order])  # images up to here
-        last = (
-            pd.Series(counted).groupby(self.unit[rows][order]).transform("max").to_numpy()
-        )  # and up to the unit's end
+        last = pd.Series(counted).groupby(self.unit[rows][order]).transform("max").to_numpy()  # to the unit's end
         chosen = np.zeros(len(rows), dtype=bool)
         chosen[order] = last <= wanted
         return chosen
@@ -114,7 +110,7 @@ def split(target: str) -> None:
     features = _features(source.images, images)
     population = read_population(images)
     told = source.source == "scores"
-    drawn = _told(population, options, source.model, target) if told else _drawn(population, options)
+    drawn = _told(population, options, source.model, target) if told else _drawn(population, options, target)
     check_levels(target, section("levels", Levels, target), len(drawn.rows["auxiliary"]))
     for reason, count in drawn.left_out.items():
         if count:
@@ -161,25 +157,23 @@ def _features(dataset: str, images: pa.Table) -> pa.Table:
     return features
 
 
-def _drawn(population: Population, options: Split) -> Draw:
+def _drawn(population: Population, options: Split, target: str) -> Draw:
     """Members drawn, matched or listed; the others shared out."""
-    everything = np.arange(len(population.ids))
+    everything, key = np.arange(len(population.ids)), f"{PARAMS}: {key_name('split', 'member', target)}"
     if options.index:
         members, others = read_index(Path(options.index.path), options.index.sha256, len(everything))
     elif isinstance(options.member, str):
         matches = np.array([fnmatchcase(name, options.member) for name in population.ids])
         if not matches.any():
-            raise InputError(
-                f"{PARAMS}: split.member: no image_id matches '{options.member}'; the first is '{population.ids[0]}'"
-            )
+            raise InputError(f"{key}: no image_id matches '{options.member}'; the first is '{population.ids[0]}'")
         members, others = everything[matches], everything[~matches]
     else:
         chosen = population.first(everything, options.member, "member", options.seed)
         if options.member and not chosen.any():
-            raise InputError(f"{PARAMS}: split.member: {options.member}: no unit has so few images")
+            raise InputError(f"{key}: {options.member}: no unit has so few images")
         members, others = everything[chosen], everything[~chosen]
     how = {"index": options.index.path} if options.index else {"member": options.member}
-    return _share_out(population, members, others, options, {**how, "seed": options.seed}, {})
+    return _share_out(population, members, others, options, {**how, "seed": options.seed}, {}, target)
 
 
 def _told(population: Population, options: Split, path: str, target: str) -> Draw:
@@ -197,7 +191,8 @@ def _told(population: Population, options: Split, path: str, target: str) -> Dra
     left_out = {"unscored": len(unscored)}
     if scores.role is None:
         members, others = (np.sort(places[rows]) for rows in (scores.is_member, ~scores.is_member))
-        return _share_out(population, members, others, options, {"is_member": path, "seed": options.seed}, left_out)
+        how = {"is_member": path, "seed": options.seed}
+        return _share_out(population, members, others, options, how, left_out, target)
     told = {role: places[scores.role == role] for role in ROLES}
     _refuse_copies(path, population, told)
     rows = {role: population.distinct(of_role) for role, of_role in told.items()}
@@ -225,6 +220,7 @@ def _share_out(
     options: Split,
     drawn_by: dict[str, Any],
     left_out: dict[str, int],
+    target: str,
 ) -> Draw:
     """Members, and the non-members shared out, but for copies of members and what else shares a unit with one.
 
@@ -248,8 +244,8 @@ def _share_out(
     ):
         distinct = len(population.distinct(others))
         raise InputError(
-            f"{PARAMS}: split: {len(rows['member'])} members leave {distinct} distinct non-members, too few for "
-            f"{wanted['auxiliary']} auxiliary and {wanted['holdout']} holdout images"
+            f"{PARAMS}: {key_name('split', 'auxiliary', target)}: {len(rows['member'])} members leave {distinct} "
+            f"distinct non-members, too few for {wanted['auxiliary']} auxiliary and {wanted['holdout']} holdout images"
         )
     dropped = {"duplicates_dropped": int(copies.sum()), "units_dropped": int(related.sum())}
     return Draw(rows, np.concatenate([members, others]), drawn_by, {**dropped, **left_out})

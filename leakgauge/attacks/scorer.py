@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from leakgauge.attacks.columns import problem
+from leakgauge.attacks.columns import problem, score_columns
 from leakgauge.attacks.registry import score_batch
 from leakgauge.config import PARAMS, key_name
 from leakgauge.diffusion.conditioning import Conditioning
@@ -184,10 +185,12 @@ class Scorer:
             conditioning = told[torch.from_numpy(rows)]
         ids, pixels = table.column("image_id").to_pylist(), torch.from_numpy(decode_images(table))
         trained, job, columns = self.denoiser, self.job, []
-        self.job = replace(job, options=job.options.model_copy(update={"attacks": _cheap(job.options.attacks)}))
+        cheap = _cheap(job.options.attacks)
+        wanted = list(score_columns(cheap)).index(f"t_error_t{cheap.t_error.last}")
+        self.job = replace(job, options=job.options.model_copy(update={"attacks": cheap}))
         for number in range(NETWORKS):
             self.denoiser = untrained(trained, NETWORKS * seed + number)
-            columns.append(self.score(Shard(ids, pixels, conditioning))[:, -1])
+            columns.append(self.score(Shard(ids, pixels, conditioning))[:, wanted])
         self.denoiser, self.job = trained, job
         return np.stack(columns, axis=1)
 
@@ -205,10 +208,11 @@ class Scorer:
 
 
 def _cheap(attacks: Attacks) -> Attacks:
-    """The first t-errors of the walk, of which the last is taken: three network calls an image."""
+    """The first t-errors of the walk and no other attack: three network calls an image."""
     interval = attacks.t_error.interval
     grid = TErrorGrid(interval=interval, last=min(interval, attacks.t_error.last))
-    return Attacks(t_error=grid, pia=[], pian=[], naive_loss=[], sima=[], rediffuse=ReDiffuse(timesteps=[]))
+    others: dict[str, Any] = {name: [] for name, asked in attacks if isinstance(asked, list)}
+    return attacks.model_copy(update={**others, "rediffuse": ReDiffuse(timesteps=[]), "t_error": grid})
 
 
 def precision_asked(job: Job) -> str:

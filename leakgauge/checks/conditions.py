@@ -29,12 +29,12 @@ class LabelRole:
 def label_role(
     first: Sequence[int | None], second: Sequence[int | None], permutations: int, seed: int
 ) -> LabelRole | None:
-    """Are the labels of two sets drawn alike?  None where either set has no labels; one label missing is a label too.
+    """Are the labels of two sets drawn alike?  None where neither set has labels; a missing label is a label too.
 
     Pearson's chi-square statistic with a permutation p-value, which is exact for any number of classes and of images:
     shuffled roles give a class's images to the first set as a multivariate hypergeometric draw (Phipson & Smyth 2010).
     """
-    if all(label is None for label in first) or all(label is None for label in second):
+    if all(label is None for label in (*first, *second)):
         return None
     labels = sorted({*first, *second}, key=lambda label: -1 if label is None else label)
     place = {label: number for number, label in enumerate(labels)}
@@ -58,8 +58,11 @@ def label_role(
 def caption_role(
     first: Sequence[str | None], second: Sequence[str | None], confidence: float, permutations: int, seed: int
 ) -> Blind | None:
-    """Are the captions of two sets told apart by their words and lengths?  None where either set has none, or few."""
-    if not any(first) or not any(second):
+    """Are two sets told apart by the words and lengths of their captions?  None where neither has any, or one is small.
+
+    A missing caption is one without words.
+    """
+    if not any((*first, *second)):
         return None
     features = caption_features([*first, *second])
     return blind_check(features[: len(first)], features[len(first) :], confidence, permutations, seed)
@@ -68,7 +71,9 @@ def caption_role(
 def label_roles(labels: Mapping[str, Sequence[int | None]], plan: Plan) -> dict[str, LabelRole]:
     """Role -> how its labels differ from those of the roles it must look like.  labels : by role."""
     found = {
-        role: label_role(own, others, plan.permutations, plan.seed) for role, own, others in plan.comparisons(labels)
+        role: label_role(own, others, plan.permutations, plan.seed)
+        for role, own, others in plan.comparisons(labels)
+        if _comparable(role, own, others)
     }
     return {role: one for role, one in found.items() if one}
 
@@ -78,8 +83,15 @@ def caption_roles(captions: Mapping[str, Sequence[str | None]], plan: Plan) -> d
     found = {
         role: caption_role(own, others, CONFIDENCE, plan.permutations, plan.seed)
         for role, own, others in plan.comparisons(captions)
+        if _comparable(role, own, others)
     }
     return {role: one for role, one in found.items() if one}
+
+
+def _comparable(role: str, own: Sequence[object], others: Sequence[object]) -> bool:
+    """Suspects need no labels or captions, even where the target's images have them; roles of one dataset do."""
+    known = [any(value is not None for value in values) for values in (own, others)]
+    return all(known) or role != "suspect"
 
 
 def caption_features(captions: Sequence[str | None]) -> np.ndarray:

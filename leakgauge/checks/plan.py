@@ -14,7 +14,18 @@ COMPARISONS = {  # role -> those that it must look like
     "auxiliary": ("holdout",),
     "suspect": ("auxiliary", "holdout"),
 }
+NEAR = ("auxiliary", "holdout")  # where near-duplicates of members and of suspects are looked for
 CONFIDENCE = 0.95  # of every interval that is shown
+
+
+def findings_of(roles: Sequence[str], captions: bool) -> list[str]:
+    """All tests that there can be of some roles, by the names of their findings.  captions : whether any image has one.
+
+    Every test is here: the chance of a false alarm is shared out over these.
+    """
+    kinds = ("blind", "label_role", "null_check", *(["caption_role"] if captions else []))
+    near = [f"{role}_near_{among}" for role in roles if role in ("member", "suspect") for among in NEAR]
+    return [f"{kind}_{role}" for kind in kinds for role in roles] + near
 
 
 @dataclass(frozen=True)
@@ -27,13 +38,8 @@ class Plan:
 
     @classmethod
     def of(cls, options: Check, roles: Sequence[str], captions: bool) -> Self:
-        """`false_alarm` shared out (Bonferroni) over the tests that there can be.
-
-        Of each role a blind check, labels, captions if there are any, and the null check; of members and of suspects
-        near-duplicates among auxiliary and among holdout images.
-        """
-        near = 2 * len({"member", "suspect"} & set(roles))
-        return cls(tuple(roles), options.false_alarm / (len(roles) * (3 + captions) + near), options.seed)
+        """`false_alarm` shared out (Bonferroni) over `findings_of` these roles."""
+        return cls(tuple(roles), options.false_alarm / len(findings_of(roles, captions)), options.seed)
 
     @property
     def permutations(self) -> int:

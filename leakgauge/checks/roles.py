@@ -13,13 +13,12 @@ import pyarrow as pa
 from leakgauge.checks.blind import Blind, blind_check
 from leakgauge.checks.conditions import caption_roles, label_roles
 from leakgauge.checks.near_duplicates import Images, excess_p_value, hashed, nearest
-from leakgauge.checks.plan import CONFIDENCE, Plan
+from leakgauge.checks.plan import CONFIDENCE, NEAR, Plan
 from leakgauge.inference.metrics import named_rate
 from leakgauge.inference.roc import exact_rate
 from leakgauge.options import Check
 from leakgauge.tables import captions_of, decode_images
 
-CONTROLS = {"auxiliary": "holdout", "holdout": "auxiliary"}  # where near-duplicates are sought: who else has some there
 PAIRS = pa.schema(
     [
         *((name, pa.string()) for name in ("image_id_a", "role_a", "image_id_b", "role_b")),
@@ -66,23 +65,29 @@ class RoleChecks:
         return {**self._near_duplicates(), **self._blind(), **self._conditions()}
 
     def pairs(self) -> pa.Table:
-        """Each non-member with a near-duplicate among members or suspects, and the nearest; closest pairs first."""
+        """Members or suspects (a) and non-members (b) that are near-duplicates, closest pairs first.
+
+        Of each image with a near-duplicate in the other role, the pair with the nearest there.
+        """
         parts = [PAIRS.empty_table().to_pandas()]
-        for first, role in itertools.product(self._asked_about, CONTROLS):
+        for first, role in itertools.product(self._asked_about, NEAR):
             a, b = self.roles[first], self.roles[role]
-            found = nearest(b.hashed, a.hashed)
-            near = found.near(self.options.hash_distance, self.near_rmse)
-            columns = {
-                "image_id_a": a.table.column("image_id").to_pandas()[found.place[near]].to_numpy(),
-                "role_a": first,
-                "image_id_b": b.table.column("image_id").to_pandas()[near].to_numpy(),
-                "role_b": role,
-                "hash_distance": found.hash_distance[near],
-                "pixel_rmse": found.pixel_rmse[near],
-            }
-            parts.append(pd.DataFrame(columns))
-        pairs = pd.concat(parts).sort_values(["hash_distance", "pixel_rmse", "image_id_b"])
+            parts += [self._pairs(a, b, ("a", first), ("b", role)), self._pairs(b, a, ("b", role), ("a", first))]
+        pairs = pd.concat(parts).drop_duplicates(["image_id_a", "role_a", "image_id_b", "role_b"])
+        pairs = pairs.sort_values(["hash_distance", "pixel_rmse", "image_id_b", "image_id_a"])
         return pa.Table.from_pandas(pairs, schema=PAIRS, preserve_index=False)
+
+    def _pairs(
+        self, images: RoleImages, among: RoleImages, own: tuple[str, str], other: tuple[str, str]
+    ) -> pd.DataFrame:
+        """Images whose nearest of `among` is a near-duplicate, and that one.  own, other : side and role of either."""
+        found = nearest(images.hashed, among.hashed)
+        near = found.near(self.options.hash_distance, self.near_rmse)
+        columns = {"hash_distance": found.hash_distance[near], "pixel_rmse": found.pixel_rmse[near]}
+        for (side, role), table, rows in ((own, images.table, near), (other, among.table, found.place[near])):
+            columns[f"image_id_{side}"] = table.column("image_id").to_pandas()[rows].to_numpy()
+            columns[f"role_{side}"] = role
+        return pd.DataFrame(columns)
 
     @property
     def _asked_about(self) -> list[str]:
@@ -91,7 +96,7 @@ class RoleChecks:
     def _near_duplicates(self) -> dict[str, Finding]:
         """In auxiliary and in holdout images: the share of members that have a near-duplicate there, and of others."""
         findings = {}
-        for first, (among, control) in itertools.product(self._asked_about, CONTROLS.items()):
+        for first, (among, control) in itertools.product(self._asked_about, (NEAR, NEAR[::-1])):
             there = self.roles[among].hashed
             near = {
                 role: nearest(self.roles[role].hashed, there).near(self.options.hash_distance, self.near_rmse)
@@ -138,11 +143,12 @@ def condition_sentences(findings: Mapping[str, Finding]) -> dict[str, dict[str, 
     sentences: dict[str, dict[str, str]] = {"label": {}, "caption": {}}
     for name, found in findings.items():
         column, _, role = name.partition("_role_")
-        if not role or not found["fails"]:
+        if column not in sentences or not found["fails"]:
             continue
+        label = "without a label" if found.get("label", 0) is None else f"of label {found.get('label')}"
         called = f"{role}s" if role in ("member", "suspect") else f"{role} images"
         sentences[column][role] = (
-            f"{found['of_first']} of the {found['images']} images of label {found['label']} are {called}, expected "
+            f"{found['of_first']} of the {found['images']} images {label} are {called}, expected "
             f"were {found['expected']:.3g} (p = {found['p_value']:.2g})"
             if column == "label"
             else f"words and lengths of captions tell {called} from others, AUC {found['auc']:.3f} "

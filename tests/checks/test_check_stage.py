@@ -125,7 +125,7 @@ def test_nothing_near_gives_a_table_without_rows(audit):
     assert table.column_names == ["image_id_a", "role_a", "image_id_b", "role_b", "hash_distance", "pixel_rmse"]
 
 
-def replace_column(role: str, name: str, values: list) -> None:
+def replace_column(role: str, name: str, values: list | pa.Array) -> None:
     path = ROLE / f"{role}.parquet"
     table = read_table(path)
     if name in table.column_names:
@@ -143,6 +143,31 @@ def test_members_of_another_class_make_a_check_fail_and_the_page_names_the_class
     assert figures["label_role_member"]["of_first"] == figures["label_role_member"]["images"] == of_class
     assert not figures["label_role_auxiliary"]["fails"]
     assert f"{of_class} of the {of_class} images of label 11 are members" in page()
+
+
+def test_labels_of_non_members_alone_make_a_check_fail(audit):
+    labels = read_table(ROLE / "member.parquet").column("label").to_pylist()
+    replace_column("member", "label", pa.array([None] * len(labels), pa.int64()))
+    check(TARGET)
+    assert found()["label_role_member"]["fails"]
+    assert f"{len(labels)} of the {len(labels)} images without a label are members" in page()
+
+
+def test_near_duplicates_are_listed_from_either_side(audit):
+    """The nearest member of a holdout image may be no near-duplicate, where it is the nearest of one that is."""
+    planted = images("member")
+    planted[1] = planted[0]
+    planted[1, 0, 0, 0] ^= 1
+    replace_images("member", planted)
+    replace_images("holdout", np.concatenate([planted[:1], images("holdout")[1:]]))
+    check(TARGET)
+    pairs = read_table(PAIRS).to_pandas()
+    first = {
+        role: read_table(ROLE / f"{role}.parquet").column("image_id").to_pylist() for role in ("member", "holdout")
+    }
+    listed = set(pairs.loc[pairs["image_id_b"] == first["holdout"][0], "image_id_a"])
+    assert set(first["member"][:2]) <= listed
+    assert not pairs.duplicated(["image_id_a", "image_id_b"]).any()
 
 
 def test_captions_that_go_with_the_role_make_a_check_fail(audit):

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 
 from leakgauge.checks.blind import blind_check
-from leakgauge.checks.conditions import caption_features, caption_role, label_role
+from leakgauge.checks.conditions import caption_features, caption_role, caption_roles, label_role, label_roles
 from leakgauge.checks.near_duplicates import (
     Images,
     excess_p_value,
@@ -19,10 +19,15 @@ from leakgauge.checks.near_duplicates import (
     pictures,
     pixel_rmse,
 )
+from leakgauge.checks.null_check import null_check
+from leakgauge.checks.plan import Plan, findings_of
+from leakgauge.checks.roles import RoleChecks, RoleImages
 from leakgauge.datasets import digits
 from leakgauge.features import named_features
 from leakgauge.inference.conformal import fpr_interval
 from leakgauge.inference.suspects import set_test
+from leakgauge.options import Check
+from leakgauge.tables import image_table
 
 SIDE = 64  # of the photographs' tiles
 
@@ -332,9 +337,11 @@ def test_p_values_of_labels_are_uniform_for_roles_at_random_with_many_classes_an
         assert np.mean(np.array(p_values) <= 0.5) >= 0.5 - 3.5 * 0.5 / 20
 
 
-def test_a_missing_label_is_a_label_of_its_own_and_a_set_without_any_gives_no_answer():
-    assert label_role([None, None], [0, 1], 99, 0) is None
-    assert label_role([0, 1], [None, None], 99, 0) is None
+def test_a_missing_label_is_a_label_of_its_own_and_two_sets_without_any_give_no_answer():
+    assert label_role([None, None], [None, None, None], 99, 0) is None
+    labels = list(range(10)) * 2
+    for sides in ((labels, [None] * 20), ([None] * 20, labels)):
+        assert label_role(*sides, 999, 0).p_value == 1 / 1000, "labels on one side alone tell it from the other"
     found = label_role([None] * 9 + [0], [0] * 20, 999, 0)
     assert (found.label, found.of_first) == (None, 9)
     assert found.p_value == 1 / 1000
@@ -360,8 +367,31 @@ def test_a_word_or_a_length_that_goes_with_the_role_is_found_and_captions_drawn_
 
 
 def test_without_captions_and_with_few_there_is_no_answer():
-    assert caption_role([None] * 20, ["a"] * 20, 0.95, 99, 0) is None
+    assert caption_role([None] * 20, [None] * 20, 0.95, 99, 0) is None
     assert caption_role(["a"] * 9, ["a"] * 20, 0.95, 99, 0) is None
+    assert caption_role([None] * 20, ["a"] * 20, 0.95, 99, 0).p_value == 1 / 100, "captions on one side tell it"
+
+
+def test_suspects_need_no_labels_or_captions_where_members_do():
+    plan = Plan.of(Check(), ["member", "suspect"], True)
+    roles = {"member": [None] * 20, "suspect": [None] * 20, "auxiliary": [1] * 20, "holdout": [1] * 20}
+    assert list(label_roles(roles, plan)) == ["member"]
+    captions = {role: [label and "a cat" for label in labels] for role, labels in roles.items()}
+    assert list(caption_roles(captions, plan)) == ["member"]
+
+
+def test_every_finding_shares_in_the_false_alarms():
+    rng, roles = np.random.default_rng(0), {}
+    for role in ("member", "suspect", "auxiliary", "holdout"):
+        pixels = rng.integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+        ids, captions = [f"{role} {row}" for row in range(12)], ["a cat", "a dog"] * 6
+        table = image_table(ids, pixels, [0, 1] * 6, [None] * 12, captions)
+        roles[role] = RoleImages.of(table, features(pixels.transpose(0, 3, 1, 2)))
+    plan = Plan.of(Check(), ["member", "auxiliary", "suspect"], True)
+    findings = RoleChecks(roles, Check(), plan).findings()
+    findings |= {f"null_check_{role}": {} for role in null_check({role: rng.random((12, 3)) for role in roles}, plan)}
+    assert sorted(findings) == sorted(findings_of(plan.roles, True))
+    assert plan.level == pytest.approx(Check().false_alarm / len(findings))
 
 
 # Range of the false-positive rate

@@ -215,6 +215,28 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(way, value, sai
     assert said in refusal(config, target=TARGET)
 
 
+INDEX = {"path": "roles.npz", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (
+            {"members": 7, "split": {"index": INDEX}},
+            f"{TARGET}.members: targets.{TARGET}.split.index tells the members",
+        ),
+        ({"split": {"member": "m/*", "index": INDEX}}, f"{TARGET}.split.member: targets.{TARGET}.split.index tells"),
+        (
+            {"members": "m/*", "source": "scores", "model": "scores.csv"},
+            f"{TARGET}.members: scores.csv tells the members",
+        ),
+    ],
+)
+def test_members_that_are_told_twice_are_refused(own, said, params, refusal):
+    dump_params(changed(params, "targets", TARGET, to=params["targets"][TARGET] | own))
+    assert f"params.yaml: targets.{said}" in refusal(config, target=TARGET)
+
+
 def test_a_target_that_is_not_there_is_refused_with_those_that_are(params, refusal):
     dump_params(params)
     assert f"params.yaml: targets.nobody is not there (there is {TARGET})" in refusal(config, target="nobody")
