@@ -5,6 +5,7 @@ VENV := .venv
 # A process a core, each with one thread: tests are many and small.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONDONTWRITEBYTECODE  # else every stage would compile the library again as it starts
 
 .PHONY: repro studies test fast check faults verify audit-dependencies clean
 
@@ -44,16 +45,12 @@ audit-dependencies: $(VENV)/installed   ## known vulnerabilities of what is inst
 clean:                         ## remove the environment and unfinished work, never results
 	rm -rf $(VENV) .partial
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# Each in one go: pip resolves all versions once, and what it would compile on one core is compiled on all.
+$(VENV)/studies: EXTRA := [studies]
+$(VENV)/tests: EXTRA := [test]
+$(VENV)/installed $(VENV)/studies $(VENV)/tests: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leakgauge needs Python >= 3.11")'
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
-	touch $@
-
-$(VENV)/studies: $(VENV)/installed
-	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[studies]'
-	touch $@
-
-$(VENV)/tests: $(VENV)/installed
-	pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.$(EXTRA)'
+	-python -m compileall -q -q -j 0 -x '/tests?/' $(VENV)/lib
 	touch $@

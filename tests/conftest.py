@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -55,9 +56,29 @@ TINY_LEARNERS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that at the end no core waits for one of them."""
+    """Files with slow tests come first, so that at the end no core waits for one of them.
+
+    By the name of the file, not the folder: neighbours in a folder wait for one fixture.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.name if item.path in slow else ""))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first test process which needs it makes, and the others take.
+
+    make : fills an empty folder, which is moved to its place when it is whole.
+    """
+    alone = factory.getbasetemp()
+    shared = alone.parent if "PYTEST_XDIST_WORKER" in os.environ else alone
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / name).exists():
+            making = shared / f"{name}.making"
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            make(making)
+            making.rename(shared / name)
+    return shared / name
 
 
 def tiny_params() -> dict:
@@ -181,7 +202,11 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every stage has run on the tiny configuration, called as functions."""
+    """A folder in which every stage has run on the tiny configuration, called as functions; to be copied."""
+    return made_once(tmp_path_factory, "finished_audit", _audit)
+
+
+def _audit(folder: Path) -> None:
     from stages.check import check
     from stages.evaluate import evaluate
     from stages.fit import fit
@@ -192,7 +217,6 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.split import split
     from stages.target import target
 
-    folder = tmp_path_factory.mktemp("audit")
     write_params(tiny_params(), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -207,19 +231,21 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             predict("digits_ddpm", learner)
         evaluate("digits_ddpm")
         report()
-    return folder
 
 
 @pytest.fixture(scope="session")
 def finished_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which `dvc repro` has run everything once and the results are committed."""
+    """A repository in which `dvc repro` has run everything once, the results committed; a copy for this process."""
+    made = made_once(tmp_path_factory, "finished_clone", _clone)
+    return shutil.copytree(made, tmp_path_factory.mktemp("clone") / "clone", symlinks=True)
+
+
+def _clone(folder: Path) -> None:
     from pipeline import clone, commit, repro
 
-    folder = clone(tmp_path_factory.mktemp("clone"), quick_params())
-    executed = repro(folder)
+    executed = repro(clone(folder, quick_params()))
     assert len(executed) == len(set(executed)) == 14
     commit(folder, "audit")
-    return folder
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 from dvc.repo import Repo
-from pipeline import environment, git
+from pipeline import TARGET, environment, git
 from ruamel.yaml import YAML
 from undisturbed import Undisturbed, another, results, undisturbed
 
@@ -62,7 +62,7 @@ KINDS = (group, dvc_alone, stage_alone)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    return undisturbed(tmp_path_factory.getbasetemp())
+    return undisturbed(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,18 @@ def forget(folder: Path, stage: str) -> None:
         (folder / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]).unlink(missing_ok=True)
 
 
+def killed_once_there(folder: Path, pattern: str) -> None:
+    """Start `dvc repro`, and kill it and what it started when a file matches `pattern`."""
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(["dvc", "repro"], cwd=folder, env=environment(), start_new_session=True, **pipes) as dvc:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob(pattern)):
+            assert dvc.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        group(dvc)
+
+
 def recovered(folder: Path) -> None:
     """`dvc repro`.  Where DVC was killed while it wrote a file of its own, first what the README says."""
     for _ in TORN:
@@ -112,6 +124,22 @@ def test_whoever_is_killed_dvc_repro_ends_in_the_same_bytes(kill, stage, share, 
     assert results(clone) == whole.results
     assert not list(clone.glob(".partial/*/*")), "no unfinished work is left"
     assert git(clone, "status", "--porcelain") == ""
+
+
+def test_training_and_scoring_go_on_from_what_was_finished(whole, tmp_path):
+    folder, holdout = another(whole, tmp_path / "clone"), f"score@{TARGET}-holdout"
+    for stage in (f"target@{TARGET}", holdout):
+        forget(folder, stage)
+    shutil.rmtree(folder / f"models/target/{TARGET}")
+    (folder / f"data/scores/{TARGET}/holdout.parquet").unlink()
+    killed_once_there(folder, ".partial/target@*/*/checkpoint.safetensors")
+    assert not (folder / f"models/target/{TARGET}").exists()
+    killed_once_there(folder, ".partial/score@*-holdout/*/000000020.npy")
+    assert 2 < len(list(folder.glob(".partial/score@*-holdout/*/*.npy"))) < 15
+    assert not (folder / f"data/scores/{TARGET}/holdout.parquet").exists()
+    recovered(folder)
+    assert results(folder) == whole.results
+    assert not list(folder.glob(".partial/*/*")), "finished work is cleared away"
 
 
 def test_each_stage_was_locked_under_the_name_that_dvc_gives_it(whole):

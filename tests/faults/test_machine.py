@@ -17,7 +17,7 @@ MEMBER, AUXILIARY, HOLDOUT = (f"data/scores/{TARGET}/{role}.parquet" for role in
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    return undisturbed(tmp_path_factory.getbasetemp())
+    return undisturbed(tmp_path_factory)
 
 
 @pytest.fixture

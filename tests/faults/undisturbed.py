@@ -1,18 +1,20 @@
 """A finished audit in a clone of its own, how long each of its stages took, and copies of it to be damaged."""
 
+import json
 import re
 import shutil
 import subprocess
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from conftest import quick_params
+import pytest
+from conftest import made_once, quick_params
 from pipeline import clone, environment, git
 
 from leakgauge.files import file_hash
 
+SECONDS = ".git/seconds.json"  # a place that no result is in
 RESULTS = ("data", "models", "metrics", "dvc.lock")
 
 
@@ -32,13 +34,18 @@ def results(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file_hash(file) for file in whole}
 
 
-@cache
-def undisturbed(place: Path) -> Undisturbed:
-    """Made once a session, in about a minute.  place : the session's folder for temporary files."""
+def undisturbed(factory: pytest.TempPathFactory) -> Undisturbed:
+    """Made once for all test processes, in about a minute; to be copied."""
+    folder = made_once(factory, "undisturbed", _run)
+    return Undisturbed(folder, json.loads((folder / SECONDS).read_text()), results(folder))
+
+
+def _run(folder: Path) -> None:
+    """Run every stage in a clone there, commit, and write down how long each took."""
     params = quick_params()
     params["target"] |= {"steps": 40, "checkpoint_every": 2}  # work to be killed in
-    params["score"]["batch_size"] = 10
-    folder = clone(place / "undisturbed", params)
+    params["score"] |= {"batch_size": 10, "shard": 10}
+    clone(folder, params)
     started: dict[str, float] = {}
     command = {"args": ["dvc", "repro"], "cwd": folder, "env": environment(), "text": True}
     with subprocess.Popen(**command, stdout=subprocess.PIPE) as process:
@@ -50,7 +57,7 @@ def undisturbed(place: Path) -> Undisturbed:
     git(folder, "commit", "--quiet", "--message", "audit")
     ends = [*list(started.values())[1:], time.monotonic()]
     seconds = {stage: end - start for (stage, start), end in zip(started.items(), ends, strict=True)}
-    return Undisturbed(folder, seconds, results(folder))
+    (folder / SECONDS).write_text(json.dumps(seconds))
 
 
 def another(whole: Undisturbed, destination: Path) -> Path:
