@@ -15,7 +15,7 @@ import pyarrow as pa
 from ruamel.yaml import YAML
 
 from leakgauge.files import write_json
-from leakgauge.options import Condition
+from leakgauge.options import RoleLeaks
 from leakgauge.scoring import NETWORK_COLUMNS, NULL_IMAGES
 from leakgauge.tables import ROLES, ROW_GROUP, list_column, write_pieces, write_table
 from stages.config import config
@@ -77,7 +77,7 @@ def write_options(folder: Path, params: dict[str, Any]) -> None:
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):
         for target in params["targets"]:
             config(target)
-            write_json(Path(f"data/checks/{target}.json"), Condition(seed=0, tells={}).model_dump())
+            write_json(Path(f"data/checks/{target}.json"), RoleLeaks(seed=0, leaks={}).model_dump())
 
 
 def _pieces(role: str, count: int, seed: int) -> Iterator[tuple[list[str], np.ndarray, np.random.Generator]]:

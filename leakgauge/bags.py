@@ -22,7 +22,7 @@ from leakgauge.inference.fusion import fuse
 from leakgauge.quantile.bag import (
     ATTACKERS,
     DEFAULTS,
-    FEWEST,
+    FEWEST_IMAGES,
     LearnerOptions,
     attacker_seed,
     fit_attacker,
@@ -51,11 +51,11 @@ class QuantileBag:
         self.n_attackers, self.seed = n_attackers, seed
 
     def fit(self, X: np.ndarray | Inputs, log_scores: np.ndarray) -> Self:
-        """Learn from auxiliary images, which are certainly no members.  Raises ValueError for fewer than `FEWEST`."""
+        """Learn from auxiliary images, which are certainly no members, at least `FEWEST_IMAGES`.  Raises ValueError."""
         inputs, values = self._checked(X, log_scores)
         self.log_scores_ndim, self.scores = np.ndim(log_scores), values.shape[1]
-        if len(values) < FEWEST:
-            raise ValueError(f"{len(values)} auxiliary images; a bag needs at least {FEWEST}")
+        if len(values) < FEWEST_IMAGES:
+            raise ValueError(f"{len(values)} auxiliary images; a bag needs at least {FEWEST_IMAGES}")
         drawn = resamples(np.zeros(len(values), dtype=bool), self.seed, self.n_attackers)
         seeds = [attacker_seed(self.seed, number) for number in range(self.n_attackers)]
         size = fitted_at_once(self.options)
@@ -178,7 +178,7 @@ class BagRunner:
     def fit(self, learner: Named, size: int, columns: list[str], rows: np.ndarray, what: str) -> Fitted:
         """A bag of `size` attackers that learn `columns` of some auxiliary images, calibrated out of bag on them.
 
-        rows : which auxiliary images, (n,) rows.  what : told beside the progress bar.  Raises InputError.
+        rows : which auxiliary images, (n,) rows.  what : shown beside the progress bar.  Raises InputError.
         """
         roles = self.roles | {"auxiliary": self.roles["auxiliary"][rows]}
         drawn = resamples(np.zeros(len(rows), dtype=bool), self.seed, size)

@@ -142,7 +142,7 @@ def inputs(run_name: str) -> dict[str, Any]:
     """What dvc.yaml says that a stage's run depends on, as it is now: input -> what changes when it does.
 
     run_name : DVC's name of the run, e.g. `score@digits_ddpm-member`.
-    A file is told by its time of modification (ns), size and inode; an option of params.yaml by its value.
+    A file is known by its time of modification (ns), size and inode; an option of params.yaml by its value.
     Raises InputError where dvc.yaml or params.yaml has no such run.
     """
     pipeline, params = (read_yaml(path, "the folder of dvc.yaml") for path in (DVC_YAML, PARAMS))
@@ -186,7 +186,7 @@ def _value(params: Any, option: str) -> Any:
 
 
 def _signatures(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every file at or below a path, with what tells that it changed."""
+    """Every file at or below a path, with what changes when it does."""
     places: Iterable[tuple[str, list[str], list[str]]]
     places = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
     for folder, folders, names in places:

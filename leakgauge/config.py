@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.errors import InputError
-from leakgauge.options import SECTIONS, Condition, Evaluate, Levels, Source, Suspects, Target
+from leakgauge.options import SECTIONS, Evaluate, Levels, RoleLeaks, Source, Suspects, Target
 
 PARAMS = Path("params.yaml")
 CONFIG = Path("data/config")
@@ -82,11 +82,11 @@ def source_of(target: str) -> Source:
     return section("source", Source, target)
 
 
-def condition_of(target: str) -> Condition:
+def role_leaks(target: str) -> RoleLeaks:
     """What stage `check` wrote.  Raises InputError for a missing or damaged file."""
     path = Path(f"data/checks/{target}.json")
     try:
-        return Condition.model_validate_json(path.read_text(encoding="utf-8"))
+        return RoleLeaks.model_validate_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raise InputError(f"{path}: not there, or not what `check` wrote: run `dvc repro` to make it") from None
 

@@ -3,8 +3,8 @@
 Resumable work: an untracked folder that belongs to exactly one configuration, its inputs and this code.
 
 A killed stage leaves its finished shards under `.partial/<stage>/<key>/`; the next run with the same key goes
-on from them, any other run starts afresh.  DVC's own `persist: true` would survive a changed parameter.  That nobody
-else works there meanwhile, leakgauge/cli.py sees to.
+on from them, any other run starts afresh.  DVC's own `persist: true` would survive a changed parameter.  No
+other process works there meanwhile (leakgauge/cli.py).
 """
 
 import hashlib

@@ -149,7 +149,7 @@ def _read(path: Path) -> pa.Table:
         raise InputError(f"{path}: a file of scores ends in .parquet or .csv")
     if not path.is_file():
         raise InputError(f"{path}: not found, or not a file")
-    whole = csv.ReadOptions(block_size=min(path.stat().st_size + 1, 2**31 - 1))  # types are told from one block
+    whole = csv.ReadOptions(block_size=min(path.stat().st_size + 1, 2**31 - 1))  # types are inferred from one block
     try:
         return csv.read_csv(path, read_options=whole, convert_options=csv.ConvertOptions(column_types=WORDS))
     except pa.ArrowException as error:
@@ -181,8 +181,8 @@ def _memberships(path: Path, table: pa.Table, ids: list[str], role: np.ndarray |
                 f"{path}: image_id '{image_id}' has is_member '{value}': must be 1 or 0, true or false, or nothing"
             )
     if len(known := {value for value in values if value is not None}) < 2:
-        told = int(known.pop()) if known else "empty"
-        raise InputError(f"{path}: is_member is {told} in every row: there must be members and others")
+        value = int(known.pop()) if known else "empty"
+        raise InputError(f"{path}: is_member is {value} in every row: there must be members and others")
     is_member, suspect = np.array([value == 1 for value in values]), np.array([value is None for value in values])
     if role is None:
         return is_member, suspect
@@ -208,7 +208,7 @@ def _numbers(path: Path, table: pa.Table, name: str, rows: Scores) -> np.ndarray
     if values.min() == values.max():
         raise InputError(f"{path}: column '{name}' is {values[0]} for every image: a constant is no score")
     if problem := _tells_no_image(values, rows):
-        raise InputError(f"{path}: column '{name}' {problem}: it tells nothing of an image: remove it")
+        raise InputError(f"{path}: column '{name}' {problem}: it is no score of an image: remove it")
     return values
 
 

@@ -288,7 +288,7 @@ class TPRAtFPR(Options):
     tpr_at_fpr: Rate = Field(description="of holdout images")
 
 
-# A mapping is the one and anything else the other, so that a fault is told of the one that was meant.
+# A mapping is the one and anything else the other, so that a fault is named in the one that was meant.
 Criterion = Annotated[
     Annotated[Literal["auc"], Tag("auc")] | Annotated[TPRAtFPR, Tag("tpr")],
     Discriminator(lambda value: "tpr" if isinstance(value, dict | TPRAtFPR) else "auc"),
@@ -338,11 +338,11 @@ class Levels(Options):
     calibration: NonNegativeInt
 
 
-class Condition(Options):
-    """What a target must not be told, as stage `check` wrote it."""
+class RoleLeaks(Options):
+    """What a target must not be conditioned on, as stage `check` wrote it."""
 
     seed: NonNegativeInt  # of the null check
-    tells: dict[str, dict[str, str]]  # label or caption -> role -> a sentence on how it tells the role
+    leaks: dict[str, dict[str, str]]  # label or caption -> role -> a sentence on how it gives the role away
 
 
 SECTIONS: dict[str, type[Options]] = {

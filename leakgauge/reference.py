@@ -1,4 +1,4 @@
-"""What the options are, told three times from one source: `python -m leakgauge.reference` writes
+"""The options, documented in three places from one source: `python -m leakgauge.reference` writes
 
 - the comments of params.yaml, behind the values that stand there,
 - docs/options.md, the reference page,

@@ -22,7 +22,7 @@ from leakgauge.diffusion.denoiser import PLAIN
 from leakgauge.draws import drawn_by_name
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, npy, resumable, write_bytes
-from leakgauge.options import Condition, Score
+from leakgauge.options import RoleLeaks, Score
 from leakgauge.tables import read_table, write_table
 
 NULL_IMAGES = 300  # of a table, at most, that are scored under untrained networks too
@@ -96,16 +96,16 @@ class Outputs:
     facts: dict[str, Any]  # for the metadata of both
 
 
-def score_table(run: str, job: Job, out: Outputs, condition: Condition) -> None:
+def score_table(run: str, job: Job, out: Outputs, role_leaks: RoleLeaks) -> None:
     """Score every image of `job.images`, and some of them under untrained networks; go on where a killed run stopped.
 
-    run : DVC's name of the run.  Raises InputError, also where labels or captions that the target answers by tell the
-    role, or its precision moves a score too far.
+    run : DVC's name of the run.  Raises InputError, also where labels or captions that the target is conditioned on
+    give the role away, or its precision moves a score too far.
     """
     options, local = job.options, job.options.backend == "local"
     device = best_device() if local else torch.device("cpu")  # the GPUs are the cluster's
-    scorer, columns, null_seed = Scorer(job, device), score_columns(options.attacks), condition.seed
-    told = _told(scorer, condition)
+    scorer, columns, null_seed = Scorer(job, device), score_columns(options.attacks), role_leaks.seed
+    conditioned_on = _conditioned_on(scorer, role_leaks)
     moved = moved_by_precision(scorer)
     precision = {name: getattr(options, name) for name in type(PLAIN).model_fields}
     if not moved <= options.tolerance:
@@ -122,7 +122,7 @@ def score_table(run: str, job: Job, out: Outputs, condition: Condition) -> None:
         drawn = np.sort(np.argsort(drawn_by_name(ids, null_seed), kind="stable")[:NULL_IMAGES])
         by_null = scorer.null_scores(drawn, null_seed) if len(ids) else np.empty((0, NETWORKS))
         facts = {**out.facts, "target_sha256": file_hash(job.model), "columns": columns, "precision": precision}
-        facts |= {"moved_by_precision": moved, "told": told, "computed_on": shards.computed_on}
+        facts |= {"moved_by_precision": moved, "conditioned_on": conditioned_on, "computed_on": shards.computed_on}
         write_table(out.null, _table(job.model, [ids[row] for row in drawn], by_null, NETWORK_COLUMNS), facts)
         write_table(out.scores, _table(job.model, ids, scores, list(columns)), facts)
 
@@ -142,20 +142,20 @@ def take_scores(given: Path, images: Path, ids: list[str], out: Outputs) -> None
     columns: Columns = {name: {"definition": "as given", "network_calls": 0} for name in table.column_names[1:]}
     # new suspects do not make it another target
     facts = {**out.facts, "target_sha256": file_hash(given.with_name("scores.parquet")), "columns": columns}
-    facts |= {"precision": None, "moved_by_precision": 0.0, "told": None, "computed_on": None}
+    facts |= {"precision": None, "moved_by_precision": 0.0, "conditioned_on": None, "computed_on": None}
     write_table(out.null, _table(given, [], np.empty((0, NETWORKS)), NETWORK_COLUMNS), facts)
     write_table(out.scores, table.take(rows).set_column(0, "image_id", own.column("image_id")), facts)
 
 
-def _told(scorer: Scorer, condition: Condition) -> str | None:
-    """What the target is told of an image: label, caption or nothing.  Raises InputError where that tells the role."""
+def _conditioned_on(scorer: Scorer, role_leaks: RoleLeaks) -> str | None:
+    """label, caption or None.  Raises InputError where that gives the role away."""
     job = scorer.job
     column = scorer.denoiser.condition.column(job.options.condition)
-    for sentence in condition.tells.get(column, {}).values() if column else ():
+    for sentence in role_leaks.leaks.get(column, {}).values() if column else ():
         raise InputError(
-            f"{PARAMS}: {key_name('score', 'condition', job.target)}: given, but the {column} tells the role, and a "
-            f"target answers by it whether trained or not: {sentence}; set targets.{job.target}.score: "
-            f"{{condition: none}}, or draw roles with the same {column}s"
+            f"{PARAMS}: {key_name('score', 'condition', job.target)}: given, but the {column} gives the role "
+            f"away, and so does a target that is conditioned on it, trained or not: {sentence}; set "
+            f"targets.{job.target}.score: {{condition: none}}, or draw roles with the same {column}s"
         )
     return column
 

@@ -140,7 +140,7 @@ def _images(path: Path, option: str) -> dict[str, Any]:
 
 
 def _model(model: str) -> dict[str, Any]:
-    """`model` of a target, and what else tells where it comes from."""
+    """`model` of a target, and what else says where it comes from."""
     if found := re.fullmatch(HUB, model):
         return {"model": "leakgauge/diffusion/pipelines.py", "target": {"hub": found.groupdict()}}
     if any((Path(model) / name).is_file() for name in ("model_index.json", "flagfile.txt")):

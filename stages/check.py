@@ -1,15 +1,15 @@
 """check: what could make the audit's figures wrong, looked for before anything is scored, without the target.
 
 1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?
-2. Blind check: are members told from non-members, or auxiliary from holdout images, by features alone?
-3. Labels and captions, where there are any: are they independent of the role?  A target that answers by them tells
-   the role where they do, trained or not: `score` then refuses to score.
+2. Blind check: do features alone distinguish members from non-members, or auxiliary from holdout images?
+3. Labels and captions, where there are any: are they independent of the role?  If not, a target that is
+   conditioned on them gives the role away, trained or not: `score` then refuses to score.
 
 All have exact p-values (but for what counts as near, which is measured on the holdout).  Roles drawn at random fail any
 of them, or the null check of `evaluate`, with probability `check.false_alarm` at most (Bonferroni).
 
 data/roles/<target>/*.parquet, data/features/<target>/*.parquet -> data/checks/<target>.json (what the target must not
-be told: `score` waits for it), data/near_duplicates/<target>.parquet (auxiliary and holdout images with a
+be conditioned on: `score` waits for it), data/near_duplicates/<target>.parquet (auxiliary and holdout images with a
 near-duplicate among members), metrics/checks/<target>.json
 """
 
@@ -21,7 +21,7 @@ from leakgauge.cli import run
 from leakgauge.config import section
 from leakgauge.errors import warn
 from leakgauge.files import write_json
-from leakgauge.options import Check, Condition
+from leakgauge.options import Check, RoleLeaks
 from leakgauge.tables import ROLES, read_described, write_table
 
 
@@ -40,8 +40,8 @@ def check(target: str) -> None:
     checks = RoleChecks(roles, options, plan)
     findings, pairs = checks.findings(), checks.pairs()
     fails = sum(found["fails"] for found in findings.values())
-    condition = Condition(seed=plan.seed, tells=condition_sentences(findings))
-    write_json(Path(f"data/checks/{target}.json"), condition.model_dump())
+    role_leaks = RoleLeaks(seed=plan.seed, leaks=condition_sentences(findings))
+    write_json(Path(f"data/checks/{target}.json"), role_leaks.model_dump())
     write_table(
         Path(f"data/near_duplicates/{target}.parquet"), pairs, {"target": target, "near_rmse": checks.near_rmse}
     )

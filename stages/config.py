@@ -106,14 +106,14 @@ def _check_names(target: str, own: Target) -> None:
 
 
 def _check_members(target: str, own: Target, source: Source, split: Split) -> None:
-    """Raises InputError for an entry that tells its members in two ways, of which one would be ignored."""
+    """Raises InputError for an entry that gives its members in two ways, of which one would be ignored."""
     if own.members is None and "member" not in own.split:
         return
     key = f"{PARAMS}: {key_name('split', 'member', target)}"
     if split.index:
-        raise InputError(f"{key}: {key_name('split', 'index', target)} tells the members too: remove one of the two")
+        raise InputError(f"{key}: {key_name('split', 'index', target)} gives the members too: remove one of the two")
     if source.source == "scores":
-        raise InputError(f"{key}: {source.model} tells the members too: remove this key")
+        raise InputError(f"{key}: {source.model} gives the members too: remove this key")
 
 
 def _unknown(key: str, kind: str, name: str, registry: str) -> str:

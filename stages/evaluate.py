@@ -26,7 +26,7 @@ import pyarrow as pa
 from leakgauge.checks.null_check import null_check
 from leakgauge.checks.plan import CONFIDENCE, Plan
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, check_levels, chosen_score, condition_of, key_name, names, section
+from leakgauge.config import PARAMS, check_levels, chosen_score, key_name, names, role_leaks, section
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes, write_json
 from leakgauge.inference.comparisons import wrong_way_round
@@ -80,7 +80,7 @@ def evaluate(target: str) -> None:
         "figures": judges,
         "headline": evaluation.headline,
         "bags": {one.learner: one.bag for one in evaluation.judged.values()},
-        "judges": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in evaluation.judged.items()},
+        "made_of": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in evaluation.judged.items()},
         "wrong_way_round": wrong,
         "options": options.model_dump(),
         "levels": [(level_name(alpha), alpha) for alpha in options.alphas],
@@ -175,7 +175,7 @@ def _null_check(target: str, level: float) -> dict[str, dict[str, Any]]:
     }
     if not len(scores["auxiliary"]):
         return {}
-    found = null_check(scores, Plan(("member", "auxiliary"), level, condition_of(target).seed))
+    found = null_check(scores, Plan(("member", "auxiliary"), level, role_leaks(target).seed))
     for role, one in found.items():
         if one["fails"]:
             warn(

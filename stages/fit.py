@@ -23,7 +23,7 @@ from leakgauge.files import file_hash, place_folder, resumable, write_bytes
 from leakgauge.options import Fit, Learner, LearnerOptions
 from leakgauge.quantile.bag import (
     ATTACKERS,
-    FEWEST,
+    FEWEST_IMAGES,
     Bag,
     attacker_folder,
     attacker_seed,
@@ -105,10 +105,10 @@ def _units(images: Path) -> np.ndarray | None:
 def _check_count(images: Path, kept: np.ndarray, unit: np.ndarray | None, key: str) -> None:
     """Raises InputError for too few images, or units, to draw resamples of."""
     count = int((~kept).sum()) if unit is None else len(np.unique(unit[~kept]))
-    if count < FEWEST:
+    if count < FEWEST_IMAGES:
         what = "distinct auxiliary images" if unit is None else "units of auxiliary images"
         apart = f" beside the {kept.sum()} of the calibration split ({key})" if kept.any() else ""
-        raise InputError(f"{images}: {count} {what}{apart}; a bag needs at least {FEWEST} (split.auxiliary)")
+        raise InputError(f"{images}: {count} {what}{apart}; a bag needs at least {FEWEST_IMAGES} (split.auxiliary)")
 
 
 def _fit_all(

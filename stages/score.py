@@ -14,7 +14,7 @@ from pathlib import Path
 
 from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
-from leakgauge.config import condition_of, source_of
+from leakgauge.config import role_leaks, source_of
 from leakgauge.scoring import Outputs, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
@@ -28,7 +28,7 @@ def score(target: str, role: str) -> None:
         take_scores(model / "scores.parquet", images, read_ids(images).to_pylist(), out)
     else:
         job = Job(target, model, images, score_options(target))
-        score_table(f"score@{target}-{role}", job, out, condition_of(target))
+        score_table(f"score@{target}-{role}", job, out, role_leaks(target))
 
 
 if __name__ == "__main__":

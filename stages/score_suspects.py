@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
-from leakgauge.config import condition_of, source_of, suspects_entry
+from leakgauge.config import role_leaks, source_of, suspects_entry
 from leakgauge.errors import InputError
 from leakgauge.scoring import Outputs, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
@@ -30,9 +30,9 @@ def score_suspects(suspects: str) -> None:
             )
         take_scores(given, images, named, out)
         return
-    condition = condition_of(entry.target).model_copy(update={"tells": {}})  # of the suspects: `suspects` looks at it
+    of_roles = role_leaks(entry.target).model_copy(update={"leaks": {}})  # of the suspects: `suspects` looks at it
     job = Job(entry.target, model, images, score_options(entry.target))
-    score_table(f"score_suspects@{suspects}", job, out, condition)
+    score_table(f"score_suspects@{suspects}", job, out, of_roles)
 
 
 if __name__ == "__main__":

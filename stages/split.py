@@ -1,7 +1,7 @@
 """split: give every image of a target's dataset its role in the audit.
 
 `member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Members are drawn by
-seed, told by their names, listed in an index file, or told by the target's file of scores (`source: scores`), which
+seed, matched by their names, listed in an index file, or given by the target's file of scores (`source: scores`), which
 may tell every role; else non-members are shared out by seed.
 
 A draw is a hash of the seed and the unit, in [0, 1): what is independent, the image unless the dataset names another
@@ -10,7 +10,7 @@ is asked for, it may take the place of the last one.  No unit has two roles.
 
 A role holds distinct images.  Of exact copies (equal pixels) the first in the dataset's order stands for all, and
 column `copies` says how many there are; counts and shares are of distinct images.  Copies are of one unit: copies of a
-drawn member are members, those of members that were told are dropped from the non-members and counted, as is all else
+drawn member are members, those of members that were given are dropped from the non-members and counted, as is all else
 of their units, and a file of scores that gives a unit different roles is refused.
 
 data/images/<dataset>.parquet, data/features/<dataset>.parquet -> {member,auxiliary,holdout}.parquet in
@@ -98,7 +98,7 @@ class Draw:
     """Which image has which role."""
 
     rows: dict[str, np.ndarray]  # role -> where its images stand in the dataset, sorted, one row a distinct image
-    pool: np.ndarray  # the rows that roles were drawn from, or told of, copies included
+    pool: np.ndarray  # the rows that roles were drawn from, or given of, copies included
     drawn_by: dict[str, Any]  # how, for the record
     left_out: dict[str, int]  # reason -> how many images
 
@@ -109,8 +109,8 @@ def split(target: str) -> None:
     images = read_table(Path(f"data/images/{source.images}.parquet"))
     features = _features(source.images, images)
     population = read_population(images)
-    told = source.source == "scores"
-    drawn = _told(population, options, source.model, target) if told else _drawn(population, options, target)
+    from_scores = source.source == "scores"
+    drawn = _given(population, options, source.model, target) if from_scores else _drawn(population, options, target)
     check_levels(target, section("levels", Levels, target), len(drawn.rows["auxiliary"]))
     for reason, count in drawn.left_out.items():
         if count:
@@ -132,20 +132,21 @@ def split(target: str) -> None:
 
 
 def _copies(images: pa.Table, image: np.ndarray, pool: np.ndarray) -> pd.DataFrame:
-    """By distinct image of the pool: `rows`, how many it has there, and `told`, their different labels and captions."""
+    """By distinct image of the pool: `rows`, how many it has, and `described`, their different labels and captions."""
     columns = {"image": image, "label": images.column("label").to_pylist(), "caption": captions_of(images)}
-    told = pd.DataFrame(columns, dtype=object).iloc[pool]
-    return pd.DataFrame({"rows": told.groupby("image").size(), "told": told.drop_duplicates().groupby("image").size()})
+    described = pd.DataFrame(columns, dtype=object).iloc[pool]
+    different = described.drop_duplicates().groupby("image").size()
+    return pd.DataFrame({"rows": described.groupby("image").size(), "described": different})
 
 
 def _merged(target: str, role: str, copies: pd.DataFrame) -> dict[str, int]:
-    """How many copies of a role's images count no more, and how many images have copies told of otherwise; warns."""
-    repeats, differing = int((copies["rows"] - 1).sum()), int((copies["told"] > 1).sum())
+    """How many copies of a role's images count no more, and how many images have copies described otherwise; warns."""
+    repeats, differing = int((copies["rows"] - 1).sum()), int((copies["described"] > 1).sum())
     if repeats:
         warn(f"{target}: {role}: {repeats} exact copies of other {role} images: each distinct image counts once")
     if differing:
         warn(f"{target}: {role}: {differing} images have copies with another label or caption: the first one is used")
-    return {"exact_copies": repeats, "copies_told_otherwise": differing}
+    return {"exact_copies": repeats, "copies_described_otherwise": differing}
 
 
 def _features(dataset: str, images: pa.Table) -> pa.Table:
@@ -176,8 +177,8 @@ def _drawn(population: Population, options: Split, target: str) -> Draw:
     return _share_out(population, members, others, options, {**how, "seed": options.seed}, {}, target)
 
 
-def _told(population: Population, options: Split, path: str, target: str) -> Draw:
-    """Every role, or who is a member, as a file of scores tells it; in the latter case the others are shared out."""
+def _given(population: Population, options: Split, path: str, target: str) -> Draw:
+    """Every role, or who is a member, as a file of scores has it; in the latter case the others are shared out."""
     scores = read_roles(Path(path))
     scores = scores.of(~scores.suspect)
     ids = population.ids
@@ -193,9 +194,9 @@ def _told(population: Population, options: Split, path: str, target: str) -> Dra
         members, others = (np.sort(places[rows]) for rows in (scores.is_member, ~scores.is_member))
         how = {"is_member": path, "seed": options.seed}
         return _share_out(population, members, others, options, how, left_out, target)
-    told = {role: places[scores.role == role] for role in ROLES}
-    _refuse_copies(path, population, told)
-    rows = {role: population.distinct(of_role) for role, of_role in told.items()}
+    given = {role: places[scores.role == role] for role in ROLES}
+    _refuse_copies(path, population, given)
+    rows = {role: population.distinct(of_role) for role, of_role in given.items()}
     return Draw(rows, places, {"role": path}, {"duplicates_dropped": 0, "units_dropped": 0, **left_out})
 
 

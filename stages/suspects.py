@@ -6,8 +6,8 @@ scores and this stage.
 
 First the checks that `check` makes of members are made of them, and the null check.  Near-duplicates among them are one
 picture: it counts once, by the first of them, and all have its verdict.  Refused are suspects of another size, those
-that are exact duplicates of certain non-members, and those whose labels or captions, where the target answers by them,
-tell them from non-members.
+that are exact duplicates of certain non-members, and those whose labels or captions, where the target is conditioned on
+them, tell them from non-members.
 
 data/{images,features}/<dataset>.parquet, data/suspects/<set>/{scores,null}.parquet,
 data/{roles,features,null}/<target>/*.parquet, data/z/<target>/, models/quantile/<target>/,
@@ -129,7 +129,7 @@ def _checks(
 ) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
     """(N,) int, the first suspect of each one's picture; and check -> what it found of one suspect a picture.
 
-    Raises InputError where the target answers by labels or captions, and these tell suspects from non-members.
+    Raises InputError where the target is conditioned on labels or captions that tell suspects from non-members.
     """
     options = section("check", Check, target)
     plan = Plan.of(options, ["suspect"], "caption" in table.column_names)
@@ -143,10 +143,11 @@ def _checks(
     checks = RoleChecks({**known, "suspect": first}, options, plan)
     findings = checks.findings()
     scores = read_metadata(Path(f"data/suspects/{suspects}/scores.parquet"))
-    for sentence in condition_sentences(findings).get(scores["told"], {}).values():
+    for sentence in condition_sentences(findings).get(scores["conditioned_on"], {}).values():
         raise InputError(
-            f"{PARAMS}: {key_name('score', 'condition', target)}: given, but the {scores['told']} tells suspects, and "
-            f"a target answers by it, trained or not: {sentence}; set targets.{target}.score: {{condition: none}}"
+            f"{PARAMS}: {key_name('score', 'condition', target)}: given, but the {scores['conditioned_on']} gives "
+            f"suspects away, and so does a target that is conditioned on it, trained or not: {sentence}; set "
+            f"targets.{target}.score: {{condition: none}}"
         )
     write_table(Path(f"data/suspects/{suspects}/near_duplicates.parquet"), checks.pairs(), {"suspects": suspects})
     null = _null_scores(suspects, target, set(table.column("image_id").filter(pa.array(distinct)).to_pylist()))
@@ -168,7 +169,7 @@ def _null_scores(suspects: str, target: str, distinct: set[str]) -> dict[str, np
 
 def _result(target: str, facts: dict[str, Any], scores: Path, inputs: Inputs) -> AttackResult:
     """The headline judge's result of the suspects.  Raises InputError if it is not the one that `evaluate` measured."""
-    how = facts["judges"][facts["headline"]]
+    how = facts["made_of"][facts["headline"]]
     bag = Bag.open(Path(f"models/quantile/{target}/{how['learner']}"))
     calibration = ZTable.open(Path(f"data/z/{target}/{how['learner']}.parquet"))
     for path, description in ((calibration.path, calibration.bag), (Path(f"data/verdicts/{target}.parquet"), None)):

@@ -31,7 +31,7 @@ from diffusers import (
 
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.files import write_json
-from leakgauge.options import Condition
+from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
@@ -173,5 +173,5 @@ def put_target(folder: Path, size: int = 8, label: int | None = 9, **options: ob
     overrides = {"score": options, "fit": {"scores": ["t_error_t0"]}}  # which every walk has
     params["targets"]["theirs"] = {"images": "digits", "model": str(folder), "source": "path", **overrides}
     write_params(params)
-    write_json(Path("data/checks/theirs.json"), Condition(seed=0, tells={}).model_dump())
+    write_json(Path("data/checks/theirs.json"), RoleLeaks(seed=0, leaks={}).model_dump())
     put_roles("theirs", size, label)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from scipy.stats import betabinom
 
-from leakgauge.inference.comparisons import FEWEST, mean_over_seeds
+from leakgauge.inference.comparisons import FEWEST_SEEDS, mean_over_seeds
 
 CONFIDENCE = 0.95
 LEVELS = ("1e-1", "5e-2", "1e-2", "1e-3")
@@ -78,7 +78,7 @@ def _learning_curve(rows: list[dict]) -> str:
 
 def _told(seeds: int) -> str:
     """What a cell of the first table holds."""
-    if seeds < FEWEST:
+    if seeds < FEWEST_SEEDS:
         return "Percent, and the audit's own 95 % interval" + (", of the first seed." if seeds > 1 else ".")
     return (
         "Percent: the mean over seeds, (their standard deviation), and Student's 95 % interval\n"
@@ -113,7 +113,7 @@ def _cell(rows: list[dict], name: str, form: str, unit: float) -> str:
     """
     if any(row[name] is None for row in rows):
         return "-"
-    if len(rows) < FEWEST:
+    if len(rows) < FEWEST_SEEDS:
         value, low, high = (rows[0][end] for end in (name, f"{name}_ci_low", f"{name}_ci_high"))
         ends = f"at least {form.format(unit * low)}" if high in (None, 1) else _ends(low, high, form, unit)
         return f"**{form.format(unit * value)}**, {ends}"
@@ -130,7 +130,7 @@ def _ends(low: float, high: float, form: str, unit: float) -> str:
 def _differences(results: dict) -> str:
     """What each learner gains over each other, seed by seed on the same images."""
     seeds = list(results["seeds"].values())
-    if len(seeds) < FEWEST:
+    if len(seeds) < FEWEST_SEEDS:
         return ""
     figures = {"tpr_at_fpr_1e-2": ("{:+.1f}", 100), "tpr_at_fpr_1e-3": ("{:+.1f}", 100), "auc": ("{:+.4f}", 1)}
     rows = [

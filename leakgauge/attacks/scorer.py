@@ -30,7 +30,7 @@ TRIED_ON = 32  # images that a precision is tried on
 def fitting_batch(target: Denoiser, pixels: Tensor, most: int) -> int:
     """The largest power of two, up to `most`, whose activations fit.  The same on every run on one machine.
 
-    target : bound to what it is told of the image.  pixels : (1, C, H, W) uint8, the image that is tried.
+    target : bound to the image's conditioning.  pixels : (1, C, H, W) uint8, the image that is tried.
     """
     needed = max(_activations(target.eager(), pixels), 1)
     fitting = max(int(_budget(target.device) // needed), 1)
@@ -130,7 +130,7 @@ class Scorer:
 
     @torch.inference_mode()
     def score(self, shard: Shard, progress: Callable[[int], object] = lambda images: None) -> np.ndarray:
-        """(N, columns) float64.  progress : told how many images more are done.
+        """(N, columns) float64.  progress : called with how many images more are done.
 
         Where memory runs out, the images of a network call are halved from then on, with a warning.
         """
@@ -179,10 +179,10 @@ class Scorer:
         rows : (n,) int, sorted.
         """
         table = pa.concat_tables([self.reader.rows(row, row + 1) for row in rows.tolist()])
-        told = self.conditioning
-        conditioning: Conditioning = [told[row] for row in rows.tolist()] if isinstance(told, list) else None
-        if isinstance(told, Tensor):
-            conditioning = told[torch.from_numpy(rows)]
+        given = self.conditioning
+        conditioning: Conditioning = [given[row] for row in rows.tolist()] if isinstance(given, list) else None
+        if isinstance(given, Tensor):
+            conditioning = given[torch.from_numpy(rows)]
         ids, pixels = table.column("image_id").to_pylist(), torch.from_numpy(decode_images(table))
         trained, job, columns = self.denoiser, self.job, []
         cheap = _cheap(job.options.attacks)
@@ -195,7 +195,7 @@ class Scorer:
         return np.stack(columns, axis=1)
 
     def _conditioning(self) -> Conditioning:
-        """What the network is told of each image.  Raises InputError, which names the option, and the images."""
+        """The conditioning of each image.  Raises InputError, which names the option, and the images."""
         job = self.job
         known = {"label", "caption"} & set(pq.read_schema(job.images).names)
         table = read_table(job.images, sorted(known))

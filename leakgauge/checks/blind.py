@@ -1,4 +1,4 @@
-"""Can members be told from non-members without the target at all?  Then the sets differ, whatever the target leaks.
+"""Are members and non-members distinguishable without the target?  Then the sets differ, whatever the target leaks.
 
 A blind classifier that beats published attacks on their own data shows data that were not drawn alike: Das, Zhang &
 Tramer, "Blind Baselines Beat Membership Inference Attacks for Foundation Models", 2024.
@@ -18,7 +18,7 @@ FOLDS = 10  # and the fewest images of a set: one a fold
 
 @dataclass(frozen=True)
 class Blind:
-    """How well images of one set are told from those of another by their features."""
+    """How well features distinguish the images of one set from those of another."""
 
     auc: float  # out of fold; 0.5 is chance
     low: float  # the ends of `roc.auc`'s interval
@@ -44,18 +44,18 @@ def blind_check(first: np.ndarray, second: np.ndarray, confidence: float, permut
     label = np.repeat([1.0, -1.0], [len(first), len(second)]).astype(np.float32)
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label))
     labels = _shuffled(label, [tested for _, tested in folds], permutations, seed)  # (M + N, 1 + permutations)
-    told = cross_val_predict(Ridge(alpha=features.shape[1]), features, labels, cv=folds)
-    observed, *by_chance = (_area(told[:, k], is_first) for k, is_first in enumerate(labels.T > 0))
+    predicted = cross_val_predict(Ridge(alpha=features.shape[1]), features, labels, cv=folds)
+    observed, *by_chance = (_area(predicted[:, k], is_first) for k, is_first in enumerate(labels.T > 0))
     as_large = sum(area >= observed for area in by_chance)
     is_first = label > 0
-    return Blind(*auc(told[is_first, 0], told[~is_first, 0], confidence), (1 + as_large) / (1 + permutations))
+    return Blind(*auc(predicted[is_first, 0], predicted[~is_first, 0], confidence), (1 + as_large) / (1 + permutations))
 
 
-def _area(told: np.ndarray, is_first: np.ndarray) -> float:
+def _area(predicted: np.ndarray, is_first: np.ndarray) -> float:
     """The AUC alone, from the sum of ranks."""
     first = int(is_first.sum())
-    ranks = float(rankdata(told)[is_first].sum())
-    return (ranks - first * (first + 1) / 2) / (first * (len(told) - first))
+    ranks = float(rankdata(predicted)[is_first].sum())
+    return (ranks - first * (first + 1) / 2) / (first * (len(predicted) - first))
 
 
 def _normal_scores(columns: np.ndarray) -> np.ndarray:

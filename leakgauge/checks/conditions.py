@@ -1,4 +1,4 @@
-"""Do labels or captions tell the role?  Then a conditional target, which is told them, tells the role, trained or not.
+"""Do labels or captions give the role away?  Then so does a target that is conditioned on them, trained or not.
 
 The labels of two sets are compared by an exact test of independence, their captions by a blind check on words.
 """
@@ -43,7 +43,7 @@ def label_role(
     observed = np.bincount(codes[: len(first)], minlength=len(labels))  # of these, in the first set
     expected = images * len(first) / images.sum()
 
-    def parts(counts: np.ndarray) -> np.ndarray:  # of the statistic, but for a constant: the margins are given
+    def parts(counts: np.ndarray) -> np.ndarray:  # of the statistic, but for a constant: row and column sums are fixed
         return (counts - expected) ** 2 / images
 
     shuffled = np.random.default_rng(seed).multivariate_hypergeometric(images, len(first), permutations)  # (P, K)
@@ -58,7 +58,7 @@ def label_role(
 def caption_role(
     first: Sequence[str | None], second: Sequence[str | None], confidence: float, permutations: int, seed: int
 ) -> Blind | None:
-    """Are two sets told apart by the words and lengths of their captions?  None where neither has any, or one is small.
+    """Do the words and lengths of their captions tell two sets apart?  None where neither has any, or one is small.
 
     A missing caption is one without words.
     """

@@ -139,7 +139,7 @@ def p_values(findings: Mapping[str, Finding]) -> list[dict[str, Any]]:
 
 
 def condition_sentences(findings: Mapping[str, Finding]) -> dict[str, dict[str, str]]:
-    """label or caption -> role -> how it tells the role, of those tests that fail."""
+    """label or caption -> role -> how it gives the role away, of those tests that fail."""
     sentences: dict[str, dict[str, str]] = {"label": {}, "caption": {}}
     for name, found in findings.items():
         column, _, role = name.partition("_role_")

@@ -168,7 +168,7 @@ SUFFIXES = {  # the raster formats of Pillow, without those that start other pro
     *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
 }
 FORMATS = sorted({name for suffix, name in Image.registered_extensions().items() if suffix in SUFFIXES})
-NO_MAGIC = "TGA"  # a format that is not told by its first bytes
+NO_MAGIC = "TGA"  # a format that its first bytes do not give away
 LEAST = 2  # pixels a side: the features of an image are of differences between neighbours
 ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
 SAID = {  # what may be odd about a picture -> how the notes go on after so many images

@@ -64,5 +64,5 @@ def _classes(folder: Path) -> tuple[dict[Path, str], list[str]]:
 
 def _text(file: Path, what: str) -> str:
     if not file.is_file():
-        raise InputError(f"{file}: not found: it tells {what}")
+        raise InputError(f"{file}: not found: it lists {what}")
     return file.read_text(encoding="utf-8", errors="replace")

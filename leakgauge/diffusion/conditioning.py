@@ -1,4 +1,4 @@
-"""What a network is told beside x_t and t: nothing, the image's class, or a text.
+"""Conditioning of a network, its input beside x_t and t: nothing, the image's class, or a text.
 
 | network | `given` | `none` |
 |---|---|---|
@@ -30,7 +30,7 @@ class Unconditional:
     """Nothing."""
 
     def column(self, use: Use) -> Column | None:
-        """Which column of the dataset the network is told."""
+        """The column of the dataset that the network is conditioned on."""
         return None
 
     def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
@@ -54,7 +54,7 @@ class ByClass:
     null: int
 
     def column(self, use: Use) -> Column | None:
-        """Which column of the dataset the network is told."""
+        """The column of the dataset that the network is conditioned on."""
         return "label" if use == "given" else None
 
     def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
@@ -94,7 +94,7 @@ class ByText:
         self.tokenizer, self.encoder = tokenizer, encoder
 
     def column(self, use: Use) -> Column | None:
-        """Which column of the dataset the network is told."""
+        """The column of the dataset that the network is conditioned on."""
         return "caption" if use == "given" else None
 
     def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:

@@ -25,10 +25,10 @@ def _memory_format(precision: Precision) -> torch.memory_format:
 
 
 class Denoiser:
-    """A frozen network that tells the noise in x_t, in float32, whatever it was trained to predict.
+    """A frozen network that predicts the noise in x_t, in float32, whatever it was trained to predict.
 
-    x_t stands in the space of the diffusion: pixels in [-1, 1], or the latents of an autoencoder (`encode`).  What the
-    network is told beside x_t and t is bound beforehand (`with_condition`), so that epsilon(x_t, t) has two arguments.
+    x_t stands in the space of the diffusion: pixels in [-1, 1], or the latents of an autoencoder (`encode`).  Its
+    conditioning is bound beforehand (`with_condition`), so that epsilon(x_t, t) has two arguments.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Denoiser:
     def check_runs(self, folder: Path, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless the network says finite numbers of an image.
 
-        height, width : of images, for a network that was made for no one size; 0 where nothing tells it: unchecked.
+        height, width : of images, for a network that takes any size; 0 where it is unknown: unchecked.
         """
         factor = self.autoencoder.factor if self.autoencoder else 1
         channels, rows, columns = self.x0_shape(height, width)
@@ -114,11 +114,11 @@ class Denoiser:
         return (config.in_channels, *((size, size) if isinstance(size, int) else size))
 
     def conditioning_of(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
-        """What the network is told of each of N images, or of any slice of them.  Raises InputError."""
+        """The conditioning of N images, to be sliced as they are.  Raises InputError."""
         return self.condition.conditioning(labels, captions, use)
 
     def with_condition(self, conditioning: Conditioning) -> "Denoiser":
-        """The same denoiser, bound to what the network is told of a batch."""
+        """The same denoiser, bound to the conditioning of a batch."""
         bound = copy.copy(self)
         bound.inputs = {name: value.to(self.device) for name, value in self.condition.inputs(conditioning).items()}
         return bound

@@ -146,7 +146,7 @@ def _open(folder: Path) -> Parts:
     if problem := _channels_problem(network, scheduler, autoencoder):
         raise InputError(f"{folder}: {problem}")
     if not prediction.x0:
-        process = process.with_signal()  # where alpha is 0, nothing tells x_0: the grid ends before it
+        process = process.with_signal()  # where alpha is 0, x_0 is unknown: the grid ends before it
     return Parts(network, process, prediction, _condition(folder, network), autoencoder)
 
 
@@ -291,7 +291,7 @@ def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencode
 
 
 def _condition(folder: Path, network: ModelMixin) -> Condition:
-    """What the network must be told beside x_t and t."""
+    """The network's conditioning."""
     config = network.config
     for option in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         if config.get(option):

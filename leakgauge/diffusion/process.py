@@ -2,7 +2,7 @@
 
 What a network predicts, and epsilon from it.
 
-Networks are trained to predict different things about x_t = alpha x_0 + sigma epsilon; each tells epsilon:
+Networks are trained to predict different things about x_t = alpha x_0 + sigma epsilon; each gives epsilon:
 
 | the network predicts | F | epsilon | x_0 |
 |---|---|---|---|
@@ -23,7 +23,7 @@ The noise process: x_t = alpha_t x_0 + sigma_t epsilon, and the deterministic mo
 
 A timestep is an index t = 0, ..., T - 1 of a grid from clean to noisy, T the scheduler's `num_train_timesteps`:
 
-| process | alpha_t | sigma_t | the network is told |
+| process | alpha_t | sigma_t | time input of the network |
 |---|---|---|---|
 | variance preserving (DDPM, DDIM and kin) | sqrt(alphas_cumprod[t]) | sqrt(1 - alphas_cumprod[t]) | t |
 | variance exploding (score SDE) | 1 | sigma_min (sigma_max / sigma_min)^(t / (T - 1)) | sigma_t |
@@ -47,7 +47,7 @@ From = Callable[[Tensor, Tensor, float, float], Tensor]  # of x_t, F, alpha_t an
 
 @dataclass(frozen=True)
 class Prediction:
-    """epsilon : from what the network says.  x0 : likewise, for alpha = 0; None where it cannot be told.
+    """epsilon : from what the network says.  x0 : likewise, for alpha = 0; None where it cannot be known.
     scale : of sigma, what x_t is multiplied by before the network sees it."""
 
     epsilon: From
@@ -124,7 +124,7 @@ def prediction_of(scheduler: SchedulerMixin) -> Prediction | None:
 @dataclass(frozen=True)
 class NoiseProcess:
     """alpha, sigma : (T,) float64, the signal and noise level at each timestep.
-    times : (T,) float64, what the network is told at each; None where it is told the timestep itself."""
+    times : (T,) float64, the network's time input at each; None where that is the timestep itself."""
 
     alpha: Tensor
     sigma: Tensor
@@ -165,11 +165,11 @@ class NoiseProcess:
         if not (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all():
             return "its noise does not rise from timestep to timestep"
         if self.times is not None and not torch.isfinite(self.times).all():
-            return "what it tells the network of a timestep is not finite"
+            return "the network's time input is not finite"
         return None
 
     def time(self, t: int) -> int | float:
-        """What the network is told at timestep t."""
+        """The network's time input at timestep t."""
         return t if self.times is None else self.times[t].item()
 
     def with_signal(self) -> "NoiseProcess":

@@ -80,7 +80,7 @@ def read_flags(path: Path) -> Flags:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path}: not found, or no text: it tells the network's options, --T=1000 and so on") from None
+        raise InputError(f"{path}: not found, or no text: it holds the network's options, --T=1000 and so on") from None
     values: dict[str, list[str]] = {}
     for line in lines:
         name, _, value = line.strip().lstrip("-").partition("=")

@@ -47,7 +47,7 @@ def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: in
     its scores, the right block is left out; without members the left one is.
     """
     blocks = [_block(real[:count].transpose(0, 2, 3, 1))] if len(real) else []
-    if target and all(shape := target.x0_shape(*real.shape[2:])):  # without members perhaps nothing tells the size
+    if target and all(shape := target.x0_shape(*real.shape[2:])):  # without members the size may be unknown
         blocks.append(_block(draw(target, shape, seed, count)))
     blocks = blocks or [np.full((CELL, CELL, 1), 255, np.uint8)]
     gap = np.full((blocks[0].shape[0], CELL // 4, blocks[0].shape[2]), 255, np.uint8)

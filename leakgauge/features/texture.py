@@ -17,7 +17,7 @@ def describe(planes: np.ndarray) -> dict[str, np.ndarray]:
     the log deviation within a cell of a grid over the image and the same cell of its mirror image, on average.
 
     In colour also `window_<size>_<plane>_<plane>`: the correlation over windows of two planes' log deviations, and
-    `window_<size>_<plane>_<told|left|left_q..>`: log variance of chroma within windows that luma tells or does not.
+    `window_<size>_<plane>_<explained|left|left_q..>`: log variance of chroma within windows that luma explains or not.
     """
     luma = planes[:, 0]
     columns: dict[str, np.ndarray] = {}
@@ -67,7 +67,7 @@ def _together(name: str, spread: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _left(name: str, windows: np.ndarray) -> dict[str, np.ndarray]:
-    """Chroma as a linear function of luma within each window: what that tells, and what is left.
+    """Chroma as a linear function of luma within each window: what that explains, and what is left.
 
     windows : (N, 3, rows, across, pixels).
     """
@@ -76,10 +76,10 @@ def _left(name: str, windows: np.ndarray) -> dict[str, np.ndarray]:
     luma = values[:, 0]
     columns: dict[str, np.ndarray] = {}
     for p, plane in enumerate(PLANES[1:], start=1):
-        told = (values[:, p] * luma).mean(-1) ** 2 / ((luma * luma).mean(-1) + 1)  # (N, windows)
-        left = np.maximum((values[:, p] ** 2).mean(-1) - told, 0)
+        explained = (values[:, p] * luma).mean(-1) ** 2 / ((luma * luma).mean(-1) + 1)  # (N, windows)
+        left = np.maximum((values[:, p] ** 2).mean(-1) - explained, 0)
         logs = np.log(left + 0.5)
-        columns[f"{name}_{plane}_told"] = np.log(told + 0.5).mean(1)
+        columns[f"{name}_{plane}_explained"] = np.log(explained + 0.5).mean(1)
         columns[f"{name}_{plane}_left"] = logs.mean(1)
         for level, value in zip(LEFT, np.quantile(logs, LEFT, axis=1), strict=True):
             columns[f"{name}_{plane}_left_q{100 * level:.0f}"] = value

@@ -137,18 +137,18 @@ def said(area: tuple[float, float, float]) -> str:
     return "{:.3f} ({:.3f} to {:.3f})".format(*area)
 
 
-FEWEST = 3  # seeds that an interval takes: with two, Student's t has a factor of 12.7 at 95 %
+FEWEST_SEEDS = 3  # seeds that an interval takes: with two, Student's t has a factor of 12.7 at 95 %
 
 
 def mean_over_seeds(values: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float, float]:
     """Mean, and the ends of its Student t-interval.
 
-    values : (S,) one figure of each seed.  The ends are NaN where there are fewer than `FEWEST` seeds, and all is NaN
-    where a seed has no figure (NaN).
+    values : (S,) one figure of each seed.  The ends are NaN where there are fewer than `FEWEST_SEEDS` seeds, and all
+    is NaN where a seed has no figure (NaN).
     """
     figures = np.asarray(values, dtype=float)
     mean = float(figures.mean())
-    if len(figures) < FEWEST:
+    if len(figures) < FEWEST_SEEDS:
         return mean, np.nan, np.nan
     reach = float(t.ppf((1 + confidence) / 2, len(figures) - 1) * figures.std(ddof=1) / np.sqrt(len(figures)))
     return mean, mean - reach, mean + reach

@@ -143,7 +143,8 @@ def weighted_p_values(
 ) -> np.ndarray:
     """p-value of each image for "not a member".  Returns (N,).
 
-    membership_score, weight : (N,) of the images asked about.  non_members, their_weight : (n,) of honest non-members.
+    membership_score, weight : (N,) of the images asked about.
+    non_members, their_weight : (n,) out of bag.
     """
     order = np.argsort(non_members)
     below = np.searchsorted(non_members[order], membership_score, side="left")

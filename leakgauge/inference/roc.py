@@ -133,7 +133,7 @@ def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[flo
     """P(member's membership score > holdout's) + P(equal) / 2, and its interval, within [0, 1].
 
     Of Wilson's kind: all areas theta with |theta - estimate| <= z sqrt(V(theta)), which keeps a width where members
-    and holdout are told apart without an error, and where there are few.  V is the larger of two variances:
+    and holdout are separated without an error, and where there are few.  V is the larger of two variances:
 
     - that of Newcombe's method 5 (Statistics in Medicine 2006, 25:559), which supposes exponential membership scores
     and holds

@@ -13,7 +13,7 @@ from leakgauge.inference.metrics import Figures
 from leakgauge.inference.roc import auc, tpr_at_fpr
 from leakgauge.options import Evaluate, TPRAtFPR
 
-FEWEST = 20  # images of each role that a choice can rest on
+FEWEST_IMAGES = 20  # images of each role that a choice can rest on
 
 
 def selection_split(target: str, ids: list[str], role: str, options: Evaluate) -> np.ndarray:
@@ -22,10 +22,10 @@ def selection_split(target: str, ids: list[str], role: str, options: Evaluate) -
     Raises InputError if they are too few for a choice, or none is left.
     """
     chosen = share_by_name(ids, options.selection, options.selection_seed)
-    if options.selection and not FEWEST <= chosen.sum() < len(chosen):
+    if options.selection and not FEWEST_IMAGES <= chosen.sum() < len(chosen):
         raise InputError(
             f"{PARAMS}: {key_name('evaluate', 'selection', target)}: {options.selection:g} takes {chosen.sum()} of "
-            f"{len(chosen)} {role} images; a choice needs at least {FEWEST}, and some must be left"
+            f"{len(chosen)} {role} images; a choice needs at least {FEWEST_IMAGES}, and some must be left"
         )
     return chosen
 

@@ -56,7 +56,7 @@ class SetTest:
 
 @dataclass(frozen=True)
 class Fraction:
-    """The share of the suspects that were used.  value : None where nothing tells it, for want of members say."""
+    """The share of the suspects that were used.  value : None where it is unknown, without members say."""
 
     value: float | None
     low: float
@@ -149,7 +149,7 @@ def used_fraction(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray
 def _likeness(suspects: np.ndarray, holdout: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, ...]:
     """w of each membership score: the probability of a member, were there as many as others, by logistic regression.
 
-    Margins are z-scores of their rank among the holdout's.  All 1/2 where members' are no higher.
+    It regresses on the z-score of their rank among the holdout's.  All 1/2 where members' are no higher.
     """
     ordered = np.sort(holdout)
     ranks = [

@@ -59,7 +59,7 @@ DEFAULTS: dict[str, LearnerOptions] = {
     "mlp": MLPOptions(),
     "resnet": ResNetOptions(),
 }
-FEWEST = 50  # distinct auxiliary images that a bag can be fitted on
+FEWEST_IMAGES = 50  # distinct auxiliary images that a bag can be fitted on
 TOGETHER = 16  # networks that a GPU trains at once, for their activations must fit into it
 
 

@@ -74,7 +74,7 @@ class Network(nn.Module):
         mean = total(lambda values: values.sum(0)) / len(rows)
         spread = (total(lambda values: (values - mean).square().sum(0)) / (len(rows) - 1)).sqrt().float()
         self.features_mean.copy_(mean)  # of a constant column exact, and its spread 0, in float64 alone
-        self.features_spread.copy_(spread.where(spread > 0, torch.inf))  # what never varied tells nothing
+        self.features_spread.copy_(spread.where(spread > 0, torch.inf))  # a constant feature counts nothing
         log_scores = torch.from_numpy(training_set.log_scores[rows])
         self.score_mean.copy_(log_scores.mean(0))
         self.score_spread.copy_(log_scores.std(0).clamp(min=1e-6))
@@ -160,7 +160,7 @@ class NetworkAttacker:
 
     @staticmethod
     def planes(images: Tensor) -> Tensor:
-        """What the network is told of images, (B, C, H, W) uint8."""
+        """The network's input planes of images, (B, C, H, W) uint8."""
         return images
 
 
@@ -256,7 +256,7 @@ class ResNetAttacker(NetworkAttacker):
 
     @staticmethod
     def planes(images: Tensor) -> Tensor:
-        """What the network is told of images."""
+        """The network's input planes of images."""
         return views(images)
 
 

@@ -17,7 +17,7 @@ from leakgauge.errors import InputError
 from leakgauge.inference.conformal import AttackResult, fpr_range
 from leakgauge.inference.roc import exact_rate
 from leakgauge.options import Options
-from leakgauge.quantile.bag import FEWEST
+from leakgauge.quantile.bag import FEWEST_IMAGES
 from studies.auxiliary_size.figure import draw
 from studies.common.audits import Audit
 from studies.common.measurement import reached
@@ -57,10 +57,10 @@ def subsets(study: Study[AuxiliarySize], audit: Audit) -> list[np.ndarray]:
     total = len(audit.roles["auxiliary"])
     counts = sorted({total if count == "all" else count for count in study.own.counts})
     for count in counts:
-        if not FEWEST <= count <= total:
+        if not FEWEST_IMAGES <= count <= total:
             raise InputError(
-                f"{PARAMS}: auxiliary_size.counts: {count} images asked for: needs at least {FEWEST} and at most the "
-                f"{total} that there are"
+                f"{PARAMS}: auxiliary_size.counts: {count} images asked for: needs at least {FEWEST_IMAGES} "
+                f"and at most the {total} that there are"
             )
     order = np.random.default_rng(study.bag.seed).permutation(total)
     return [np.sort(order[:count]) for count in counts]

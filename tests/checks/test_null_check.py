@@ -63,7 +63,7 @@ def by_turns(classes: int, **counts: int) -> dict[str, list]:
 def told() -> str | None:
     """What the target was told of members, once they are scored."""
     score("theirs", "member")
-    return read_metadata(Path("data/scores/theirs/member.parquet"))["told"]
+    return read_metadata(Path("data/scores/theirs/member.parquet"))["conditioned_on"]
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def null_check() -> dict:
 
 def test_the_default_audit_passes_and_says_so(audit):
     condition = json.loads(Path(f"data/checks/{TARGET}.json").read_text())
-    assert condition == {"seed": 0, "tells": {"label": {}, "caption": {}}}
+    assert condition == {"seed": 0, "leaks": {"label": {}, "caption": {}}}
     found = null_check()
     assert set(found) == {"member", "auxiliary"}
     for of_role in found.values():

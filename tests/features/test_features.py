@@ -272,7 +272,7 @@ def test_cells_are_where_the_image_is_busy_or_its_mirror_image():
     assert all(told[name] == mirrored[name] for name in cells)
 
 
-def windows_told(chroma: float, noise: float = 0.0) -> dict[str, float]:
+def windows_explained(chroma: float, noise: float = 0.0) -> dict[str, float]:
     """What is said of a picture whose blue difference follows luma, `chroma` times, and noise beside it."""
     rng = np.random.default_rng(0)
     luma = rng.uniform(0, 255, (16, 16))
@@ -282,11 +282,13 @@ def windows_told(chroma: float, noise: float = 0.0) -> dict[str, float]:
 
 
 def test_chroma_that_follows_luma_is_told_by_it_and_other_chroma_is_left():
-    following, noisy = windows_told(0.5), windows_told(0.0, noise=40)
+    following, noisy = windows_explained(0.5), windows_explained(0.0, noise=40)
     assert following["window_8_blue_left"] == pytest.approx(np.log(0.25 + 0.5), abs=0.001), "but for the floors"
-    assert following["window_8_blue_told"] == pytest.approx(np.log(0.25 * 255**2 / 12), abs=0.2), "variance of 0.5 luma"
+    assert following["window_8_blue_explained"] == pytest.approx(np.log(0.25 * 255**2 / 12), abs=0.2), (
+        "variance of 0.5 luma"
+    )
     assert noisy["window_8_blue_left"] == pytest.approx(np.log(40**2), abs=0.2)
-    assert noisy["window_8_blue_told"] < 4
+    assert noisy["window_8_blue_explained"] < 4
 
 
 def test_planes_that_are_busy_at_the_same_places_are_told_from_others():

@@ -154,8 +154,8 @@ def test_bags_that_learnt_two_scores_are_judged_by_one_and_by_both(audit):
     assert list(rows["learner"].unique()) == [f"{name}{end}" for name in names for end in ("", "_fusion")]
     alone = rows[rows["learner"].isin(names)].reset_index(drop=True)
     assert alone.equals(before), "the first score is judged as if it were alone"
-    assert facts["judges"]["gbm_fusion"] == {"learner": "gbm", "fusion": [SCORE, "pia_t20"]}
-    assert facts["judges"]["gbm"] == {"learner": "gbm", "fusion": None}
+    assert facts["made_of"]["gbm_fusion"] == {"learner": "gbm", "fusion": [SCORE, "pia_t20"]}
+    assert facts["made_of"]["gbm"] == {"learner": "gbm", "fusion": None}
     losses = {name: facts["bags"][name]["out_of_bag_loss"] for name in TINY_LEARNERS if name != "marginal"}
     assert facts["headline"] == f"{min(losses, key=losses.get)}_fusion", "several scores, best foretold out of bag"
     report()

@@ -223,12 +223,12 @@ INDEX = {"path": "roles.npz", "sha256": "0" * 64}
     [
         (
             {"members": 7, "split": {"index": INDEX}},
-            f"{TARGET}.members: targets.{TARGET}.split.index tells the members",
+            f"{TARGET}.members: targets.{TARGET}.split.index gives the members",
         ),
-        ({"split": {"member": "m/*", "index": INDEX}}, f"{TARGET}.split.member: targets.{TARGET}.split.index tells"),
+        ({"split": {"member": "m/*", "index": INDEX}}, f"{TARGET}.split.member: targets.{TARGET}.split.index gives"),
         (
             {"members": "m/*", "source": "scores", "model": "scores.csv"},
-            f"{TARGET}.members: scores.csv tells the members",
+            f"{TARGET}.members: scores.csv gives the members",
         ),
     ],
 )

@@ -143,7 +143,7 @@ def test_copies_with_other_labels_or_captions_are_told_and_the_first_is_used(aud
     assert rows.loc[["00", "01", "02"], "caption"].tolist() == ["caption 0", "caption 1", "caption 2"]
     assert rows.loc[["00", "01", "02"], "label"].tolist() == [0, 1, 2]
     facts = [read_metadata(Path(f"data/roles/{TARGET}/{role}.parquet")) for role in ROLES]
-    assert sum(of["copies_told_otherwise"] for of in facts) == 3
+    assert sum(of["copies_described_otherwise"] for of in facts) == 3
     assert "images have copies with another label or caption: the first one is used" in told
 
 
