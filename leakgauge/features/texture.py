@@ -87,13 +87,13 @@ def _left(name: str, windows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _grid(planes: np.ndarray) -> dict[str, np.ndarray]:
-    spread = np.stack(
+    spread = np.stack(  # (N, P, CELLS, CELLS)
         [
             np.stack([np.log(cell.std(axis=(2, 3)) + 0.5) for cell in np.array_split(row, CELLS, axis=3)], axis=-1)
             for row in np.array_split(planes, CELLS, axis=2)
         ],
         axis=-2,
-    )  # (N, P, CELLS, CELLS)
+    )
     spread = (spread + spread[..., ::-1]) / 2
     return {
         f"cell_{row}_{column}_{plane}": spread[:, p, row, column]

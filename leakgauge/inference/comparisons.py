@@ -1,16 +1,13 @@
-"""Is one better than the other? Paired differences, gains, direction, and means over seeds.
+"""Is one better than the other?  Paired differences, gains, direction, and means over seeds.
 
-What one result gains over another on the same images, with an interval that knows that they are the same.
+**Two results on the same images.**  Two intervals that overlap do not show that there is no difference, nor does a
+larger figure show that there is one: both results err on the same images.  A claim of "better" needs a paired interval
+that excludes zero.
 
-Two intervals that overlap do not show that there is no difference, nor does a larger figure show that there is one:
-both results err on the same images.  A claim of "better" needs a paired interval that excludes zero.
-
-The mean of one figure over several seeds, with an interval by how much the seeds differ.
-
-Seeds draw roles (and train models) anew from the same images, so their counts are not independent and are never
-pooled into one rate. The unit of the interval is the seed: Student's t over the seeds' figures. It is about other
-seeds on these images; for other images or another target it is too narrow (Nadeau & Bengio, "Inference for the
-Generalization Error", Machine Learning 52, 2003).
+**One figure over several seeds.**  Seeds draw roles (and train models) anew from the same images, so their counts are
+not independent and are never pooled into one rate. The unit of the interval is the seed: Student's t over the seeds'
+figures. It is about other seeds on these images; for other images or another target it is too narrow (Nadeau & Bengio,
+"Inference for the Generalization Error", Machine Learning 52, 2003).
 """
 
 from collections.abc import Sequence
@@ -24,9 +21,7 @@ from leakgauge.inference.metrics import Figures, level_name
 from leakgauge.inference.roc import FEWEST_FALSE_POSITIVES, auc
 
 DRAWS = 1000
-Pair = tuple[
-    np.ndarray, np.ndarray
-]  # membership scores of the same images by two results, the first one and the second
+Pair = tuple[np.ndarray, np.ndarray]  # membership scores of the same images by two results
 
 
 @dataclass(frozen=True)

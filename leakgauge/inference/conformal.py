@@ -1,21 +1,16 @@
 """From z-scores to p-values: the majority vote as one number, calibrated out of bag or on a calibration split.
 
-How a bag votes, and the continuous membership score behind its vote.
-
-An attacker says "member" at level alpha when the score is at most its alpha-quantile for this image.  On the scale
-of z-scores z = Phi^-1(P(log score <= observed | image, not a member)) that is z <= Phi^-1(alpha).
+**The vote.**  An attacker says "member" at level alpha when the score is at most its alpha-quantile for this image.  On
+the scale of z-scores z = Phi^-1(P(log score <= observed | image, not a member)) that is z <= Phi^-1(alpha).
 
 More than half of an odd number of attackers say so exactly when the median of their z does: the majority vote is one
 comparison with one number, the bag's membership score (minus the median), for every alpha at once. Of an even number
 the median is the mean of the middle two, so that neither "member" nor "not a member" is favoured, whatever the number
 of voters.
 
-Error rates that hold whatever the learner got wrong: conformal p-values from the out-of-bag membership scores of
-non-members.
-
-A new image is as suspicious as its membership score is rare among auxiliary images', each given by attackers that
-never saw the image (Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005). Two ways to have such
-membership scores:
+**Calibration.**  Conformal p-values keep their error rates however poor the learner is.  A new image is as suspicious
+as its membership score is rare among auxiliary images', each given by attackers that never saw the image (Vovk,
+Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005). Two ways to have such membership scores:
 
 - calibration split: nothing was learnt from these n images.  A new non-member that is exchangeable with them has a
   p-value of at most alpha with probability floor(alpha (n + 1)) / (n + 1), or less where scores tie: exact for every n.
@@ -27,11 +22,9 @@ membership scores:
   bootstraps of the same images.  It costs no auxiliary image, but the guarantee is not exact; benchmarks/validity
   measures it.  What has no p-value (ROC, AUC, TPR at an FPR) is judged by all attackers.
 
-Conformal p-values where the images asked about come from another distribution than the auxiliary ones.
-
-Tibshirani, Foygel Barber, Candes & Ramdas, "Conformal Prediction Under Covariate Shift", NeurIPS 2019: if only the
-images' distribution differs, not that of a non-member's score given its image, auxiliary images that are weighted by
-the likelihood ratio w = dP_asked / dP_auxiliary stand for non-members among those asked about:
+**Covariate shift** (Tibshirani, Foygel Barber, Candes & Ramdas, "Conformal Prediction Under Covariate Shift", NeurIPS
+2019).  If only the distribution of images differs, not that of a non-member's score given its image, auxiliary images
+weighted by the likelihood ratio w = dP_asked / dP_auxiliary stand for non-members among those asked about:
 
     p(x) = (sum_i w_i 1{m_i >= m(x)} + w(x)) / (sum_i w_i + w(x)).
 

@@ -59,9 +59,8 @@ class Evaluation:
     kept: Mapping[str, np.ndarray]  # role -> (N,) bool, the images that count
     groups: dict[str, pd.Series]  # what alike images of the holdout are grouped by -> the group of each
     judged: dict[str, Measured] = field(default_factory=dict)
-    weights: dict[str, dict[str, dict[str, float]]] = field(
-        default_factory=dict
-    )  # of the stack: score -> learner -> ...
+    # of the stack: score -> learner -> location and scale
+    weights: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     timesteps: list[dict[str, Any]] = field(default_factory=list)  # rows of `timestep_curve`
 
     def run(self) -> None:

@@ -136,8 +136,7 @@ def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[flo
     and holdout are separated without an error, and where there are few.  V is the larger of two variances:
 
     - that of Newcombe's method 5 (Statistics in Medicine 2006, 25:559), which supposes exponential membership scores
-    and holds
-      at the boundary, but not where the spreads differ much;
+      and holds at the boundary, but not where the spreads differ much;
     - DeLong's (Biometrics 1988), as that of an area of the same number of independent images at theta; one image more
       that differs as much as any can is counted on either side, and z is Student's (Satterthwaite), for images are few.
     """
@@ -172,9 +171,7 @@ def _share_below(membership_score: np.ndarray, others: np.ndarray) -> np.ndarray
     """(N,): the share of the others below each membership score, with half of those equal to it."""
     order, others = np.argsort(membership_score), np.sort(others)
     below = np.empty(len(membership_score))
-    below[order] = sum(
-        np.searchsorted(others, membership_score[order], side) for side in ("left", "right")
-    )  # one sweep each
+    below[order] = sum(np.searchsorted(others, membership_score[order], side) for side in ("left", "right"))
     return below / 2 / len(others)
 
 

@@ -1,9 +1,7 @@
-"""What a learner answers (quantiles, or a Gaussian), z-scores under it, its losses, and the resamples of a bag.
+"""Predictions of learners (quantiles, or a Gaussian), z-scores and losses under them, and the resamples of a bag.
 
-Which images each attacker of a bag is fitted on, stops by, and never sees: by seed.
-
-Images are distinct, as `split` leaves them: were there copies, an attacker could have seen the pixels of an image
-that its resample left out.
+A resample says which images an attacker is fitted on, stops by, and never sees; the seed decides.  Images are distinct,
+as `split` leaves them: of copies, one could be in the resample and another out of bag.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,7 @@
-"""What learners see: features and pixels of images, an attacker's training set, and rows read from disk.
+"""Inputs of learners: features and pixels of images, in memory or on disk, and the training set of one attacker.
 
-The training set of one attacker, its loss along the way, and when to stop.
-
-Prechelt, "Early Stopping - But When?", 1998: stop once the loss on images that are not fitted on has not gone down
-for a while, and keep what was best.
+A training set records its losses and decides when to stop: once the loss on images that are not fitted on has not
+gone down for a while; what was best is kept (Prechelt, "Early Stopping - But When?", 1998).
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,15 +1,11 @@
-"""Train many networks at once: dropout masks, heads, and the loop with early stopping.
+"""Train networks, one or several of one shape at once: AdamW, one cycle of step sizes, early stopping.
 
-The last layer's two meanings: quantiles on the grid of levels, or a Gaussian's location and scale.
+The output layer gives quantiles on the grid of levels, or a Gaussian's location and scale, in units of the mean and
+spread of the log scores in the training set.
 
-Networks predict in units of the mean and spread of the log scores they are fitted on.
-
-How networks are trained: AdamW on one cycle of step sizes; one network, or several of one shape at once.
-
-Whichever way, each network draws its rows, mirror images and dropout from its own generator, clips its own gradient
-and stops by its own losses, so that both ways end in the same network but for the order in which floats are added.
-
-The cycle is planned for all epochs: early stopping leaves its end out.
+Each network draws its rows, mirror images and dropout from its own generator, clips its own gradient and stops by its
+own losses.  Trained alone or with others it is therefore the same network, but for the order of floating-point sums.
+The cycle is planned for all epochs: early stopping truncates it.
 """
 
 import copy

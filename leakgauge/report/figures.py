@@ -13,15 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 matplotlib.use("Agg")
 
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)  # Okabe & Ito: safe for colour-blind
+# Okabe & Ito: safe for colour-blind readers
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#777777"
 
 

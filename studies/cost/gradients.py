@@ -41,9 +41,8 @@ def gradient_norms(
         noise = torch.stack([image_noise(names, tuple(x0.shape[1:]), t, seed) for t in timesteps], dim=1)  # (n, K, ...)
         noisy = alpha * clean[:, None] + sigma * noise
         gradients = of_each(weights, noisy.flatten(0, 1), noise.flatten(0, 1), times.repeat(len(clean)))
-        pulls = [
-            values.reshape(len(clean), len(timesteps), -1).double() for values in gradients.values()
-        ]  # (n, K, size)
+        shape = len(clean), len(timesteps), -1  # (n, K, size) of each layer
+        pulls = [values.reshape(shape).double() for values in gradients.values()]
         parts["gsa1"].append(torch.stack([pull.mean(1).norm(dim=-1) for pull in pulls], dim=1).numpy())
         parts["gsa2"].append(torch.stack([pull.norm(dim=-1).mean(1) for pull in pulls], dim=1).numpy())
     return {name: np.concatenate(norms) for name, norms in parts.items()}

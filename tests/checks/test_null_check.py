@@ -76,7 +76,7 @@ def by_class(tmp_path, monkeypatch, family) -> Path:
 def test_a_label_that_is_the_role_is_refused_before_any_role_is_scored(by_class, refusal, role):
     put(by_class, by_turns(1, auxiliary=60, holdout=60) | {"member": [1] * 60})
     line = refusal(score, target="theirs", role=role)
-    assert "params.yaml: score.condition: given, but the label tells the role" in line
+    assert "params.yaml: score.condition: given, but the label gives the role away" in line
     assert "60 of the 60 images of label 1 are members, expected were 20 (p = 0.0012)" in line
     assert "set targets.theirs.score: {condition: none}, or draw roles with the same labels" in line
     assert not Path("data/scores").exists()
@@ -95,7 +95,7 @@ def test_suspects_of_one_class_are_refused_too(by_class, refusal):
     put(by_class, by_turns(5, auxiliary=60, holdout=60, member=60) | {"suspect": [3] * 20})
     score_suspects("asked")
     line = refusal(suspects, suspects="asked")
-    assert "params.yaml: score.condition: given, but the label tells suspects" in line
+    assert "params.yaml: score.condition: given, but the label gives suspects away" in line
     assert "20 of the 44 images of label 3 are suspects, expected were 6.29" in line
     assert "set targets.theirs.score: {condition: none}" in line
 
@@ -126,7 +126,7 @@ def test_captions_that_go_with_the_role_are_refused_where_they_are_told(tmp_path
     assert told() == "caption"
     put(family("text"), labels, captions | {"member": ["a photo"] * 30})
     line = refusal(score, target="theirs", role="member")
-    assert "given, but the caption tells the role" in line
+    assert "given, but the caption gives the role away" in line
     assert "words and lengths of captions tell members from others, AUC 1.000" in line
     put(family("text"), labels, captions | {"member": ["a photo"] * 30}, condition="none")
     assert told() is None

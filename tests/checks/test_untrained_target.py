@@ -139,6 +139,8 @@ def use_index(members: np.ndarray, others: np.ndarray) -> None:
     np.savez("index.npz", mia_train_idxs=members, mia_eval_idxs=others)
     params = YAML(typ="safe").load(Path("params.yaml").read_text())
     params["split"]["index"] = {"path": "index.npz", "sha256": file_hash(Path("index.npz"))}
+    for target in params["targets"].values():
+        del target["split"]["member"]
     write_params(params)
 
 

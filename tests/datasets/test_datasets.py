@@ -193,7 +193,7 @@ def test_tiny_imagenet_counts_its_classes_over_the_official_list_not_over_what_i
     line = wrong(refusal, source="tiny_imagenet", path=tiny_imagenet)
     assert "tiny/train/n01/images/n01_0.JPEG: its class is 'n01', and the classes are n02, n03" in line
     Path("tiny/wnids.txt").unlink()
-    assert "tiny/wnids.txt: not found: it tells the classes" in wrong(
+    assert "tiny/wnids.txt: not found: it lists the classes" in wrong(
         refusal, source="tiny_imagenet", path=tiny_imagenet
     )
 
@@ -213,7 +213,7 @@ def test_a_tiny_imagenet_with_parts_missing_is_refused(tiny_imagenet, refusal):
     entry = {"source": "tiny_imagenet", "path": tiny_imagenet, "part": "val"}
     assert f"tiny/val/images/val_1.JPEG: {listed} does not tell its class" in wrong(refusal, **entry)
     listed.unlink()
-    assert f"{listed}: not found: it tells the classes" in wrong(refusal, **entry)
+    assert f"{listed}: not found: it lists the classes" in wrong(refusal, **entry)
 
 
 @pytest.mark.parametrize(

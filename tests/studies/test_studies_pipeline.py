@@ -37,9 +37,8 @@ def tiny_studies() -> dict:
     params = YAML(typ="safe", pure=True).load((REPOSITORY / "studies/params.yaml").read_text())
     for section, values in TINY.items():
         params[section] |= values
-    params["learners"] = {
-        name: {"kind": name, **TINY_LEARNERS[name]} for name in ("mlp", "resnet")
-    }  # beside the clone's
+    beside_the_clones = ("mlp", "resnet")
+    params["learners"] = {name: {"kind": name, **TINY_LEARNERS[name]} for name in beside_the_clones}
     params["models"]["ddpm"] = {"seeds": [0, 1]}
     params["models"]["shadow"] = {"seeds": [0], "shares": SHARES | {"member": 40, "of_auxiliary": 1}}
     tiny = {"samples": 4, "pia": [20], "pian": [20], "sima": [0]}
