@@ -140,7 +140,7 @@ def use_index(members: np.ndarray, others: np.ndarray) -> None:
     params = YAML(typ="safe").load(Path("params.yaml").read_text())
     params["split"]["index"] = {"path": "index.npz", "sha256": file_hash(Path("index.npz"))}
     for target in params["targets"].values():
-        del target["split"]["member"]
+        target["split"].pop("member", None)  # some share it
     write_params(params)
 
 
