@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # else every stage would compile the library again as it starts
 
-.PHONY: repro studies test fast check faults verify audit-dependencies clean
+.PHONY: repro studies test fast coverage check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 	dvc repro
@@ -23,6 +23,9 @@ test: $(VENV)/tests            ## lint, types and every test
 
 fast: $(VENV)/tests            ## the tests that take seconds
 	$(PYTEST) -m "not slow"
+
+coverage: $(VENV)/tests        ## the share of branches that these reach, and the lines that they do not
+	$(PYTEST) -m "not slow" --cov=leakgauge --cov=stages --cov-branch --cov-report=term-missing:skip-covered
 
 faults: $(VENV)/tests          ## twenty kills at random moments, full disks, damaged files: minutes
 	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults

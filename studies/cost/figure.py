@@ -48,7 +48,8 @@ def _marks(axes: Axes, rows: pd.DataFrame, colours: dict[str, str]) -> None:
     for place, row in rows.iterrows():
         tpr, low, high = (100 * row[name] for name in ("tpr", "tpr_ci_low", "tpr_ci_high"))
         colour = colours[row["attack"]]
-        axes.errorbar(x[place], tpr, [[tpr - low], [high - tpr]], color=colour, elinewidth=0.9, zorder=1)
+        if high - low < 100:  # else too few holdout images for an interval
+            axes.errorbar(x[place], tpr, [[tpr - low], [high - tpr]], color=colour, elinewidth=0.9, zorder=1)
         fill = "white" if row["rule"] == "one threshold" else colour
         look: dict[str, Any] = {"s": _size(row["training_seconds"]), "marker": _shape(row["knowledge"])}
         axes.scatter(x[place], tpr, edgecolor=colour, facecolor=fill, zorder=2, **look)
