@@ -7,6 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # else every stage would compile the library again as it starts
 
+.NOTPARALLEL:  # two recipes would fill one .venv at once
 .PHONY: repro studies test fast coverage check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
@@ -49,6 +50,7 @@ clean:                         ## remove the environment and unfinished work, ne
 	rm -rf $(VENV) .partial
 
 # Each in one go: pip resolves all versions once, and what it would compile on one core is compiled on all.
+EXTRA :=
 $(VENV)/studies: EXTRA := [studies]
 $(VENV)/tests: EXTRA := [test]
 $(VENV)/installed $(VENV)/studies $(VENV)/tests: pyproject.toml constraints.txt
@@ -56,4 +58,4 @@ $(VENV)/installed $(VENV)/studies $(VENV)/tests: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.$(EXTRA)'
 	-python -m compileall -q -q -j 0 -x '/tests?/' $(VENV)/lib
-	touch $@
+	touch $(VENV)/installed $@

@@ -9,8 +9,8 @@ All have exact p-values (but for what counts as near, which is measured on the h
 of them, or the null check of `evaluate`, with probability `check.false_alarm` at most (Bonferroni).
 
 data/roles/<target>/*.parquet, data/features/<target>/*.parquet -> data/checks/<target>.json (what the target must not
-be conditioned on: `score` waits for it), data/near_duplicates/<target>.parquet (auxiliary and holdout images with a
-near-duplicate among members), metrics/checks/<target>.json
+be conditioned on: `score` waits for it), data/near_duplicates/<target>.parquet (pairs of a member and a
+non-member), metrics/checks/<target>.json
 """
 
 from pathlib import Path

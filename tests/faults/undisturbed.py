@@ -44,7 +44,7 @@ def _run(folder: Path) -> None:
     """Run every stage in a clone there, commit, and write down how long each took."""
     params = quick_params()
     params["target"] |= {"steps": 40, "checkpoint_every": 2}  # work to be killed in
-    params["score"] |= {"batch_size": 10, "shard": 10}
+    params["score"] |= {"batch_size": 5, "shard": 5}
     clone(folder, params)
     started: dict[str, float] = {}
     command = {"args": ["dvc", "repro"], "cwd": folder, "env": environment(), "text": True}

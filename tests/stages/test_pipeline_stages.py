@@ -1,5 +1,6 @@
 """The stages on a tiny audit: contracts of what they write, and that nothing leaks between roles."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -227,7 +228,9 @@ def test_the_page_is_self_contained(audit):
     page = Path("metrics/report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("data:image/png;base64,") >= 7
+    figures = [path.read_bytes() for path in Path(f"metrics/figures/{TARGET}").glob("*.png")]
+    assert len(figures) >= 7
+    assert all(base64.b64encode(png).decode() in page for png in figures), "each that is drawn is shown"
     assert Path(f"metrics/figures/{TARGET}/fit.png").stat().st_size > 10_000
     assert not list(Path("metrics/figures").rglob("exposed*")), "images of members do not go to git"
     target_sha256 = read_metadata(Path(f"data/scores/{TARGET}/member.parquet"))["target_sha256"]
