@@ -84,14 +84,6 @@ def test_images_kept_apart_to_calibrate_are_those_that_count(audit):
     assert draw["2e-2"]["high"] == pytest.approx(1 - 0.025 ** (1 / 60))
 
 
-def test_a_check_that_the_page_has_no_words_for_is_named_where_it_fails(audit):
-    figures = found()
-    FIGURES.write_text(json.dumps(figures | {"fails": 1, "sharpness": {"p_value": 1e-9, "fails": True}}))
-    assert "The check <code>sharpness</code> fails" in page()
-    FIGURES.write_text(json.dumps(figures | {"sharpness": {"p_value": 0.5, "fails": False}}))
-    assert "sharpness" not in page()
-
-
 def test_inverted_auxiliary_images_make_a_check_fail(audit):
     replace_images("auxiliary", 255 - images("auxiliary"))
     check(TARGET)
