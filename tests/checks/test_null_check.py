@@ -15,6 +15,7 @@ from planted import page
 from ruamel.yaml import YAML
 
 from leakgauge import scoring
+from leakgauge.attacks.scorer import NETWORKS
 from leakgauge.attacks.t_error import t_errors
 from leakgauge.diffusion.denoiser import Denoiser, reinitialised, untrained
 from leakgauge.features import named_features
@@ -261,3 +262,16 @@ def test_a_last_layer_that_starts_at_zero_is_drawn(monkeypatch):
     weight = reinitialised(unet(), 0).conv_out.weight
     assert weight.any()
     assert weight.abs().max() <= weight[0].numel() ** -0.5  # PyTorch's own range for a convolution
+
+
+def test_the_null_scores_are_the_t_error_at_the_first_interval_under_each_untrained_network(audit):
+    options = tiny_params()["score"]["attacks"]["t_error"]
+    rows = read_table(Path(f"data/roles/{TARGET}/member.parquet"))
+    trained = Denoiser.from_pipeline(Path(f"models/target/{TARGET}"), torch.device("cpu"))
+    x0 = trained.encode(torch.from_numpy(decode_images(rows)))
+    table = read_table(NULL / "member.parquet").to_pandas().set_index("image_id")
+    for number in range(NETWORKS):
+        with torch.inference_mode():
+            expected = t_errors(untrained(trained, number), x0, options["interval"], 2)[:, -1].numpy()
+        scores = table.loc[rows.column("image_id").to_pylist(), f"network_{number}"].to_numpy()
+        np.testing.assert_allclose(scores, expected, rtol=1e-4)
