@@ -1,54 +1,14 @@
 """Figures of one target, as PNG."""
 
-import io
-from collections.abc import Iterator
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-matplotlib.use("Agg")
-
-# Okabe & Ito: safe for colour-blind readers
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#777777"
-
-
-def to_png(figure: Figure) -> bytes:
-    """The same figure gives the same bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def by_learner(curve: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Look and rows of each result, in the order of the file: a fusion is dashed, in its learner's colour."""
-    names = [str(name) for name in curve["learner"].unique()]
-    of_learner = {name: name.removesuffix("_fusion") for name in names}
-    colours = {learner: COLOURS[i % len(COLOURS)] for i, learner in enumerate(dict.fromkeys(of_learner.values()))}
-    for name in names:
-        look = {"color": colours[of_learner[name]], "linestyle": "-" if of_learner[name] == name else "--"}
-        yield look | {"label": name}, curve[curve["learner"] == name]
-
-
-def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """A figure of one panel."""
-    figure = Figure(figsize=(6.0, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    tidy(axes)
-    return figure, axes
-
-
-def tidy(axes: Axes) -> None:
-    """Light grid lines, and no frame above and to the right."""
-    axes.grid(which="major", linewidth=0.4, alpha=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-
+from leakgauge.report.style import COLOURS, GREY, by_learner, new_axes, tidy, to_png
 
 MOST_CLASSES = 20  # that a figure still shows
 

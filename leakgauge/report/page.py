@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
-from leakgauge.report.figures import to_png
+from leakgauge.report.style import to_png
 
 TEMPLATES = Path(__file__).parent
 

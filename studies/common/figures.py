@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from leakgauge.report.figures import COLOURS, tidy
+from leakgauge.report.style import COLOURS, tidy
 from studies.common.measurement import ALL_SEEDS
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
+from leakgauge.report.style import COLOURS, GREY, tidy, to_png
 
 RULES = {"one threshold": ("o", "none"), "one for each image": ("o", "full")}
 KNOWLEDGE = {"predictions": "o", "API": "s", "labels": "D", "weights": "^"}  # a word of `knowledge` -> shape

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leakgauge.report.figures import COLOURS, GREY, new_axes, tidy, to_png
+from leakgauge.report.style import COLOURS, GREY, new_axes, tidy, to_png
 from studies.common.figures import means, with_bars
 from studies.common.settings import Measure
 

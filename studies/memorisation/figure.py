@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
+from leakgauge.report.style import COLOURS, GREY, tidy, to_png
 from studies.common.figures import means
 from studies.common.measurement import ALL_SEEDS, ONE_FOR_ALL, PER_IMAGE
 from studies.common.settings import Measure

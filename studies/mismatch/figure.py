@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
+from leakgauge.report.style import COLOURS, GREY, tidy, to_png
 from studies.common.figures import with_bars
 
 UNITS = {

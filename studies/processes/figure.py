@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leakgauge.report.figures import COLOURS, GREY, tidy, to_png
+from leakgauge.report.style import COLOURS, GREY, tidy, to_png
 from studies.common.figures import means
 from studies.common.measurement import ONE_FOR_ALL, PER_IMAGE
 from studies.common.settings import Measure

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from leakgauge.report.figures import to_png
+from leakgauge.report.style import to_png
 from studies.common.figures import against
 from studies.common.settings import Measure
 
