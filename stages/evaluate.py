@@ -29,10 +29,10 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, check_levels, chosen_score, key_name, names, role_leaks, section
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes, write_json
-from leakgauge.inference.comparisons import wrong_way_round
+from leakgauge.inference.comparisons import gain, wrong_way_round
 from leakgauge.inference.conformal import fpr_interval, votes
 from leakgauge.inference.evaluation import Evaluation
-from leakgauge.inference.metrics import Figures, deciles, level_name
+from leakgauge.inference.metrics import Figures, deciles, level_name, summarise
 from leakgauge.inference.selection import selection_figures, selection_split
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Evaluate, Levels
@@ -40,6 +40,7 @@ from leakgauge.tables import ROLES, check_computed_on, check_target, read_metada
 
 MEASURED = ("member", "holdout")
 TEXT = pa.large_string()
+ENDS = ("", "_ci_low", "_ci_high")  # of a figure with an interval
 
 
 def evaluate(target: str) -> None:
@@ -67,6 +68,7 @@ def evaluate(target: str) -> None:
     checks = json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))
     null = _null_check(target, checks["level"])
     details = {
+        "headline": _headline(evaluation),
         "judges": judges,
         "auc": [{"judge": name, "auc": figures["auc"]} for name, figures in judges.items()],  # for `dvc plots`
         "null_check": null,
@@ -78,7 +80,6 @@ def evaluate(target: str) -> None:
     facts = {
         **details,
         "figures": judges,
-        "headline": evaluation.headline,
         "bags": {one.learner: one.bag for one in evaluation.judged.values()},
         "made_of": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in evaluation.judged.items()},
         "wrong_way_round": wrong,
@@ -183,6 +184,26 @@ def _null_check(target: str, level: float) -> dict[str, dict[str, Any]]:
                 f"({one['auc_ci_low']:.3f} to {one['auc_ci_high']:.3f}): something other than training does"
             )
     return found
+
+
+def _headline(evaluation: Evaluation) -> Figures:
+    """The figures of the headline judge at `curve_fpr`, beside one threshold for all images, and their difference."""
+    options, name = evaluation.options, evaluation.headline
+    one, fpr, level = evaluation.judged[name].result, options.curve_fpr, level_name(options.curve_fpr)
+    figures = {"judge": name, "fpr": fpr, "baseline": evaluation.baseline}
+    found = summarise(one, [fpr], options.confidence)
+    figures |= {f"auc{end}": found[f"auc{end}"] for end in ENDS}
+    figures |= {f"tpr{end}": found[f"tpr_at_fpr_{level}{end}"] for end in ENDS}
+    reached = fpr >= found["p_value_resolution"] - 1e-9  # else no p-value can be as low
+    for end in ("", "_expected_low", "_expected_high"):
+        figures[f"realised_fpr{end}"] = found[f"realised_fpr_at_alpha_{level}{end}"] if reached else None
+    other = evaluation.baseline if evaluation.baseline != name else None
+    over = evaluation.judged[other].result if other else None
+    alone = summarise(over, [fpr], options.confidence) if over else {}
+    compared = gain(one, over, other, fpr, options.confidence)
+    figures |= {f"baseline_tpr{end}": alone.get(f"tpr_at_fpr_{level}{end}") for end in ENDS}
+    figures |= {f"gain{end}": compared[f"tpr_gain_at_fpr_{level}{end}"] for end in ENDS}
+    return figures | {f"auc_gain{end}": compared[f"auc_gain{end}"] for end in ENDS}
 
 
 def _fpr_of_one_draw(evaluation: Evaluation) -> dict[str, Any]:

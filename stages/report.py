@@ -12,15 +12,19 @@ import pandas as pd
 
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
-from leakgauge.files import file_hash, write_bytes
+from leakgauge.files import file_hash, write_bytes, write_json
 from leakgauge.options import Report, TargetOptions
 from leakgauge.report.figures import draw_figures, draw_p_values, most_confident
 from leakgauge.report.page import TargetPage, draw_gallery, exposed_pairs, render
+from leakgauge.report.verdict import Verdict, failing_of, set_verdict, verdict_of
 from leakgauge.tables import ROLES, read_metadata, read_table
+
+SUMMARY = Path("metrics/summary.json")
+EXPOSED = 5  # members that the verdict names
 
 
 def report() -> None:
-    """Write metrics/figures/ and metrics/report.html."""
+    """Write metrics/figures/, metrics/summary.json and metrics/report.html."""
     options = asked("report", Report)
     pages = [_page(target, options) for target in names("targets")]
     Path("metrics/exposed").mkdir(parents=True, exist_ok=True)
@@ -29,6 +33,7 @@ def report() -> None:
             write_bytes(Path(f"metrics/figures/{page.target}/{name}.png"), png)
         if page.exposed:
             write_bytes(Path(f"metrics/exposed/{page.target}.png"), page.exposed)
+    write_json(SUMMARY, {page.target: page.verdict for page in pages})
     write_bytes(Path("metrics/report.html"), render(pages, PARAMS.read_text(encoding="utf-8")).encode())
 
 
@@ -48,17 +53,29 @@ def _page(target: str, options: Report) -> TargetPage:
     sets = [_set(name) for name in names("suspects") if suspects_entry(name).target == target]
     source = source_of(target)
     rows = read_table(verdicts).to_pandas()
-    pairs = exposed_pairs(rows[rows["learner"] == facts["headline"]], options.exposed)
+    pairs = exposed_pairs(rows[rows["learner"] == facts["headline"]["judge"]], options.exposed)
     images = _images([roles["member"], roles["holdout"]], {*pairs["image_id"], *pairs["holdout_id"]})
+    found = {**checks, **null, "wrong_way_round": {"fails": bool(facts["wrong_way_round"])}}
+    ranked = rows[(rows["learner"] == facts["headline"]["judge"]) & (rows["role"] == "member")]
+    most = ranked.sort_values(["p_value", "membership_score", "image_id"], ascending=[True, False, True])
+    verdict = verdict_of(
+        facts["headline"],
+        {role: read_table(path, ["image_id"]).num_rows for role, path in roles.items()},
+        failing_of(found),
+        sum(isinstance(one, dict) for one in found.values()),
+        most[["image_id", "p_value"]].head(EXPOSED).to_dict(orient="records"),
+    )
+    verdict["suspects"] = {one["name"]: _set_verdict(one) for one in sets}
     return TargetPage(
         target=target,
+        verdict=verdict,
         source=source,
         hub=section("target", TargetOptions, target).hub if source.source == "hub" else None,
         roles={role: _describe_role(path) for role, path in roles.items()},
         facts=facts,
         checks=checks | null,
         fails=checks["fails"] + sum(found["fails"] for found in null.values()),
-        headline=facts["headline"],
+        headline=facts["headline"]["judge"],
         figures=figures,
         exposed=draw_gallery(pairs, images) if len(pairs) else None,
         samples=Path(f"metrics/samples/{target}.png").read_bytes(),
@@ -66,6 +83,12 @@ def _page(target: str, options: Report) -> TargetPage:
         sets=sets,
         left_out=_left_out({"": source.images, **{f"{one['name']}: ": one["images"] for one in sets}}),
     )
+
+
+def _set_verdict(asked: dict[str, Any]) -> Verdict:
+    options = asked["options"]
+    failing = failing_of(asked["checks"])
+    return set_verdict(asked["figures"], failing, options["confidence"], options["false_discovery_rate"])
 
 
 def _set(name: str) -> dict[str, Any]:

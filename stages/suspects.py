@@ -69,13 +69,14 @@ def suspects(suspects: str) -> None:
     options = facts["options"]
     ids = table.column("image_id").to_pylist()
     verdicts = suspect_verdicts(ids, result, picture, options["alphas"], options["false_discovery_rate"])
-    measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas().query("learner == @facts['headline']")
+    judge = facts["headline"]["judge"]
+    measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas().query("learner == @judge")
     of_roles = {role: rows["membership_score"].to_numpy() for role, rows in measured.groupby("role")}
     fails = sum(found["fails"] for found in findings.values())
     figures = {
         "target": target,
         **set_figures(result, verdicts, of_roles, options["confidence"]),
-        "judge": facts["headline"],
+        "judge": judge,
         "copies_of_members": _copies_of_members(target, table),
         "checks_failed": fails,
     }
@@ -169,7 +170,7 @@ def _null_scores(suspects: str, target: str, distinct: set[str]) -> dict[str, np
 
 def _result(target: str, facts: dict[str, Any], scores: Path, inputs: Inputs) -> AttackResult:
     """The headline judge's result of the suspects.  Raises InputError if it is not the one that `evaluate` measured."""
-    how = facts["made_of"][facts["headline"]]
+    how = facts["made_of"][facts["headline"]["judge"]]
     bag = Bag.open(Path(f"models/quantile/{target}/{how['learner']}"))
     calibration = ZTable.open(Path(f"data/z/{target}/{how['learner']}.parquet"))
     for path, description in ((calibration.path, calibration.bag), (Path(f"data/verdicts/{target}.parquet"), None)):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
 from leakgauge.report.style import to_png
+from leakgauge.report.verdict import Verdict
 
 TEMPLATES = Path(__file__).parent
 
@@ -24,6 +25,7 @@ class TargetPage:
     """What the page says of one target."""
 
     target: str
+    verdict: Verdict
     source: Source  # where it comes from
     hub: HubPipeline | None  # the repository on the Hub that it was taken from
     roles: dict[str, dict]  # role -> how its images were drawn, and how many

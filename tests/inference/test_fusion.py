@@ -157,7 +157,9 @@ def test_bags_that_learnt_two_scores_are_judged_by_one_and_by_both(audit):
     assert facts["made_of"]["gbm_fusion"] == {"learner": "gbm", "fusion": [SCORE, "pia_t20"]}
     assert facts["made_of"]["gbm"] == {"learner": "gbm", "fusion": None}
     losses = {name: facts["bags"][name]["out_of_bag_loss"] for name in TINY_LEARNERS if name != "marginal"}
-    assert facts["headline"] == f"{min(losses, key=losses.get)}_fusion", "several scores, best foretold out of bag"
+    assert facts["headline"]["judge"] == f"{min(losses, key=losses.get)}_fusion", (
+        "several scores, best foretold out of bag"
+    )
     report()
     assert "<td>gbm_fusion</td>" in Path("metrics/report.html").read_text()
 

@@ -1,0 +1,189 @@
+"""The answer: what a target leaks, in one word, one sentence and ten lines.
+
+The page begins with it, `metrics/summary.json` holds it, and the command line prints it.  The judge was chosen by
+`evaluate`, before any member or holdout image was looked at.
+
+The states, of which the first that applies is the target's:
+
+- `no_verdict`: a check fails, so that the figures may show something other than leakage;
+- `members_unknown`: no member is known, so that only suspects can be asked about;
+- `leaks`: the lower end of the interval of the TPR lies above the FPR, or that of the AUC above 0.5, so that by chance
+  at most about one target in twenty that leaks nothing is called so (each end of a 95 % interval errs in 2.5 %);
+- `none_found`: neither does.  These attacks found nothing; a stronger one may.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Verdict = dict[str, Any]  # plain data, as in metrics/summary.json
+
+TITLES = {
+    "leaks": "The model leaks training images",
+    "none_found": "No leakage was found",
+    "no_verdict": "No verdict: a check fails",
+    "members_unknown": "No training image is known",
+}
+SET_TITLES = {
+    "used": "Some of these images were used for training",
+    "no_evidence": "Nothing shows that these images were used",
+    "no_verdict": "No verdict: a check fails",
+}
+MOST_NAMED = 5  # of the exposed members in the lines
+
+
+def verdict_of(
+    headline: Mapping[str, Any],
+    images: Mapping[str, int],
+    failing: Sequence[str],
+    checks: int,
+    exposed: Sequence[Mapping[str, Any]],
+) -> Verdict:
+    """The answer for one target, without its sets of suspects.
+
+    headline : figures of the judge at one FPR, as `evaluate` left them (`headline` in its details).  images : role ->
+    how many.  failing : names of the checks that fail, of `checks`.  exposed : image_id and p_value of the most exposed
+    members.
+    """
+    verdict: Verdict = {"state": "", "sentence": "", **headline}
+    verdict |= {"images": dict(images), "checks": checks, "failed": len(failing), "failing": list(failing)}
+    verdict |= {"exposed": [dict(one) for one in exposed], "suspects": {}}
+    verdict["state"] = _state(verdict)
+    verdict["sentence"] = _sentence(verdict)
+    return verdict
+
+
+def set_verdict(figures: Mapping[str, Any], failing: Sequence[str], confidence: float, discoveries: float) -> Verdict:
+    """The answer for one set of suspects.
+
+    figures : of `suspects`, as in metrics/details/suspects/<set>.json.  discoveries : the false discovery rate at which
+    images are named.
+    """
+    names = ("suspects", "distinct", "p_value", "fraction", "fraction_ci_low", "fraction_ci_high", "named")
+    verdict: Verdict = {"state": "", "sentence": "", **{name: figures[name] for name in names}}
+    verdict |= {"false_discovery_rate": discoveries, "failed": len(failing), "failing": list(failing)}
+    used = figures["p_value"] <= 1 - confidence
+    verdict["state"] = "no_verdict" if failing else "used" if used else "no_evidence"
+    verdict["sentence"] = _set_sentence(verdict)
+    return verdict
+
+
+def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
+    """What the command line prints of a target: about ten lines of plain text."""
+    found = [f"{name}: {TITLES[verdict['state']].upper()}", verdict["sentence"]]
+    if gained := gain_sentence(verdict):
+        found.append(gained)
+    judge = f"{verdict['judge']}: of the learners, the best on auxiliary images out of bag"
+    rows = [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
+    rows += [("checks", checks_sentence(verdict))]
+    if verdict["exposed"]:
+        most = (f"{one['image_id']} (p = {one['p_value']:.2g})" for one in verdict["exposed"][:MOST_NAMED])
+        rows.append(("exposed", ", ".join(most)))
+    found += [f"{what:<14}{text}" for what, text in rows if text]
+    for asked, answer in verdict["suspects"].items():
+        found += [f"{asked}: {SET_TITLES[answer['state']].upper()}", answer["sentence"]]
+    return found
+
+
+def gain_sentence(verdict: Mapping[str, Any]) -> str:
+    """What thresholds for each image gain over one for all; empty where that is not measured."""
+    baseline, gain = (verdict.get(key) for key in ("baseline_tpr", "gain"))
+    if baseline is None:
+        return ""
+    alone = f"One threshold for all images: {percent(baseline)} %"
+    if gain is None:
+        return f"{alone}."
+    low, high = verdict["gain_ci_low"], verdict["gain_ci_high"]
+    found = "no difference can be told" if low <= 0 <= high else f"thresholds for each find {_more(gain)}"
+    return f"{alone}; the difference is {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): {found}."
+
+
+def _more(gain: float) -> str:
+    return "more" if gain > 0 else "fewer"
+
+
+def false_alarms(verdict: Mapping[str, Any]) -> str:
+    """What the judge realises on the holdout of the FPR asked for, beside what chance allows."""
+    if verdict["realised_fpr"] is None:
+        return f"{verdict['images']['auxiliary']} auxiliary images support none of {percent(verdict['fpr'])} %"
+    low, high = verdict["realised_fpr_expected_low"], verdict["realised_fpr_expected_high"]
+    return (
+        f"{percent(verdict['fpr'])} % asked for, {percent(verdict['realised_fpr'])} % of "
+        f"{verdict['images']['holdout']} holdout images (chance allows {percent(low)} to {percent(high)} %)"
+    )
+
+
+def checks_sentence(verdict: Mapping[str, Any]) -> str:
+    """How many checks fail, and which."""
+    if not verdict["failed"]:
+        return f"none of {verdict['checks']} fails"
+    return f"{verdict['failed']} of {verdict['checks']} fail: {', '.join(verdict['failing'])}"
+
+
+def percent(rate: float) -> str:
+    """0.01234 -> '1.2', 0.1 -> '10', in percent; rates below 1 % keep two digits."""
+    value = round(100 * rate, 1 if rate >= 0.01 else 9)
+    return f"{value:g}" if value >= 1 else f"{value:.2g}"
+
+
+def failing_of(found: Mapping[str, Any]) -> list[str]:
+    """Names of the checks that fail among what checks found, whatever they are."""
+    return [name for name, one in found.items() if isinstance(one, Mapping) and one.get("fails") is True]
+
+
+def _state(verdict: Verdict) -> str:
+    if verdict["failed"]:
+        return "no_verdict"
+    if not verdict["images"]["member"]:
+        return "members_unknown"
+    tpr_low, auc_low = verdict["tpr_ci_low"], verdict["auc_ci_low"]
+    leaks = auc_low > 0.5 or (tpr_low is not None and tpr_low > verdict["fpr"])
+    return "leaks" if leaks else "none_found"
+
+
+def _sentence(verdict: Verdict) -> str:
+    if verdict["state"] == "no_verdict":
+        return f"{checks_sentence(verdict)}. The figures may show something other than leakage."
+    if verdict["state"] == "members_unknown":
+        return "Leakage cannot be measured where no training image is known; sets of suspects can be asked about."
+    fpr = percent(verdict["fpr"])
+    if verdict["tpr"] is None:
+        return (
+            f"{verdict['images']['holdout']} holdout images cannot resolve {fpr} % false alarms. An attacker ranks a "
+            f"training image above another image with probability {_between(verdict, 'auc', '{:.2f}')}."
+        )
+    return f"At {fpr} % false alarms an attacker identifies {_tpr(verdict)} of the training images."
+
+
+def _tpr(verdict: Verdict) -> str:
+    """`47 % (38 to 56)`; with fewer than five expected false positives there is a lower bound alone."""
+    low, high = verdict["tpr_ci_low"], verdict["tpr_ci_high"]
+    if verdict["fpr"] * verdict["images"]["holdout"] < 5 - 1e-9:
+        return f"{percent(verdict['tpr'])} % (at least {percent(low)})"
+    return f"{percent(verdict['tpr'])} % ({percent(low)} to {percent(high)})"
+
+
+def _between(figures: Mapping[str, Any], key: str, form: str) -> str:
+    """A figure and its interval; empty where there is none."""
+    if figures[key] is None:
+        return ""
+    value, low, high = (form.format(figures[f"{key}{end}"]) for end in ("", "_ci_low", "_ci_high"))
+    return f"{value} ({low} to {high})"
+
+
+def _set_sentence(verdict: Verdict) -> str:
+    count, p_value = verdict["suspects"], verdict["p_value"]
+    p_text = f"p = {p_value:.2g}" if p_value >= 1e-9 else "p < 1e-9"
+    if verdict["state"] == "no_verdict":
+        return f"{', '.join(verdict['failing'])} fails. The figures may show something other than use."
+    if verdict["state"] == "no_evidence":
+        return f"{count} images look no more like training images than others do ({p_text}); attacks miss members."
+    low, high, fraction = (verdict[f"fraction{end}"] for end in ("_ci_low", "_ci_high", ""))
+    share = (
+        f"At least {percent(low)} %"
+        if fraction is None or high is None
+        else (f"About {percent(fraction)} % ({percent(low)} to {percent(high)})")
+    )
+    return (
+        f"{share} of {count} images were used ({p_text} if none was). {verdict['named']} are named; of those named at "
+        f"most {percent(verdict['false_discovery_rate'])} % were not used, on average."
+    )
