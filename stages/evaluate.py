@@ -187,7 +187,8 @@ def _null_check(target: str, level: float) -> dict[str, dict[str, Any]]:
 
 
 def _headline(evaluation: Evaluation) -> Figures:
-    """The figures of the headline judge at `curve_fpr`, beside one threshold for all images, and their difference."""
+    """The figures of the headline judge at `curve_fpr`, beside one threshold for all images, and their differences,
+    paired over the same images."""
     options, name = evaluation.options, evaluation.headline
     one, fpr, level = evaluation.judged[name].result, options.curve_fpr, level_name(options.curve_fpr)
     figures = {"judge": name, "fpr": fpr, "baseline": evaluation.baseline}
@@ -200,10 +201,14 @@ def _headline(evaluation: Evaluation) -> Figures:
     other = evaluation.baseline if evaluation.baseline != name else None
     over = evaluation.judged[other].result if other else None
     alone = summarise(over, [fpr], options.confidence) if over else {}
-    compared = gain(one, over, other, fpr, options.confidence)
     figures |= {f"baseline_tpr{end}": alone.get(f"tpr_at_fpr_{level}{end}") for end in ENDS}
-    figures |= {f"gain{end}": compared[f"tpr_gain_at_fpr_{level}{end}"] for end in ENDS}
-    return figures | {f"auc_gain{end}": compared[f"auc_gain{end}"] for end in ENDS}
+    compared = {at: gain(one, over, other, at, options.confidence) for at in (*options.alphas, fpr)}
+    figures |= {f"gain{end}": compared[fpr][f"tpr_gain_at_fpr_{level}{end}"] for end in ENDS}
+    figures |= {f"auc_gain{end}": compared[fpr][f"auc_gain{end}"] for end in ENDS}
+    for alpha in options.alphas:
+        name = f"tpr_gain_at_fpr_{level_name(alpha)}"
+        figures |= {f"{name}{end}": compared[alpha][f"{name}{end}"] for end in ENDS}
+    return figures
 
 
 def _fpr_of_one_draw(evaluation: Evaluation) -> dict[str, Any]:

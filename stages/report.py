@@ -1,10 +1,14 @@
-"""report: figures, and one self-contained page that says what was audited and what came out.
+"""report: the verdict, and one self-contained page that says what was audited and what came out.
 
-data/{config,images,roles,taken,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/report.html,
-metrics/figures/<target>/*.png (curves, for git) and metrics/exposed/<target>.png (images of members, for DVC's cache)
+data/{config,images,roles,taken,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/summary.json (the
+verdict on each target) and metrics/report.html (which shows members: DVC's cache, not git)
 """
 
 import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +18,116 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
 from leakgauge.files import file_hash, write_bytes, write_json
 from leakgauge.options import Report, TargetOptions
-from leakgauge.report.figures import draw_figures, draw_p_values, most_confident
-from leakgauge.report.page import TargetPage, draw_gallery, exposed_pairs, render
+from leakgauge.report.figures import draw_figures, draw_p_values
+from leakgauge.report.page import (
+    SHEET,
+    THUMBNAIL,
+    Made,
+    TargetPage,
+    exposed_members,
+    most_confident,
+    render,
+    shrunk,
+)
 from leakgauge.report.verdict import Verdict, failing_of, set_verdict, verdict_of
+from leakgauge.report.words import check_rows
 from leakgauge.tables import ROLES, read_metadata, read_table
 
-SUMMARY = Path("metrics/summary.json")
-EXPOSED = 5  # members that the verdict names
+SUMMARY, PAGE = Path("metrics/summary.json"), Path("metrics/report.html")
+NAMED = 5  # members that the verdict names
+CODE = ("dvc.yaml", "params.yaml", "leakgauge", "stages")
 
 
 def report() -> None:
-    """Write metrics/figures/, metrics/summary.json and metrics/report.html."""
+    """Write metrics/summary.json and metrics/report.html."""
     options = asked("report", Report)
     pages = [_page(target, options) for target in names("targets")]
-    Path("metrics/exposed").mkdir(parents=True, exist_ok=True)
-    for page in pages:
-        for name, png in page.figures.items():
-            write_bytes(Path(f"metrics/figures/{page.target}/{name}.png"), png)
-        if page.exposed:
-            write_bytes(Path(f"metrics/exposed/{page.target}.png"), page.exposed)
     write_json(SUMMARY, {page.target: page.verdict for page in pages})
-    write_bytes(Path("metrics/report.html"), render(pages, PARAMS.read_text(encoding="utf-8")).encode())
+    write_bytes(PAGE, render(pages, PARAMS.read_text(encoding="utf-8"), made()).encode())
+
+
+def made() -> Made:
+    """Today's date (or SOURCE_DATE_EPOCH's, for the same bytes on another day), the version and the commit."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    when = datetime.fromtimestamp(int(seconds), UTC) if seconds else datetime.now(UTC)
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    differ = _git("diff", "--name-only", "HEAD", "--", *CODE) if commit else ""
+    changed = sorted({path.split("/")[0] for path in differ.splitlines()})
+    return Made(f"{when.day} {when:%B %Y}", version("leakgauge"), commit or None, changed)
+
+
+def _git(*words: str) -> str:
+    """What git prints; nothing where there is no git, or no commit yet."""
+    try:
+        return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _page(target: str, options: Report) -> TargetPage:
     verdicts = Path(f"data/verdicts/{target}.parquet")
     facts = read_metadata(verdicts)
     roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
-    curves = _tables(Path(f"metrics/plots/{target}"))
-    curves["fit"] = pd.concat(
-        [pd.read_csv(f"metrics/fit/{target}/{name}.csv").assign(learner=name) for name in names("learners")]
-    )
-    curves["loss"] = pd.read_csv(f"metrics/training/{target}/loss.csv")
-    fpr = facts["options"]["curve_fpr"]
-    figures = draw_figures(curves, fpr, facts["options"]["complexity"])
-    checks = _json(Path(f"metrics/checks/{target}.json"))
-    null = {f"null_check_{role}": found for role, found in facts["null_check"].items()}
+    headline = facts["headline"]
+    checks = _checks(target, facts)
     sets = [_set(name) for name in names("suspects") if suspects_entry(name).target == target]
     source = source_of(target)
     rows = read_table(verdicts).to_pandas()
-    pairs = exposed_pairs(rows[rows["learner"] == facts["headline"]["judge"]], options.exposed)
-    images = _images([roles["member"], roles["holdout"]], {*pairs["image_id"], *pairs["holdout_id"]})
-    found = {**checks, **null, "wrong_way_round": {"fails": bool(facts["wrong_way_round"])}}
-    ranked = rows[(rows["learner"] == facts["headline"]["judge"]) & (rows["role"] == "member")]
-    most = ranked.sort_values(["p_value", "membership_score", "image_id"], ascending=[True, False, True])
+    exposed = exposed_members(rows[rows["learner"] == headline["judge"]], max(options.exposed, NAMED))
+    described = {role: _describe_role(path) for role, path in roles.items()}
     verdict = verdict_of(
-        facts["headline"],
-        {role: read_table(path, ["image_id"]).num_rows for role, path in roles.items()},
-        failing_of(found),
-        sum(isinstance(one, dict) for one in found.values()),
-        most[["image_id", "p_value"]].head(EXPOSED).to_dict(orient="records"),
+        headline,
+        {role: about["images"] for role, about in described.items()},
+        failing_of(checks),
+        len(checks),
+        exposed[["image_id", "p_value"]].head(NAMED).to_dict(orient="records"),
     )
-    verdict["suspects"] = {one["name"]: _set_verdict(one) for one in sets}
+    verdict["suspects"] = {one["name"]: one["verdict"] for one in sets}
     return TargetPage(
         target=target,
         verdict=verdict,
         source=source,
         hub=section("target", TargetOptions, target).hub if source.source == "hub" else None,
-        roles={role: _describe_role(path) for role, path in roles.items()},
+        roles=described,
         facts=facts,
-        checks=checks | null,
-        fails=checks["fails"] + sum(found["fails"] for found in null.values()),
-        headline=facts["headline"]["judge"],
-        figures=figures,
-        exposed=draw_gallery(pairs, images) if len(pairs) else None,
-        samples=Path(f"metrics/samples/{target}.png").read_bytes(),
+        checks=check_rows(checks),
+        figures=draw_figures(
+            _curves(target),
+            headline["judge"],
+            headline["baseline"],
+            facts["options"]["curve_fpr"],
+            facts["options"]["complexity"],
+        ),
+        exposed=_with_pictures(exposed.head(options.exposed), [roles["member"], roles["holdout"]]),
+        samples=shrunk(Path(f"metrics/samples/{target}.png").read_bytes(), SHEET),
         taken=_json(Path(f"data/taken/{target}.json")),
         sets=sets,
         left_out=_left_out({"": source.images, **{f"{one['name']}: ": one["images"] for one in sets}}),
     )
 
 
-def _set_verdict(asked: dict[str, Any]) -> Verdict:
-    options = asked["options"]
-    failing = failing_of(asked["checks"])
-    return set_verdict(asked["figures"], failing, options["confidence"], options["false_discovery_rate"])
+def _checks(target: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Check -> what it found: those of `check`, the null check, and the direction of the scores."""
+    found = {name: one for name, one in _json(Path(f"metrics/checks/{target}.json")).items() if isinstance(one, dict)}
+    null = {f"null_check_{role}": one for role, one in facts["null_check"].items()}
+    wrong = facts["wrong_way_round"]
+    return {**found, **null, "wrong_way_round": {"fails": bool(wrong), "sentences": wrong}}
+
+
+def _curves(target: str) -> dict[str, pd.DataFrame]:
+    """The CSV files of `evaluate` by name, `fit` of all learners, and `loss` of the target's training."""
+    curves = {path.stem: pd.read_csv(path) for path in sorted(Path(f"metrics/plots/{target}").glob("*.csv"))}
+    fits = [pd.read_csv(f"metrics/fit/{target}/{name}.csv").assign(learner=name) for name in names("learners")]
+    return {**curves, "fit": pd.concat(fits), "loss": pd.read_csv(f"metrics/training/{target}/loss.csv")}
+
+
+def _with_pictures(exposed: pd.DataFrame, roles: list[Path]) -> list[dict[str, Any]]:
+    images = _images(roles, {*exposed["image_id"], *exposed["holdout_id"].dropna()})
+    small = {image_id: shrunk(png, THUMBNAIL) for image_id, png in images.items()}
+    return [
+        {**row, "png": small[row["image_id"]], "holdout_png": small.get(row["holdout_id"])}
+        for row in exposed.to_dict(orient="records")
+    ]
 
 
 def _set(name: str) -> dict[str, Any]:
@@ -97,7 +136,13 @@ def _set(name: str) -> dict[str, Any]:
     facts, verdicts = read_metadata(path), read_table(path).to_pandas()
     images = _images([Path(f"data/images/{facts['images']}.parquet")], set(verdicts["image_id"]))
     plot = draw_p_values(verdicts, 1 / (facts["figures"]["calibration"] + 1))
-    return {**facts, "name": name, "plot": plot, "suspects": most_confident(verdicts, images)}
+    options, found = facts["options"], facts["checks"]
+    verdict: Verdict = set_verdict(
+        facts["figures"], failing_of(found), options["confidence"], options["false_discovery_rate"]
+    )
+    too_few = found.get("blind_suspect", {}).get("auc", 0) is None
+    shown = {"checks": check_rows(found), "suspects": most_confident(verdicts, images), "plot": plot}
+    return {**facts, **shown, "name": name, "verdict": verdict, "too_few": too_few}
 
 
 def _left_out(datasets: dict[str, str]) -> list[str]:
@@ -108,11 +153,6 @@ def _left_out(datasets: dict[str, str]) -> list[str]:
 
 def _json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """The CSV files of a folder by name."""
-    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def _describe_role(path: Path) -> dict:

@@ -1,14 +1,15 @@
 """What tests of several packages plant into a finished audit, and the page that it then has."""
 
-import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from leakgauge.config import names, source_of
-from leakgauge.report.page import TargetPage, render
-from leakgauge.tables import ROLES, decode_images, read_metadata, read_table
+from leakgauge.options import Report
+from leakgauge.report.page import render
+from leakgauge.tables import ROLES, decode_images, read_table
+from stages import report
 
 TARGET = "digits_ddpm"
 ROLE = Path(f"data/roles/{TARGET}")
@@ -16,30 +17,9 @@ ROLE = Path(f"data/roles/{TARGET}")
 
 def page(target: str = TARGET) -> str:
     """The page as it now is, without its figures, which take seconds to draw."""
-    facts = read_metadata(Path(f"data/verdicts/{target}.parquet"))
-    paths = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ROLES}
-    checks = json.loads(Path(f"metrics/checks/{target}.json").read_text())
-    null = {f"null_check_{role}": one for role, one in facts["null_check"].items()}
-    sets = [
-        read_metadata(Path(f"data/verdicts/suspects/{name}.parquet")) | {"name": name} for name in names("suspects")
-    ]
-    said = TargetPage(
-        target=target,
-        source=source_of(target),
-        hub=None,
-        roles={role: read_metadata(path) | {"images": 1, "sha256": ""} for role, path in paths.items()},
-        facts=facts,
-        checks=checks | null,
-        fails=checks["fails"] + sum(one["fails"] for one in null.values()),
-        headline=facts["headline"]["judge"],
-        figures={},
-        exposed=None,
-        samples=b"",
-        taken={"filled_in": {}, "not_taken": []},
-        sets=[one | {"plot": b"", "suspects": []} for one in sets],
-        left_out=[],
-    )
-    return " ".join(render([said], "").split())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw_figures", lambda *_: {})
+        return " ".join(render([report._page(target, Report())], "", report.made()).split())
 
 
 def free_images(count: int) -> np.ndarray:

@@ -1,189 +1,313 @@
-"""Figures of one target, as PNG."""
+"""Figures of one target, as SVG that takes its colours and its font from the page.
 
+Three carry the evidence, with few lines each: the headline judge beside one threshold for all images.  The others are
+of every judge, a panel a learner: a fusion is dashed, one threshold for all is grey.
+"""
+
+import io
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from leakgauge.report.style import COLOURS, GREY, by_learner, new_axes, tidy, to_png
+from leakgauge.report.style import COLOURS, GREY, new_axes, tidy
+from leakgauge.report.verdict import percent
 
+INK, HEADLINE, BASELINE = "#202020", COLOURS[1], COLOURS[0]
+VARIABLES = {INK: "--ink", GREY: "--grey", HEADLINE: "--headline", BASELINE: "--baseline"}  # of the page's style
+LOOK: Any = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "leakgauge",  # the same figure gives the same bytes
+    "axes.titlesize": 10,
+}
 MOST_CLASSES = 20  # that a figure still shows
+PANELS = 3  # a row
+EACH, ONE = "thresholds for each image", "one threshold for all"
 
 
-def draw_figures(curves: dict[str, pd.DataFrame], fpr: float, complexity: str) -> dict[str, bytes]:
-    """Figure name -> PNG.
+def to_svg(figure: Figure) -> str:
+    """An `<svg>` element: without a background, names of its own or a size in points."""
+    stream = io.StringIO()
+    empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=empty)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (?:id="[\w.]+_\d+"|xmlns:xlink="[^"]*"|xmlns="[^"]*"|version="1.1")', "", svg)
+    svg = re.sub(r'<svg (?:width|height)="[^"]*" (?:width|height)="[^"]*"', "<svg", _attributes_first(svg))
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for colour, variable in VARIABLES.items():
+        svg = re.sub(re.escape(colour), f"var({variable})", svg, flags=re.IGNORECASE)
+    return svg
 
-    curves : the CSV of `evaluate` by name, `fit` and `loss`; one without rows gives no figure.  fpr : at which TPR
-    curves were taken.  complexity : the image statistic behind the deciles.
+
+def _attributes_first(svg: str) -> str:
+    """The element with its width and its height before its view box."""
+    head, _, rest = svg.partition(">")
+    sizes = re.findall(r' (?:width|height)="[^"]*"', head)
+    return "<svg" + "".join(sizes) + re.sub(r' (?:width|height)="[^"]*"', "", head.removeprefix("<svg")) + ">" + rest
+
+
+def draw_figures(
+    curves: dict[str, pd.DataFrame], headline: str, baseline: str | None, fpr: float, complexity: str
+) -> dict[str, str]:
+    """Figure name -> SVG.
+
+    curves : the CSV of `evaluate` by name, `fit` and `loss`; one without rows gives no figure.  headline, baseline :
+    the judges of the figures with few lines.  fpr : at which TPR curves were taken.  complexity : the image feature
+    behind the deciles.
     """
-    figures = {
-        "alpha": _alpha(curves["alpha"]),
-        "conditional_fpr": _conditional_fpr(curves["conditional_fpr"], fpr, complexity),
-        "fit": _fit(curves["fit"]),
+    few = {
+        name: curve[curve["learner"].isin([headline, baseline])] if "learner" in curve else curve
+        for name, curve in curves.items()
+    }
+    conditional = curves["conditional_fpr"]
+    conditional = conditional[np.isclose(conditional["nominal"], fpr)]
+    drawings: dict[str, Callable[[], Figure]] = {
+        "rates": lambda: _rates(few["alpha"], headline, baseline),
+        "conditional_fpr": lambda: _groups(conditional, headline, baseline, fpr, complexity),
+        "all_rates": lambda: _panels(curves["alpha"].query("verdict == 'calibrated'"), baseline, _calibrated),
+        "fit": lambda: _panels(curves["fit"], None, _fit),
     }
     if len(curves["roc"]):
-        figures |= {"roc": _roc(curves["roc"]), "bag_size": _bag_size(curves["bag_size"], fpr)}
+        drawings |= {
+            "roc": lambda: roc_figure(curves["roc"], headline, baseline, fpr),
+            "all_roc": lambda: _panels(curves["roc"], baseline, _roc_lines),
+            "bag_size": lambda: _panels(curves["bag_size"], baseline, _bag_size(fpr)),
+        }
     if len(curves["timestep"]):
-        figures["timestep"] = _timestep(curves["timestep"], fpr)
+        drawings["timestep"] = lambda: _panels(_beside_one_for_all(curves["timestep"]), ONE, _timestep(fpr))
     if len(curves["loss"]):
-        figures["loss"] = _loss(curves["loss"])
-    return {name: to_png(figure) for name, figure in figures.items()}
+        drawings["loss"] = lambda: _loss(curves["loss"])
+    with rc_context(LOOK):
+        return {name: to_svg(draw()) for name, draw in drawings.items()}
 
 
-def _roc(curve: pd.DataFrame) -> Figure:
-    figure, axes = new_axes("False-positive rate (holdout flagged)", "True-positive rate (members flagged)")
-    lowest = curve["fpr"].min()
-    chance = np.geomspace(lowest, 1, 100)
-    axes.plot(chance, chance, color=GREY, linestyle=":", label="chance")
-    for style, rows in by_learner(curve):
-        axes.plot(rows["fpr"], rows["tpr"], drawstyle="steps-post", **style)
-    axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(max(1e-3, lowest / 2), 1.05))
-    axes.axvline(0.01, color=GREY, linewidth=0.6)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: float) -> Figure:
+    """The ROC of two judges on log-log axes, from one false positive and as low as their TPR goes."""
+    figure, axes = new_axes("False-positive rate", "True-positive rate")
+    figure.set_size_inches(4.8, 3.8)
+    places = {}
+    for judge, colour, label in ((baseline, BASELINE, ONE), (headline, HEADLINE, EACH)):
+        rows = curve[curve["learner"] == judge]
+        if not len(rows):
+            continue
+        axes.plot(rows["fpr"], rows["tpr"], color=colour, drawstyle="steps-post", linewidth=1.8)
+        reached = rows.loc[rows["fpr"] <= fpr + 1e-9, "tpr"]
+        if len(reached):
+            places[label] = (reached.max(), colour)
+    shown = curve[curve["learner"].isin([headline, baseline])]
+    _roc_axes(axes, shown)
+    if places:
+        axes.axvline(fpr, color=GREY, linewidth=0.6)
+    for tpr, colour in places.values():
+        axes.plot([fpr], [tpr], "o", color=colour, markersize=5)
+    for rank, (label, (tpr, colour)) in enumerate(sorted(places.items(), key=lambda place: -place[1][0])):
+        text = f"{label}: {percent(tpr)} %"
+        axes.text(0.98, 0.16 - 0.075 * rank, text, color=colour, ha="right", transform=axes.transAxes, weight="bold")
+    axes.set_title(f"TPR at {percent(fpr)} % FPR", color=GREY, loc="left")
     return figure
 
 
-def _alpha(curve: pd.DataFrame) -> Figure:
-    """True positives above, false positives below; raw verdicts on the left, calibrated ones on the right."""
-    figure = Figure(figsize=(9.6, 7.4), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+def _roc_axes(axes: Axes, curve: pd.DataFrame) -> None:
+    """Log-log axes over what the curves cover, in percent, and the line of chance."""
+    left = curve["fpr"].min()
+    bottom = max(curve["tpr"].replace(0, np.nan).min(), 1e-3)
+    bottom = max(left / 1.3, 0.7 * bottom) if np.isfinite(bottom) else left / 1.3
+    chance = np.geomspace(left, 1, 100)
+    axes.plot(chance, chance, color=GREY, linestyle=":", linewidth=1)
+    axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(bottom, 1.15))
+    if bottom < 0.1:  # else the line of chance is at the right edge only
+        axes.annotate("chance", (0.4, 0.4), (2, -12), textcoords="offset points", color=GREY, fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        _in_percent(axis)
+    if bottom > 0.05:
+        ticks = [tick for tick in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1) if tick >= bottom]
+        axes.set_yticks(ticks)
+
+
+def _in_percent(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:.3g} %"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _rates(curve: pd.DataFrame, headline: str, baseline: str | None) -> Figure:
+    """What share of the holdout is flagged, and of the members, at the alpha asked for."""
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    false, true = figure.subplots(1, 2)
     floor = curve["nominal"].min() / 2
-    for column, verdict in enumerate(("raw", "calibrated")):
-        rows = curve[curve["verdict"] == verdict]
-        for axes, rate, label in zip(panels[:, column], ("tpr", "fpr"), ("TPR", "Realised FPR"), strict=True):
-            _lines(axes, rows, "nominal", rate, floor)
-            axes.set(xscale="log", yscale="log")
-            if column == 0:
-                axes.set_ylabel(f"{label} (zero drawn at the bottom)")
-        ends = [curve["nominal"].min(), curve["nominal"].max()]
-        panels[1, column].plot(ends, ends, color=GREY, linestyle=":", label="as asked for")
-        panels[0, column].set_title(f"{verdict} verdicts")
-        panels[1, column].set_xlabel("Nominal alpha")
-    chance = curve[curve["verdict"] == "calibrated"].groupby("nominal")[["fpr_expected_low", "fpr_expected_high"]]
-    low, high = chance.min()["fpr_expected_low"].clip(lower=floor), chance.max()["fpr_expected_high"].clip(lower=floor)
-    panels[1, 1].fill_between(low.index, low, high, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
-    lowest = curve["tpr"].replace(0, np.nan).min()
-    panels[0, 0].set_ylim(floor if np.isnan(lowest) else lowest / 1.5, 1.1)
-    panels[1, 0].set_ylim(floor, 1.1)
-    panels[1, 1].legend(loc="lower right", frameon=False, fontsize=8)
+    calibrated = curve[(curve["verdict"] == "calibrated") & (curve["learner"] == headline)]
+    _chance(false, calibrated.set_index("nominal"), floor)
+    looks: list[tuple[str, str | None, dict[str, Any]]] = [
+        ("raw", headline, {"color": HEADLINE, "linestyle": ":"}),
+        ("calibrated", baseline, {"color": BASELINE}),
+        ("calibrated", headline, {"color": HEADLINE, "linewidth": 1.8}),
+    ]
+    for axes, rate in ((false, "fpr"), (true, "tpr")):
+        for verdict, judge, look in looks:
+            rows = curve[(curve["verdict"] == verdict) & (curve["learner"] == judge)].sort_values("nominal")
+            if len(rows) and rows[rate].notna().any():
+                axes.plot(rows["nominal"], rows[rate].clip(lower=floor), marker=".", markersize=4, **look)
+        axes.set(xscale="log", xlabel="False-positive rate asked for (alpha)")
+        tidy(axes)
+    _label(
+        false, [("as asked for", GREY), (f"{EACH}, calibrated", HEADLINE), (f"{EACH}, raw", HEADLINE), (ONE, BASELINE)]
+    )
+    false.set(yscale="log", ylim=(floor, 1.1), title="Realised false-positive rate (holdout)")
+    true.set(ylim=(0, 1.03), title="True-positive rate (members)")
+    for axis in (false.xaxis, false.yaxis, true.xaxis, true.yaxis):
+        _in_percent(axis)
     return figure
 
 
-def _lines(axes: Axes, curve: pd.DataFrame, x: str, measure: str, floor: float | None = None) -> None:
-    """A line a learner, with its interval.  floor : what lower values are drawn at."""
-    for style, rows in by_learner(curve):
-        axes.plot(rows[x], rows[measure].clip(lower=floor), marker=".", **style)
-        low, high = (rows[f"{measure}_ci_{end}"].clip(lower=floor) for end in ("low", "high"))
-        axes.fill_between(rows[x], low, high, color=style["color"], alpha=0.08, linewidth=0)
-    tidy(axes)
+def _label(axes: Axes, entries: list[tuple[str, str]]) -> None:
+    """Names of lines in their colours, in the empty corner of a rising curve: a legend without a key."""
+    for place, (text, colour) in enumerate(entries):
+        axes.text(0.98, 0.03 + 0.07 * place, text, color=colour, ha="right", transform=axes.transAxes, fontsize=9)
 
 
-def _conditional_fpr(curve: pd.DataFrame, fpr: float, complexity: str) -> Figure:
+def _chance(axes: Axes, rows: pd.DataFrame, floor: float) -> None:
+    """As asked for, and the range in which chance leaves an exact calibration.  rows : by nominal alpha."""
+    low, high = (rows[f"fpr_expected_{end}"].clip(lower=floor) for end in ("low", "high"))
+    axes.fill_between(rows.index, low, high, color=GREY, alpha=0.2, linewidth=0)
+    axes.plot(rows.index, rows.index, color=GREY, linestyle=":", linewidth=1)
+
+
+def _groups(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: float, complexity: str) -> Figure:
     """A panel by decile of complexity, and one by class if there are classes and few enough to see."""
-    curve = curve[np.isclose(curve["nominal"], fpr)]
     by_class = curve[curve["group_by"] == "class"]
     panels = {f"Decile of {complexity} (1: lowest)": curve[curve["group_by"] == "complexity"]}
     if 0 < by_class["group"].nunique() <= MOST_CLASSES:
         panels["Class"] = by_class
-    figure = Figure(figsize=(9.6, 0.6 + 3.2 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(9.6, 0.4 + 2.6 * len(panels)), layout="constrained")
     all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axes, (label, rows) in zip(all_axes, panels.items(), strict=True):
-        _side_by_side(axes, rows)
-        axes.axhline(100 * fpr, color=GREY, linestyle=":", label="as asked for")
+        _marks(axes, rows, {baseline: BASELINE, headline: HEADLINE})
+        axes.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=1)
         axes.set(xlabel=label, ylabel="Realised FPR (%)")
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    names = [(EACH, HEADLINE), *([(ONE, BASELINE)] if baseline not in (None, headline) else [])]
+    for place, (text, colour) in enumerate(names):
+        at = 0.99, 0.9 - 0.1 * place
+        all_axes[0].text(*at, text, color=colour, ha="right", transform=all_axes[0].transAxes, fontsize=9)
     return figure
 
 
-def _side_by_side(axes: Axes, curve: pd.DataFrame) -> None:
-    """Each group's rates with their exact intervals, in percent, one mark a learner."""
+def _marks(axes: Axes, curve: pd.DataFrame, colours: dict[str | None, str]) -> None:
+    """Each group's rate with its exact interval, in percent; grey: what chance leaves of an exact calibration."""
     groups = sorted(curve["group"].unique())
-    learners = list(by_learner(curve))
-    for place in range(0, len(groups), 2):
-        axes.axvspan(place - 0.5, place + 0.5, color=GREY, alpha=0.07, linewidth=0)
     chance = 100 * curve.groupby("group").agg({"expected_low": "min", "expected_high": "max"})
     low, high = chance["expected_low"], chance["expected_high"]
-    axes.bar(range(len(groups)), high - low, 0.94, low, color=GREY, alpha=0.2, linewidth=0, label="what chance allows")
-    for number, (style, rows) in enumerate(learners):
-        x = np.searchsorted(groups, rows["group"]) + 0.8 * ((number + 0.5) / len(learners) - 0.5)
+    axes.bar(range(len(groups)), high - low, 0.9, low, color=GREY, alpha=0.2, linewidth=0)
+    for number, (judge, colour) in enumerate(colours.items()):
+        rows = curve[curve["learner"] == judge]
+        x = np.searchsorted(groups, rows["group"]) + 0.3 * (number - 0.5)
         realised, low, high = (100 * rows[name].to_numpy() for name in ("realised", "ci_low", "ci_high"))
-        filled = "none" if style["linestyle"] == "--" else style["color"]
-        look = {"color": style["color"], "label": style["label"], "markerfacecolor": filled, "elinewidth": 0.9}
-        axes.errorbar(x, realised, (realised - low, high - realised), fmt="o", markersize=4, **look)
+        axes.errorbar(
+            x, realised, (realised - low, high - realised), fmt="o", markersize=4, color=colour, elinewidth=0.9
+        )
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.margins(y=0.03)  # marks at zero stay whole
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    tidy(axes)
 
 
-def _bag_size(curve: pd.DataFrame, fpr: float) -> Figure:
-    figure, axes = new_axes("Attackers in the bag", f"TPR at {100 * fpr:g} % FPR")
-    for style, rows in by_learner(curve):
-        axes.plot(rows["attackers"], rows["tpr"], marker=".", **style)
-        axes.fill_between(
-            rows["attackers"], rows["tpr_min"], rows["tpr_max"], color=style["color"], alpha=0.06, linewidth=0
-        )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(0, 1.02)
-    axes.legend(loc="best", framealpha=0.8, fontsize=8)
+Draw = Callable[[Axes, pd.DataFrame, dict[str, Any]], None]  # lines of one judge, in its look
+
+
+def _panels(curve: pd.DataFrame, baseline: str | None, draw: Draw) -> Figure:
+    """A panel a learner: its own judges in colour, a fusion dashed, and one threshold for all in grey."""
+    learners = list(dict.fromkeys(name.removesuffix("_fusion") for name in curve["learner"]))
+    learners = [name for name in learners if name != ONE] or learners
+    rows = -(-len(learners) // PANELS)
+    figure = Figure(figsize=(9.6, 0.3 + 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, PANELS, squeeze=False, sharex=True, sharey=True).flat
+    for learner, axes in zip(learners, panels, strict=False):
+        if baseline not in (None, learner):
+            draw(axes, curve[curve["learner"] == baseline], {"color": GREY, "linewidth": 1})
+        for name, dash in ((learner, "-"), (f"{learner}_fusion", "--")):
+            own = curve[curve["learner"] == name]
+            if len(own):
+                draw(axes, own, {"color": HEADLINE, "linestyle": dash, "linewidth": 1.4})
+        axes.set_title(learner)
+        tidy(axes)
+    for axes in list(figure.axes)[len(learners) :]:
+        axes.set_axis_off()
     return figure
 
 
-def _fit(curve: pd.DataFrame) -> Figure:
-    """Mean losses of a bag's attackers; a learner that is fitted in one go has one mark."""
-    figure, axes = new_axes("Share of the fit (%)", "Mean pinball loss (units of a log score)")
-    for style, rows in by_learner(curve):
-        losses = rows.groupby("step")[["train", "out_of_bag"]].mean()
-        done = 100 * losses.index / losses.index.max()
-        axes.plot(done, losses["out_of_bag"], marker=".", **style)
-        (seen,) = axes.plot(done, losses["train"], color=style["color"], linestyle=":", marker="o", markersize=3)
-        seen.set_markerfacecolor("none")
-    axes.set_xlim(0, 102)
-    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
-    return figure
+def _roc_lines(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+    axes.plot(rows["fpr"], rows["tpr"], drawstyle="steps-post", **look)
+    axes.set(xscale="log", yscale="log", xlabel="FPR", ylabel="TPR")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _timestep(curve: pd.DataFrame, fpr: float) -> Figure:
-    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    for axes, measure, label in zip(
-        figure.subplots(1, 2), ("tpr", "auc"), (f"TPR at {100 * fpr:g} % FPR", "AUC"), strict=True
-    ):
-        _lines(axes, curve, "timestep", measure)
-        axes.set(xlabel="Timestep of the t-error", title=label, ylim=(0, 1.02))
-    figure.axes[1].axhline(0.5, color=GREY, linestyle=":", label="chance")
-    figure.axes[1].legend(loc="lower left", framealpha=0.8, fontsize=8)
-    return figure
+def _calibrated(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+    floor = rows["nominal"].min() / 2
+    if look["color"] != GREY and look["linestyle"] == "-":
+        _chance(axes, rows.set_index("nominal"), floor)
+    axes.plot(rows["nominal"], rows["fpr"].clip(lower=floor), **look)
+    axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="Realised FPR")
+
+
+def _bag_size(fpr: float) -> Draw:
+    def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+        axes.plot(rows["attackers"], rows["tpr"], marker=".", **look)
+        if look["color"] != GREY:
+            axes.fill_between(rows["attackers"], rows["tpr_min"], rows["tpr_max"], color=look["color"], alpha=0.1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(ylim=(0, 1.02), xlabel="Attackers in the bag", ylabel=f"TPR at {100 * fpr:g} % FPR")
+
+    return draw
+
+
+def _fit(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+    """Mean losses of a bag's attackers: out of bag, and dotted on what they were fitted on."""
+    losses = rows.groupby("step")[["train", "out_of_bag"]].mean()
+    done = 100 * losses.index / losses.index.max()
+    axes.plot(done, losses["out_of_bag"], marker=".", **look)
+    axes.plot(done, losses["train"], marker=".", **(look | {"linestyle": ":"}))
+    axes.set(xlim=(0, 104), xlabel="Share of the fit (%)", ylabel="Mean pinball loss")
+
+
+def _beside_one_for_all(curve: pd.DataFrame) -> pd.DataFrame:
+    """Without the learner that is one threshold for all: that line is there at every timestep."""
+    return curve[curve["learner"] != "marginal"] if (curve["learner"] == ONE).any() else curve
+
+
+def _timestep(fpr: float) -> Draw:
+    def draw(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+        axes.plot(rows["timestep"], rows["tpr"], marker=".", **look)
+        if look["color"] != GREY:
+            axes.fill_between(rows["timestep"], rows["tpr_ci_low"], rows["tpr_ci_high"], color=look["color"], alpha=0.1)
+        axes.set(ylim=(0, 1.02), xlabel="Timestep of the t-error", ylabel=f"TPR at {100 * fpr:g} % FPR")
+
+    return draw
 
 
 def _loss(curve: pd.DataFrame) -> Figure:
     figure, axes = new_axes("Training step", "Epsilon loss (mean over nearby steps)")
-    axes.plot(curve["step"], curve["loss"], color=COLOURS[0])
+    axes.plot(curve["step"], curve["loss"], color=BASELINE)
     axes.set_yscale("log")
     return figure
 
 
-SHOWN = 24  # suspects on the page, from the lowest p-value
-
-
-def draw_p_values(verdicts: pd.DataFrame, resolution: float) -> bytes:
-    """PNG: the share of distinct suspects with a p-value up to each level.  resolution : the lowest there can be."""
+def draw_p_values(verdicts: pd.DataFrame, resolution: float) -> str:
+    """SVG: the share of distinct suspects with a p-value up to each level.  resolution : the lowest there can be."""
     p_values = np.sort(verdicts.loc[verdicts["distinct"], "p_value"])
-    figure, axes = new_axes("p-value", "Share of the suspects with at most this p-value")
-    levels = np.geomspace(resolution, 1, 200)
-    axes.plot(levels, levels, color=GREY, linestyle=":", label="if none was used")
-    shares = np.searchsorted(p_values, levels, side="right") / len(p_values)
-    axes.plot(levels, shares, color=COLOURS[0], drawstyle="steps-post", label="suspects")
-    axes.set(xscale="log", xlim=(resolution, 1), ylim=(0, 1.02))
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
-    return to_png(figure)
-
-
-def most_confident(verdicts: pd.DataFrame, images: dict[str, bytes]) -> list[dict[str, Any]]:
-    """The suspects of the lowest p-values: their verdicts, and `png`.  images : image_id -> PNG."""
-    rows = verdicts.sort_values(["p_value", "image_id"]).head(SHOWN).to_dict(orient="records")
-    return [{**row, "png": images[row["image_id"]]} for row in rows]
+    with rc_context(LOOK):
+        figure, axes = new_axes("p-value", "Share of the suspects with at most this p-value")
+        levels = np.geomspace(resolution, 1, 200)
+        axes.plot(levels, levels, color=GREY, linestyle=":")
+        shares = np.searchsorted(p_values, levels, side="right") / len(p_values)
+        axes.plot(levels, shares, color=HEADLINE, drawstyle="steps-post", linewidth=1.8)
+        axes.set(xscale="log", xlim=(resolution, 1), ylim=(0, 1.02))
+        axes.text(0.02, 0.95, "suspects", color=HEADLINE, transform=axes.transAxes, weight="bold")
+        axes.text(0.02, 0.89, "if none was used", color=GREY, transform=axes.transAxes)
+        return to_svg(figure)

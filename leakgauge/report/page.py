@@ -1,7 +1,12 @@
-"""The page: metrics/report.html, with its pictures inside."""
+"""The page: metrics/report.html, with its pictures inside.  It needs no network and no other file.
+
+First the verdict on each target, then the evidence, then an appendix; the last two are folded, and open in print.
+"""
 
 import base64
+import hashlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from markupsafe import Markup, escape
 from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
-from leakgauge.report.style import to_png
-from leakgauge.report.verdict import Verdict
+from leakgauge.report.verdict import SET_TITLES, TITLES, Verdict, false_alarms, gain_sentence, percent
+from leakgauge.report.words import GLOSSARY, CheckRow
 
 TEMPLATES = Path(__file__).parent
+THUMBNAIL, SHEET = 96, 640  # pixels, of the longer side
 
 
 @dataclass(frozen=True)
@@ -30,30 +35,50 @@ class TargetPage:
     hub: HubPipeline | None  # the repository on the Hub that it was taken from
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
     facts: dict[str, Any]  # figures, results, bags and options as `evaluate` left them
-    checks: dict[str, Any]  # check -> what it found, as `check` left it; the null check as `null_check_<role>`
-    fails: int  # how many of them fail
-    headline: str  # the judge behind the short answer and the gallery
-    figures: dict[str, bytes]  # name -> PNG of a curve
-    exposed: bytes | None  # PNG of the most exposed members; None where no holdout image has such a score
+    checks: list[CheckRow]
+    figures: dict[str, str]  # name -> SVG
+    exposed: list[dict[str, Any]]  # rows of `exposed_members`, with `png` and `holdout_png`
     samples: bytes  # PNG of what the target generates
     taken: dict[str, Any]  # files of the target that were not taken, and values that diffusers filled in
-    sets: list[dict[str, Any]]  # of suspects: name, figures, checks, options, plot (PNG), and suspects of low p-value
+    sets: list[dict[str, Any]]  # of suspects: name, figures, checks, options, plot (SVG), and suspects of low p-value
     left_out: list[str]  # what the readers of the images and the suspects did not take, a sentence each
 
+    @property
+    def headline(self) -> str:
+        """The judge behind the verdict."""
+        return self.verdict["judge"]
 
-def render(pages: list[TargetPage], params: str) -> str:
+
+@dataclass(frozen=True)
+class Made:
+    """When the page was made, and of what."""
+
+    date: str
+    version: str  # of leakgauge
+    commit: str | None
+    changed: list[str]  # what differs from the commit, of parameters and code
+
+
+def render(pages: list[TargetPage], params: str, made: Made) -> str:
     """The report as HTML.  params : the text of params.yaml."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": _percent, "probability": _probability, "data_uri": _data_uri}
-    return environment.get_template("page.html.jinja").render(pages=pages, params=params)
-
-
-def _percent(rate: float) -> str:
-    """0.01234 -> '1.2', 0.1 -> '10', in percent; rates below 1 % keep two digits."""
-    value = round(100 * rate, 1 if rate >= 0.01 else 9)
-    return f"{value:g}" if value >= 1 else f"{value:.2g}"
+    environment.filters |= {
+        "percent": percent,
+        "probability": _probability,
+        "data_uri": _data_uri,
+        "svg": _named_svg,
+        "anchor": _anchor,
+    }
+    environment.globals |= {
+        "glossary": GLOSSARY,
+        "titles": TITLES,
+        "set_titles": SET_TITLES,
+        "gain_sentence": gain_sentence,
+        "false_alarms": false_alarms,
+    }
+    return environment.get_template("page.html.jinja").render(pages=pages, params=params, made=made)
 
 
 def _probability(value: float) -> str:
@@ -65,47 +90,60 @@ def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-COLUMNS = 6
+def _named_svg(svg: str, name: str) -> Markup:
+    """A figure as an image with a name, for readers who cannot see it.  svg : of `figures`, which drew it.
 
-
-def exposed_pairs(verdicts: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The `count` members of the largest membership score among those whose score is at least the lowest holdout
-    score, each with the holdout image nearest to it in score; every holdout image at most once.
-
-    verdicts : one learner's rows.  Returns image_id, score, p_value and holdout_id, holdout_score, holdout_p_value;
-    no rows where all members score below all holdout images.
+    Its ids become its own: two figures of one page may hold the same mark.
     """
-    columns = ["image_id", "score", "p_value"]
-    holdout = verdicts.loc[verdicts["role"] == "holdout", columns].reset_index(drop=True)
-    shared = (verdicts["role"] == "member") & (verdicts["score"] >= holdout["score"].min())
-    members = verdicts[shared].nlargest(count, "membership_score")[columns].reset_index(drop=True)
-    distance = np.abs(np.log(holdout["score"].to_numpy()) - np.log(members["score"].to_numpy())[:, None])
-    twins = []
-    for row in range(min(len(members), len(holdout))):
-        twins.append(int(distance[row].argmin()))
-        distance[:, twins[-1]] = np.inf  # taken
-    pairs = holdout.iloc[twins].reset_index(drop=True)
-    pairs.columns = ["holdout_id", "holdout_score", "holdout_p_value"]
-    return pd.concat([members[: len(twins)], pairs], axis=1)
+    own = hashlib.sha256(f"{name}{svg}".encode()).hexdigest()[:8]
+    svg = re.sub(r'(id="|#)([pm][0-9a-f]{10})', rf"\g<1>{own}-\2", svg)
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1))
 
 
-def draw_gallery(pairs: pd.DataFrame, images: dict[str, bytes]) -> bytes:
-    """Member above, holdout twin below, `COLUMNS` pairs a row, as PNG.  images : image_id -> PNG."""
-    rows = -(-len(pairs) // COLUMNS)
-    figure = Figure(figsize=(1.7 * COLUMNS, 4.3 * rows), layout="constrained")
-    axes = figure.subplots(2 * rows, COLUMNS, squeeze=False)
-    for panel in axes.flat:
-        panel.set_axis_off()
-    for number, pair in enumerate(pairs.itertuples()):
-        row, column = divmod(number, COLUMNS)
-        _show(axes[2 * row, column], images[pair.image_id], "member", pair.score, pair.p_value, "#D55E00")
-        below = axes[2 * row + 1, column]
-        _show(below, images[pair.holdout_id], "holdout", pair.holdout_score, pair.holdout_p_value, "#0072B2")
-    return to_png(figure)
+def _anchor(word: str) -> str:
+    return "word-" + re.sub(r"\W+", "-", word.lower())
 
 
-def _show(axes: Axes, png: bytes, role: str, score: float, p_value: float, colour: str) -> None:
+def shrunk(png: bytes, side: int) -> bytes:
+    """PNG of at most so many pixels a side: the page stays small."""
     with Image.open(io.BytesIO(png)) as picture:
-        pixels = np.asarray(picture)
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_title(f"{role}\nscore {score:.2g}\np = {p_value:.2g}", fontsize=8, color=colour)
+        if max(picture.size) <= side:
+            return png
+        picture.thumbnail((side, side))
+        stream = io.BytesIO()
+        picture.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def exposed_members(verdicts: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The `count` members of the largest membership score, each with the holdout image nearest to it in score.
+
+    verdicts : one judge's rows.  Returns its columns, and `holdout_id`, `holdout_score` and `holdout_p_value`: every
+    holdout image at most once, and NaN where a member's score is lower than all of theirs.
+    """
+    holdout = verdicts[verdicts["role"] == "holdout"].reset_index(drop=True)
+    ranked = verdicts[verdicts["role"] == "member"].sort_values(
+        ["p_value", "membership_score", "image_id"], ascending=[True, False, True]
+    )
+    members = ranked.head(count).reset_index(drop=True)
+    twins = pd.DataFrame(index=members.index, columns=["holdout_id", "holdout_score", "holdout_p_value"], dtype=object)
+    if not len(holdout):
+        return members.join(twins)
+    left = holdout[["image_id", "score", "p_value"]]
+    for row in members.index[members["score"] >= holdout["score"].min()]:
+        if not len(left):
+            break
+        distance = np.abs(np.log(left["score"].to_numpy()) - np.log(members["score"][row]))
+        nearest = left.index[int(distance.argmin())]
+        twins.loc[row] = left.loc[nearest].to_list()
+        left = left.drop(nearest)
+    return members.join(twins)
+
+
+SHOWN = 24  # suspects on the page, from the lowest p-value
+
+
+def most_confident(verdicts: pd.DataFrame, images: dict[str, bytes]) -> list[dict[str, Any]]:
+    """The suspects of the lowest p-values: their verdicts, and `png`.  images : image_id -> PNG."""
+    rows = verdicts.sort_values(["p_value", "image_id"]).head(SHOWN).to_dict(orient="records")
+    return [{**row, "png": shrunk(images[row["image_id"]], THUMBNAIL)} for row in rows]

@@ -1,11 +1,8 @@
 """How every figure looks: colours, axes, and the bytes of a picture.  The studies' figures are drawn with it too."""
 
 import io
-from collections.abc import Iterator
-from typing import Any
 
 import matplotlib
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,16 +18,6 @@ def to_png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
     return stream.getvalue()
-
-
-def by_learner(curve: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Look and rows of each result, in the order of the file: a fusion is dashed, in its learner's colour."""
-    names = [str(name) for name in curve["learner"].unique()]
-    of_learner = {name: name.removesuffix("_fusion") for name in names}
-    colours = {learner: COLOURS[i % len(COLOURS)] for i, learner in enumerate(dict.fromkeys(of_learner.values()))}
-    for name in names:
-        look = {"color": colours[of_learner[name]], "linestyle": "-" if of_learner[name] == name else "--"}
-        yield look | {"label": name}, curve[curve["learner"] == name]
 
 
 def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

@@ -92,7 +92,7 @@ def test_inverted_auxiliary_images_make_a_check_fail(audit):
     assert figures["blind_auxiliary"]["auc"] > 0.95
     assert figures["blind_member"]["fails"]
     written = page()
-    assert 'class="alarm">Auxiliary and holdout images look different' in written
+    assert 'class="alarm">Image features tell auxiliary images from holdout images' in written
     assert "The verdicts below cannot be trusted" in written
     assert written.index("cannot be trusted") < written.index("What came out")
 
@@ -112,7 +112,7 @@ def test_copies_of_members_among_the_holdout_are_listed_and_make_a_check_fail(au
     assert set(zip(member, holdout, strict=True)) <= set(zip(pairs["image_id_a"], pairs["image_id_b"], strict=True))
     assert (pairs["role_a"] == "member").all()
     assert figures["near_duplicates"] == len(pairs)
-    assert "of the members have a near-duplicate among the holdout images" in page()
+    assert "More members than non-members have a near-duplicate among the holdout images" in page()
 
 
 def test_nothing_near_gives_a_table_without_rows(audit):
@@ -142,7 +142,7 @@ def test_members_of_another_class_make_a_check_fail_and_the_page_names_the_class
     assert figures["label_role_member"]["label"] == 11
     assert figures["label_role_member"]["of_first"] == figures["label_role_member"]["images"] == of_class
     assert not figures["label_role_auxiliary"]["fails"]
-    assert f"{of_class} of the {of_class} images of label 11 are members" in page()
+    assert f"{of_class} of {of_class} images of label 11" in page()
 
 
 def test_labels_of_non_members_alone_make_a_check_fail(audit):
@@ -150,7 +150,7 @@ def test_labels_of_non_members_alone_make_a_check_fail(audit):
     replace_column("member", "label", pa.array([None] * len(labels), pa.int64()))
     check(TARGET)
     assert found()["label_role_member"]["fails"]
-    assert f"{len(labels)} of the {len(labels)} images without a label are members" in page()
+    assert f"{len(labels)} of {len(labels)} images without a label" in page()
 
 
 def test_near_duplicates_are_listed_from_either_side(audit):
@@ -177,7 +177,7 @@ def test_captions_that_go_with_the_role_make_a_check_fail(audit):
     check(TARGET)
     assert found()["caption_role_member"]["fails"]
     assert not found()["caption_role_auxiliary"]["fails"]
-    assert "The captions of members are not like those of auxiliary and holdout images" in page()
+    assert "Captions of members tell them from auxiliary and holdout images" in page()
 
 
 def test_too_few_members_are_told_from_nobody_and_the_page_says_that(audit):
@@ -198,7 +198,7 @@ def test_suspects_that_look_different_make_a_check_fail_and_others_do_not(audit)
         answer = answer_about(name)
         assert answer["checks"]["blind_suspect"]["fails"] == (name == "inverted")
         assert (answer["checks_failed"] > 0) == (name == "inverted")
-        assert ('class="alarm">Suspects and non-members look different' in page()) == (name == "inverted")
+        assert ('class="alarm">Image features tell suspects from auxiliary' in page()) == (name == "inverted")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_no_score_is_needed(audit):

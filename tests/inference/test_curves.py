@@ -157,8 +157,9 @@ def test_a_holdout_that_cannot_resolve_the_curves_fpr_leaves_tpr_empty(audit):
     curves = {path.stem: pd.read_csv(path) for path in PLOTS.glob("*.csv")}
     curves["fit"] = pd.read_csv(f"metrics/fit/{TARGET}/gbm.csv").assign(learner="gbm")
     curves["loss"] = pd.read_csv(f"metrics/training/{TARGET}/loss.csv")
-    drawn = draw_figures(curves, 0.01, "compressed_bits")
-    assert set(drawn) == {"alpha", "bag_size", "timestep", "conditional_fpr", "roc", "fit", "loss"}
+    drawn = draw_figures(curves, "gbm", "marginal", 0.01, "compressed_bits")
+    few, many = {"roc", "rates", "conditional_fpr"}, {"all_roc", "all_rates", "bag_size", "timestep", "fit"}
+    assert set(drawn) == {*few, *many, "loss"}
 
 
 def test_curves_are_the_same_bytes_whenever_they_are_computed(audit):

@@ -161,7 +161,7 @@ def test_bags_that_learnt_two_scores_are_judged_by_one_and_by_both(audit):
         "several scores, best foretold out of bag"
     )
     report()
-    assert "<td>gbm_fusion</td>" in Path("metrics/report.html").read_text()
+    assert '<th scope="row">gbm_fusion</th>' in Path("metrics/report.html").read_text()
 
 
 def test_the_score_asked_for_judges_and_the_fusion_is_of_all_of_them_in_any_case(audit):
