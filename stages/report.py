@@ -1,7 +1,8 @@
 """report: the verdict, and one self-contained page that says what was audited and what came out.
 
 data/{config,images,roles,taken,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/summary.json (the
-verdict on each target) and metrics/report.html (which shows members: DVC's cache, not git)
+verdict on each target), metrics/roc.csv (of its judge) and metrics/report.html (which shows members: DVC's cache, not
+git)
 """
 
 import json
@@ -33,17 +34,28 @@ from leakgauge.report.verdict import Verdict, failing_of, set_verdict, verdict_o
 from leakgauge.report.words import check_rows
 from leakgauge.tables import ROLES, read_metadata, read_table
 
-SUMMARY, PAGE = Path("metrics/summary.json"), Path("metrics/report.html")
+SUMMARY, PAGE, ROC = Path("metrics/summary.json"), Path("metrics/report.html"), Path("metrics/roc.csv")
 NAMED = 5  # members that the verdict names
 CODE = ("dvc.yaml", "params.yaml", "leakgauge", "stages")
 
 
 def report() -> None:
-    """Write metrics/summary.json and metrics/report.html."""
+    """Write the verdicts, their curves and the page."""
     options = asked("report", Report)
     pages = [_page(target, options) for target in names("targets")]
     write_json(SUMMARY, {page.target: page.verdict for page in pages})
+    write_bytes(ROC, _roc(pages).to_csv(index=False, float_format="%.6g").encode())
     write_bytes(PAGE, render(pages, PARAMS.read_text(encoding="utf-8"), made()).encode())
+
+
+def _roc(pages: list[TargetPage]) -> pd.DataFrame:
+    """The ROC of every target's headline judge, and of one threshold for all images."""
+    curves = [pd.DataFrame(columns=["target", "judge", "fpr", "tpr"])]
+    for page in pages:
+        curve = pd.read_csv(f"metrics/plots/{page.target}/roc.csv")
+        shown = curve[curve["learner"].isin([page.headline, page.verdict["baseline"]])]
+        curves.append(shown.rename(columns={"learner": "judge"}).assign(target=page.target)[curves[0].columns])
+    return pd.concat([curve for curve in curves if len(curve)] or curves)
 
 
 def made() -> Made:

@@ -18,11 +18,11 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from leakgauge.bags import BagRunner, Named, read_scored
 from leakgauge.cli import parser_of
 from leakgauge.inference.metrics import power
 from leakgauge.options import Learner
+from leakgauge.report.figures import draw_figures, standalone
 from leakgauge.tables import ROLES, read_ids
 
 HERE = Path(__file__).parent
@@ -55,7 +56,7 @@ LEARNERS = {  # of params.yaml here, by the name of the page
     ),
 }
 CURVE = (1000, 2000, 4000, 8000, AUXILIARY)  # auxiliary images, of the learning curve on the first seed
-FIGURES = ("roc", "alpha", "conditional_fpr", "bag_size")
+FIGURES = ("roc", "rates", "conditional_fpr", "bag_size")
 
 
 def main() -> None:
@@ -82,9 +83,21 @@ def main() -> None:
     name = arguments.page
     (arguments.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (arguments.out / f"{name}.md").write_text(as_markdown(results), encoding="utf-8")
-    for figure in FIGURES if name == "results" else ():
-        shutil.copy(work / f"metrics/figures/seed_{arguments.seeds[0]}/{figure}.png", arguments.out)
+    if name == "results":
+        _figures(work, f"seed_{arguments.seeds[0]}", details[str(arguments.seeds[0])]["headline"], arguments.out)
     print((arguments.out / f"{name}.md").read_text())
+
+
+def _figures(work: Path, target: str, headline: dict[str, Any], out: Path) -> None:
+    """The figures of one seed, as SVG files."""
+    curves = {path.stem: pd.read_csv(path) for path in (work / f"metrics/plots/{target}").glob("*.csv")}
+    fits = [
+        pd.read_csv(path).assign(learner=path.stem) for path in sorted((work / f"metrics/fit/{target}").glob("*.csv"))
+    ]
+    curves |= {"fit": pd.concat(fits), "loss": pd.DataFrame()}
+    drawn = draw_figures(curves, headline["judge"], headline["baseline"], headline["fpr"], "compressed_bits")
+    for figure in FIGURES:
+        (out / f"{figure}.svg").write_text(standalone(drawn[figure]), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

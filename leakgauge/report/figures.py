@@ -44,8 +44,14 @@ def to_svg(figure: Figure) -> str:
     svg = re.sub(r'<svg (?:width|height)="[^"]*" (?:width|height)="[^"]*"', "<svg", _attributes_first(svg))
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     for colour, variable in VARIABLES.items():
-        svg = re.sub(re.escape(colour), f"var({variable})", svg, flags=re.IGNORECASE)
+        svg = re.sub(re.escape(colour), f"var({variable}, {colour})", svg, flags=re.IGNORECASE)
     return svg
+
+
+def standalone(svg: str) -> str:
+    """A figure as a file of its own, in the colours of a light page."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg", f'<svg {names} font-family="sans-serif"', 1) + "\n"
 
 
 def _attributes_first(svg: str) -> str:
