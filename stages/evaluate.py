@@ -191,14 +191,14 @@ def _headline(evaluation: Evaluation) -> Figures:
     paired over the same images."""
     options, name = evaluation.options, evaluation.headline
     one, fpr, level = evaluation.judged[name].result, options.curve_fpr, level_name(options.curve_fpr)
-    figures = {"judge": name, "fpr": fpr, "baseline": evaluation.baseline}
+    other = evaluation.baseline if evaluation.baseline != name else None
+    figures = {"judge": name, "fpr": fpr, "baseline": other}
     found = summarise(one, [fpr], options.confidence)
     figures |= {f"auc{end}": found[f"auc{end}"] for end in ENDS}
     figures |= {f"tpr{end}": found[f"tpr_at_fpr_{level}{end}"] for end in ENDS}
     reached = fpr >= found["p_value_resolution"] - 1e-9  # else no p-value can be as low
     for end in ("", "_expected_low", "_expected_high"):
         figures[f"realised_fpr{end}"] = found[f"realised_fpr_at_alpha_{level}{end}"] if reached else None
-    other = evaluation.baseline if evaluation.baseline != name else None
     over = evaluation.judged[other].result if other else None
     alone = summarise(over, [fpr], options.confidence) if over else {}
     figures |= {f"baseline_tpr{end}": alone.get(f"tpr_at_fpr_{level}{end}") for end in ENDS}

@@ -101,7 +101,7 @@ def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: fl
     figure, axes = new_axes("False-positive rate", "True-positive rate")
     figure.set_size_inches(4.8, 3.8)
     places = {}
-    for judge, colour, label in ((baseline, BASELINE, ONE), (headline, HEADLINE, EACH)):
+    for judge, colour, label in ((baseline, BASELINE, ONE), (headline, HEADLINE, _called(headline, baseline))):
         rows = curve[curve["learner"] == judge]
         if not len(rows):
             continue
@@ -120,6 +120,11 @@ def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: fl
         axes.text(0.98, 0.16 - 0.075 * rank, text, color=colour, ha="right", transform=axes.transAxes, weight="bold")
     axes.set_title(f"TPR at {percent(fpr)} % FPR", color=GREY, loc="left")
     return figure
+
+
+def _called(headline: str, baseline: str | None) -> str:
+    """What the headline judge's line is called: by its name where it is the only one, perhaps one threshold for all."""
+    return EACH if baseline else headline
 
 
 def _roc_axes(axes: Axes, curve: pd.DataFrame) -> None:
@@ -163,9 +168,9 @@ def _rates(curve: pd.DataFrame, headline: str, baseline: str | None) -> Figure:
                 axes.plot(rows["nominal"], rows[rate].clip(lower=floor), marker=".", markersize=4, **look)
         axes.set(xscale="log", xlabel="False-positive rate asked for (alpha)")
         tidy(axes)
-    _label(
-        false, [("as asked for", GREY), (f"{EACH}, calibrated", HEADLINE), (f"{EACH}, raw", HEADLINE), (ONE, BASELINE)]
-    )
+    each = _called(headline, baseline)
+    names = [("as asked for", GREY), (f"{each}, calibrated", HEADLINE), (f"{each}, raw", HEADLINE)]
+    _label(false, [*names, *([(ONE, BASELINE)] if baseline else [])])
     false.set(yscale="log", ylim=(floor, 1.1), title="Realised false-positive rate (holdout)")
     true.set(ylim=(0, 1.03), title="True-positive rate (members)")
     for axis in (false.xaxis, false.yaxis, true.xaxis, true.yaxis):
@@ -195,17 +200,17 @@ def _groups(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: float
     figure = Figure(figsize=(9.6, 0.4 + 2.6 * len(panels)), layout="constrained")
     all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axes, (label, rows) in zip(all_axes, panels.items(), strict=True):
-        _marks(axes, rows, {baseline: BASELINE, headline: HEADLINE})
+        _marks(axes, rows, ({baseline: BASELINE} if baseline else {}) | {headline: HEADLINE})
         axes.axhline(100 * fpr, color=GREY, linestyle=":", linewidth=1)
         axes.set(xlabel=label, ylabel="Realised FPR (%)")
-    names = [(EACH, HEADLINE), *([(ONE, BASELINE)] if baseline not in (None, headline) else [])]
+    names = [(_called(headline, baseline), HEADLINE), *([(ONE, BASELINE)] if baseline else [])]
     for place, (text, colour) in enumerate(names):
         at = 0.99, 0.9 - 0.1 * place
         all_axes[0].text(*at, text, color=colour, ha="right", transform=all_axes[0].transAxes, fontsize=9)
     return figure
 
 
-def _marks(axes: Axes, curve: pd.DataFrame, colours: dict[str | None, str]) -> None:
+def _marks(axes: Axes, curve: pd.DataFrame, colours: dict[str, str]) -> None:
     """Each group's rate with its exact interval, in percent; grey: what chance leaves of an exact calibration."""
     groups = sorted(curve["group"].unique())
     chance = 100 * curve.groupby("group").agg({"expected_low": "min", "expected_high": "max"})

@@ -40,7 +40,7 @@ GLOSSARY = {
     "raw": "The bag's own quantiles decide, as in the paper, without calibration.",
 }
 
-TOO_FEW = "too few images"
+TOO_FEW, ELSEWHERE = "too few images", "the scores come from elsewhere"
 OTHERS = {  # role -> what it is compared with
     "member": "auxiliary and holdout images",
     "suspect": "auxiliary and holdout images",
@@ -80,13 +80,15 @@ class CheckRow:
 
     @property
     def possible(self) -> bool:
-        """Whether there were images enough to make it."""
-        return self.found != TOO_FEW
+        """Whether there were images, and a target, to make it with."""
+        return self.found not in (TOO_FEW, ELSEWHERE)
 
 
 def check_rows(found: Mapping[str, Any]) -> list[CheckRow]:
     """Every check among what was found, those that fail first; one without words of its own by its name."""
     rows = [_row(name, one) for name, one in found.items() if isinstance(one, Mapping) and "fails" in one]
+    if not any(row.name.startswith("null_check") for row in rows):
+        rows.append(CheckRow("null_check", "Null check", ELSEWHERE, False, ""))
     return sorted(rows, key=lambda row: not row.fails)
 
 

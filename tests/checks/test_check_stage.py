@@ -93,7 +93,7 @@ def test_inverted_auxiliary_images_make_a_check_fail(audit):
     assert figures["blind_member"]["fails"]
     written = page()
     assert 'class="alarm">Image features tell auxiliary images from holdout images' in written
-    assert "The verdicts below cannot be trusted" in written
+    assert "No verdict: a check fails" in written
     assert written.index("cannot be trusted") < written.index("What came out")
 
 

@@ -221,7 +221,7 @@ def test_of_scores_from_elsewhere_no_null_check_is_possible(elsewhere):
     marginal_figures("theirs")
     assert json.loads(Path("metrics/details/theirs.json").read_text())["null_check"] == {}
     assert read_table(Path("data/null/theirs/member.parquet")).num_rows == 0
-    assert "not possible: the scores come from elsewhere" in page("theirs")
+    assert 'the scores come from elsewhere</td> <td class="text">not possible' in page("theirs")
 
 
 # Untrained networks

@@ -210,7 +210,6 @@ def test_scores_from_elsewhere_need_no_timesteps(audit):
         table = table.rename_columns([name.replace("t_error_t10.", "other.") for name in table.column_names])
         facts["bag"]["scores"] = ["other"]
         write_table(path, table, facts)
-    Path(f"metrics/figures/{TARGET}/timestep.png").unlink()
     evaluate(TARGET)
     report()
     header = "learner,timestep,auc,auc_ci_low,auc_ci_high,tpr,tpr_ci_low,tpr_ci_high\n"
