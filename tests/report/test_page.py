@@ -94,7 +94,7 @@ def with_suspects(audit):
     params["datasets"]["asked_images"] = {"source": "folder", "path": "asked"}
     params["suspects"] = {"asked": {"target": TARGET, "images": "asked_images"}}
     write_params(params)
-    images.images("asked_images")
+    images.prepare_images("asked_images")
     config.config(TARGET)
     score_suspects.score_suspects("asked")
     suspects.suspects("asked")

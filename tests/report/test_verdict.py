@@ -128,6 +128,7 @@ def test_a_target_that_leaks_nothing_is_called_leaky_in_one_audit_of_twenty_at_m
 def test_a_check_that_nobody_wrote_words_for_is_listed_and_alarms_by_its_name():
     found = {"watermark_member": {"p_value": 1e-6, "fails": True}, "blind_member": {"auc": None, "fails": False}}
     assert failing_of(found) == ["watermark_member"]
-    first, second = check_rows(found)
+    first, second, null = check_rows(found)
     assert (first.what, first.fails, first.found) == ("watermark member", True, "p = 1e-06")
     assert not second.possible
+    assert not null.possible, "no target, no null check"
