@@ -11,8 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE  # else every stage would compile the library a
 .PHONY: repro studies test fast coverage check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
-	dvc repro
-	@echo "metrics/report.html holds the results; dvc metrics show and dvc plots show show more"
+	leakgauge report
 
 studies: $(VENV)/studies       ## when the attack fails, what stops it, what it costs: an hour on two cores
 	cd studies && dvc repro

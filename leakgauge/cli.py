@@ -83,12 +83,21 @@ def execute(stage: Callable[..., None], parser: argparse.ArgumentParser, words: 
     Exit status: 0 done; 1 bad input or a machine that cannot go on (one line on stderr, no traceback
     unless `--debug`); 130 interrupted.
     """
-    name = _name(stage)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     values = vars(parser.parse_args([*words, *sys.argv[1:]]))
     debug = values.pop("debug")
-    try:
+    with errors_in_one_line(_name(stage), debug):
         stage(**values)
+
+
+@contextmanager
+def errors_in_one_line(name: str, debug: bool = False) -> Iterator[None]:
+    """Exit with one line that begins with `name` where bad input or the machine stops what is done within.
+
+    debug : let such errors through, with their traceback.
+    """
+    try:
+        yield
     except KeyboardInterrupt:
         _stop(f"{name}: interrupted; `dvc repro` goes on from here", 130)
     except (InputError, OSError, MemoryError, SafetensorError) as error:

@@ -84,10 +84,13 @@ class CheckRow:
         return self.found not in (TOO_FEW, ELSEWHERE)
 
 
-def check_rows(found: Mapping[str, Any]) -> list[CheckRow]:
-    """Every check among what was found, those that fail first; one without words of its own by its name."""
+def check_rows(found: Mapping[str, Any], null: bool = True) -> list[CheckRow]:
+    """Every check among what was found, those that fail first; one without words of its own by its name.
+
+    null : whether to say that the null check is not possible, where it is not there.
+    """
     rows = [_row(name, one) for name, one in found.items() if isinstance(one, Mapping) and "fails" in one]
-    if not any(row.name.startswith("null_check") for row in rows):
+    if null and not any(row.name.startswith("null_check") for row in rows):
         rows.append(CheckRow("null_check", "Null check", ELSEWHERE, False, ""))
     return sorted(rows, key=lambda row: not row.fails)
 

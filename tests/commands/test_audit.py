@@ -2,7 +2,6 @@
 
 import difflib
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,12 @@ from pipeline import environment, git
 from pipeline import run as do
 from ruamel.yaml import YAML
 
-from leakgauge.cli import execute
+from leakgauge.cli import errors_in_one_line
+from leakgauge.commands import parser
+from leakgauge.commands.audit import named_after, prepare
 from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
 from leakgauge.options import Split
-from stages.audit import _arguments, audit
 from stages.config import config
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -36,13 +36,16 @@ def desk(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def ask(desk, monkeypatch, capsys):
-    """Run the command with these words, and return its exit status and what it said."""
+def ask(desk, capsys):
+    """Write the entries that these words ask for, and return the exit status and what was said on stderr."""
 
-    def run(*words: str, only: str = "--entry-only") -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["audit", *words, *only.split()])
+    def run(*words: str, keep: bool = False) -> tuple[int, str]:
+        values = vars(parser().parse_args(["audit", *words]))
+        conversions = {name: values[name] for name in ("size", "crop", "colour", "classes")}
+        own = [values[name] for name in ("model", "images", "members", "suspects")]
         try:
-            execute(audit, _arguments())
+            with errors_in_one_line("leakgauge audit"):
+                prepare(values["name"] or named_after(values["model"]), *own, conversions, keep)
         except SystemExit as stop:
             return int(stop.code or 0), capsys.readouterr().err.strip()
         return 0, capsys.readouterr().err.strip()
@@ -51,7 +54,7 @@ def ask(desk, monkeypatch, capsys):
 
 
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
-    assert ask("mine", "--model", "pipeline", "--images", "photos", "--members", "members/*", "--size", "32") == (0, "")
+    assert ask("pipeline", "photos", "--name", "mine", "--members", "members/*", "--size", "32") == (0, "")
     dataset = entry("datasets", "mine", Dataset).root
     assert (dataset.source, dataset.path, dataset.size) == ("folder", "photos", 32)
     config("mine")
@@ -63,13 +66,13 @@ def test_the_entry_is_valid_and_says_what_was_asked(ask):
 
 
 def test_classes_are_taken_in_the_order_given(ask):
-    words = ("mine", "--model", "pipeline", "--images", "photos", "--classes", "dog,cat")
+    words = ("pipeline", "photos", "--name", "mine", "--classes", "dog,cat")
     assert ask(*words) == (0, "")
     assert entry("datasets", "mine", Dataset).root.classes == ["dog", "cat"]
 
 
 def test_the_command_leaves_other_writers_of_yaml_as_they_are(ask, tmp_path):
-    assert ask("mine", "--model", "pipeline", "--images", "photos") == (0, "")
+    assert ask("pipeline", "photos", "--name", "mine") == (0, "")
     with Path("other.yaml").open("w") as stream:
         YAML().dump({"index": None}, stream)
     assert Path("other.yaml").read_text() == "index:\n"
@@ -77,7 +80,7 @@ def test_the_command_leaves_other_writers_of_yaml_as_they_are(ask, tmp_path):
 
 def test_without_members_none_is_known_and_the_suspects_are_those_named(ask):
     Image.new("L", (8, 8)).save("asked/b.png")
-    words = ("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked", "--size", "32")
+    words = ("pipeline", "photos", "--name", "mine", "--suspects", "asked", "--size", "32")
     assert ask(*words) == (0, "")
     config("mine")
     assert asked("split", Split, "mine").member == 0
@@ -88,7 +91,7 @@ def test_without_members_none_is_known_and_the_suspects_are_those_named(ask):
 
 def test_suspects_may_be_a_parquet_file_and_their_labels_are_in_it(ask, random_images):
     write_photos([1, 2], random_images[:2, 0], Path("asked/part-0.parquet"))
-    words = ("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked/part-0.parquet")
+    words = ("pipeline", "photos", "--name", "mine", "--suspects", "asked/part-0.parquet")
     assert ask(*words, "--classes", "dog,cat") == (0, "")
     suspects = entry("datasets", "mine_suspects", Dataset).root
     assert (suspects.source, suspects.path) == ("parquet", "asked/part-0.parquet")
@@ -97,15 +100,15 @@ def test_suspects_may_be_a_parquet_file_and_their_labels_are_in_it(ask, random_i
 
 def test_paths_in_the_repository_are_written_as_another_clone_has_them(ask, desk):
     Image.new("L", (8, 8)).save("asked/b.png")
-    words = ("--model", f"{desk}/pipeline", "--images", f"{desk}/photos", "--suspects", f"{desk}/asked")
-    assert ask("mine", *words) == (0, "")
+    words = (f"{desk}/pipeline", f"{desk}/photos", "--suspects", f"{desk}/asked")
+    assert ask(*words, "--name", "mine") == (0, "")
     paths = [entry("datasets", name, Dataset).root.path for name in ("mine", "mine_suspects")]
     assert [target_entry("mine").model, *paths] == ["pipeline", "photos", "asked"]
 
 
 def test_everything_else_in_the_file_stays_as_it_is(ask):
     before = Path("params.yaml").read_text().splitlines()
-    ask("mine", "--model", "pipeline", "--images", "photos")
+    ask("pipeline", "photos", "--name", "mine")
     after = Path("params.yaml").read_text().splitlines()
     assert not [line for line in difflib.ndiff(before, after) if line.startswith(("-", "?"))]
     assert YAML(typ="safe").load("\n".join(after))["targets"]["digits_ddpm"]
@@ -119,7 +122,7 @@ def test_everything_else_in_the_file_stays_as_it_is(ask):
     ],
 )
 def test_a_model_is_known_by_what_it_is(ask, model, source, path):
-    assert ask("mine", "--model", model, "--images", "photos") == (0, "")
+    assert ask(model, "photos", "--name", "mine") == (0, "")
     config("mine")
     found = source_of("mine")
     assert (found.source, found.model) == (source, path)
@@ -131,21 +134,21 @@ def test_a_parquet_file_and_a_folder_of_them_are_datasets(ask, random_images):
     Path("shards").mkdir()
     write_photos([1, 2], random_images[:2, 0], Path("shards/part-0.parquet"))
     for name, images in (("file", "shards/part-0.parquet"), ("folder", "shards")):
-        assert ask(name, "--model", "pipeline", "--images", images) == (0, "")
+        assert ask("pipeline", images, "--name", name) == (0, "")
         assert entry("datasets", name, Dataset).root.source == "parquet"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("digits", "--model", "pipeline", "--images", "photos"), "params.yaml: datasets.digits: is there already"),
-        (("my audit", "--model", "pipeline", "--images", "photos"), "my audit: a name is letters, digits"),
-        (("mine", "--model", "photos", "--images", "photos"), "photos: has neither a diffusers pipeline"),
-        (("mine", "--model", "owner/name@main", "--images", "photos"), "owner/name@main: has neither"),
-        (("mine", "--model", "pipeline", "--images", "asked"), "asked: no images there"),
-        (("mine", "--model", "pipeline", "--images", "nowhere"), "nowhere: no images there"),
-        (("mine", "--model", "pipeline", "--images", "photos", "--suspects", "nobody"), "nobody: not found"),
-        (("mine", "--model", "pipeline", "--images", "photos", "--suspects", "asked"), "asked: not found, or empty"),
+        (("pipeline", "photos", "--name", "digits"), "params.yaml: datasets.digits: is there already"),
+        (("pipeline", "photos", "--name", "my audit"), "my audit: a name is letters, digits"),
+        (("photos", "photos", "--name", "mine"), "photos: has neither a diffusers pipeline"),
+        (("owner/name@main", "photos", "--name", "mine"), "owner/name@main: has neither"),
+        (("pipeline", "asked", "--name", "mine"), "asked: no images there"),
+        (("pipeline", "nowhere", "--name", "mine"), "nowhere: no images there"),
+        (("pipeline", "photos", "--name", "mine", "--suspects", "nobody"), "nobody: not found"),
+        (("pipeline", "photos", "--name", "mine", "--suspects", "asked"), "asked: not found, or empty"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_and_nothing_is_written(ask, words, said):
@@ -180,8 +183,8 @@ def test_inputs_that_nobody_keeps_are_kept_by_dvc_and_git_is_left_with_their_nam
         Path(folder).mkdir(parents=True)
     Path("pipeline/model_index.json").rename("models/theirs/model_index.json")
     Image.new("L", (8, 8)).save("found/asked/b.png")
-    words = ("mine", "--model", "models/theirs", "--images", "photos", "--suspects", "found/asked")
-    assert ask(*words, only="")[0] == 0
+    words = ("models/theirs", "photos", "--name", "mine", "--suspects", "found/asked")
+    assert ask(*words, keep=True)[0] == 0
     shutil.rmtree("pipeline")
     git(repository, "add", "--all")
     new = in_git(repository) - before - {"dvc.lock"}
@@ -196,13 +199,13 @@ def test_what_git_or_dvc_keeps_already_is_left_alone_and_what_lies_outside_is_to
     Path("pipeline/model_index.json").rename(outside / "model_index.json")
     git(repository, "add", "checkpoint")
     Image.new("L", (8, 8)).save("photos/asked.png")
-    words = ("--model", str(outside), "--images", "photos", "--suspects", "photos/members")
-    status, said = ask("mine", *words, only="")
+    words = (str(outside), "photos", "--suspects", "photos/members")
+    status, said = ask(*words, "--name", "mine", keep=True)
     assert status == 0
     assert f"warning: {outside}: lies outside of the repository: `dvc push` does not share it" in said
     assert [path.name for path in Path().rglob("?*.dvc") if path.is_file()] == ["photos.dvc"], "suspects lie in photos"
     Path("checkpoint/new").touch()
-    status, said = ask("again", "--model", "checkpoint", "--images", "photos", only="")
+    status, said = ask("checkpoint", "photos", "--name", "again", keep=True)
     assert status == 0
     assert "warning: checkpoint: Git keeps it, but not checkpoint/new: `git add` that, or colleagues lack it" in said
     assert not Path("checkpoint.dvc").exists()
@@ -212,7 +215,7 @@ def test_what_dvc_cannot_keep_is_refused_and_nothing_is_written(ask, repository)
     Path("data/deep/photos").mkdir(parents=True)
     Image.new("L", (8, 8)).save("data/deep/photos/a.png")
     before = Path("params.yaml").read_bytes()
-    status, said = ask("mine", "--model", "pipeline", "--images", "data/deep/photos", only="")
+    status, said = ask("pipeline", "data/deep/photos", "--name", "mine", keep=True)
     assert status == 1
     assert "data/deep/photos: `dvc add` failed, see above: nothing was written into params.yaml" in said
     assert Path("params.yaml").read_bytes() == before
@@ -221,7 +224,7 @@ def test_what_dvc_cannot_keep_is_refused_and_nothing_is_written(ask, repository)
 def test_outside_of_a_git_repository_an_audit_is_refused_in_one_line(ask, desk, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(desk.parent))
     before = Path("params.yaml").read_bytes()
-    status, said = ask("mine", "--model", "pipeline", "--images", "photos", only="")
+    status, said = ask("pipeline", "photos", "--name", "mine", keep=True)
     assert (status, len(said.splitlines())) == (1, 1)
     assert f"{desk}: no clone of a Git repository (a source archive?), which DVC needs: clone it" in said
     assert Path("params.yaml").read_bytes() == before

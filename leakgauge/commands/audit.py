@@ -1,0 +1,254 @@
+"""how much does a model leak, and was it trained on these images? from a model and images to the verdict
+
+    leakgauge audit my_pipeline photos --members 'members/*'
+    leakgauge audit my_pipeline photos --suspects asked --name mine
+
+MODEL is a diffusers pipeline folder, owner/name@commit on the Hugging Face Hub, or a folder with ckpt.pt and
+flagfile.txt.  IMAGES are images of its size that it was certainly not trained on, from the same source as the others;
+--members says which of them it was trained on after all, --suspects where images in question are.
+
+Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes entries into the registries
+`datasets`, `targets` and `suspects` of params.yaml, as you would by hand; says what the audit takes, and computes it.
+The same command again goes on where it was stopped.  Change the entries as you like and run `leakgauge report`: only
+what depends on the change is computed.
+
+Exit status 3: a ceiling is exceeded (--fail-above).
+"""
+
+import argparse
+import io
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, RoundTripRepresenter
+
+from leakgauge.cli import NAME, NAME_RULE, read_yaml
+from leakgauge.commands import gate, show
+from leakgauge.commands.estimate import estimate, sentences
+from leakgauge.commands.pipeline import dvc, need_project, reproduce
+from leakgauge.config import PARAMS
+from leakgauge.errors import InputError, warn
+from leakgauge.files import write_bytes
+
+HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
+NULL = "tag:yaml.org,2002:null"
+KEEP_LINES = 10_000  # columns, so that the YAML writer breaks no line
+Entries = dict[str, dict[str, dict[str, Any]]]  # registry -> name -> entry
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of this command."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="the model under audit")
+    add("images", metavar="IMAGES", help="a folder of images, a Parquet file, or a folder of such files")
+    add("--members", metavar="PATTERN", help="those of IMAGES that the model was trained on, like 'members/*'")
+    add("--suspects", metavar="PATH", help="images in question: a folder or a Parquet file")
+    add("--name", help=f"what to call the audit (default: after the model); {NAME_RULE}")
+    add("--size", type=int, help="resize all images to so many pixels a side")
+    add("--crop", choices=["centre"], help="cut the middle square out first")
+    add("--colour", choices=["rgb", "grey"], help="convert first")
+    add("--classes", metavar="A,B,...", help="folders of IMAGES that are classes, in the order of labels 0, 1, ...")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--entry-only", action="store_true", help="write the entries; keep and compute nothing")
+    only.add_argument("--estimate-only", action="store_true", help="stop when it is known what the audit takes")
+    gate.arguments(parser)
+
+
+def run(
+    model: str,
+    images: str,
+    members: str | None = None,
+    suspects: str | None = None,
+    name: str | None = None,
+    entry_only: bool = False,
+    estimate_only: bool = False,
+    fail_above: list[gate.Ceiling] | None = None,
+    **conversions: Any,
+) -> int:
+    """Write the entries and compute the verdict; returns the exit status.
+
+    conversions : size, crop, colour and classes, None where they were not asked for.  Raises InputError: for what
+    cannot be audited before anything is written, and where `dvc repro` fails.
+    """
+    need_project()
+    name = name or named_after(model)
+    wanted = prepare(name, model, images, members, suspects, conversions, keep=not entry_only)
+    if entry_only:
+        return 0
+    reproduce([*(f"images@{dataset}" for dataset in wanted["datasets"]), f"check@{name}", f"target@{name}"])
+    expected = estimate(name)
+    print("\n".join(sentences(expected)), flush=True)
+    if estimate_only:
+        return 0
+    reproduce(["report"], expected["seconds"])
+    show.verdicts([name])
+    return gate.status([name], fail_above or [])
+
+
+def prepare(
+    name: str,
+    model: str,
+    images: str,
+    members: str | None,
+    suspects: str | None,
+    conversions: dict[str, Any],
+    keep: bool = True,
+) -> Entries:
+    """Write the entries of an audit into params.yaml, and have DVC keep what they read; returns them.
+
+    Raises InputError, with nothing written.
+    """
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name}: {NAME_RULE}")
+    wanted = wanted_entries(name, model, images, members, suspects, conversions)
+    new = _new(wanted)
+    if keep:
+        track([*(entry["path"] for entry in wanted["datasets"].values()), wanted["targets"][name]["model"]])
+    if new:
+        _add(new)
+        wrote = [f"{registry}.{key}" for registry, added in new.items() for key in added]
+        print(f"{PARAMS}: wrote {', '.join(wrote)}", flush=True)
+    return wanted
+
+
+def named_after(model: str) -> str:
+    """The name of an audit of this model: letters, digits and '_'."""
+    last = re.sub(r"@[0-9a-f]{40}$", "", model.rstrip("/")).rpartition("/")[2]
+    name = re.sub(r"\W+", "_", last, flags=re.ASCII).strip("_")
+    if not name or not NAME.fullmatch(name):
+        raise InputError(f"{model}: no name can be made of it: say --name; {NAME_RULE}")
+    return name
+
+
+def wanted_entries(
+    name: str, model: str, images: str, members: str | None, suspects: str | None, conversions: dict[str, Any]
+) -> Entries:
+    """The entries of an audit.  Raises InputError for paths without a model or without images."""
+    if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
+        raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
+    model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
+    classes = conversions.get("classes")
+    own = {key: value for key, value in conversions.items() if value is not None}
+    own |= {"classes": classes.split(",")} if classes else {}
+    entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
+    if classes and entries["datasets"][name]["source"] != "folder":
+        raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
+    target = {"images": name, **_model(model)}
+    entries["targets"] = {name: target | ({"members": members} if members else {})}
+    if suspects:
+        found = _images(Path(suspects), "--suspects")
+        alike = {key: value for key, value in own.items() if key != "classes" or found["source"] == "folder"}
+        entries["datasets"][f"{name}_suspects"] = found | alike
+        entries["suspects"] = {name: {"target": name, "images": f"{name}_suspects"}}
+    return entries
+
+
+def _new(wanted: Entries) -> Entries:
+    """Those that params.yaml lacks.  Raises InputError where it has another of the same name."""
+    new: Entries = {}
+    params = read_yaml(PARAMS, "the folder of an audit project")
+    for registry, entries in wanted.items():
+        there = params.get(registry) or {}
+        for name, entry in entries.items():
+            if name in there and there[name] != entry:
+                raise InputError(
+                    f"{PARAMS}: {registry}.{name}: is there already, and differs: take another --name, or "
+                    "edit it by hand and run `leakgauge report`"
+                )
+            if name not in there:
+                new.setdefault(registry, {})[name] = entry
+    return new
+
+
+def _portable(path: str) -> str:
+    """A path in this folder relative to it, as another clone has it."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
+
+
+def track(paths: list[str]) -> None:
+    """Have DVC keep files and folders which neither Git nor DVC does: else `git push` and `dvc push` leave them out.
+
+    What lies outside of the repository cannot be kept: a warning names it.  Raises InputError where `dvc add` fails.
+    """
+    try:
+        root = Path(_git("rev-parse", "--show-toplevel").strip())
+    except (OSError, subprocess.CalledProcessError):
+        raise InputError(
+            f"{Path.cwd()}: no clone of a Git repository (a source archive?), which DVC needs: clone it, "
+            "or run `git init` here, before an audit"
+        ) from None
+    for path in sorted(set(paths), key=lambda path: len(Path(path).parts)):  # a folder before what lies in it
+        if not Path(path).resolve().is_relative_to(root):
+            warn(
+                f"{path}: lies outside of the repository: `dvc push` does not share it, and who computes the audit "
+                "again needs it at that path"
+            )
+        elif _git("ls-files", "--", path):
+            if left_out := _git("ls-files", "--others", "--", path).splitlines():
+                warn(f"{path}: Git keeps it, but not {left_out[0]}: `git add` that, or colleagues lack it")
+        elif not _kept_by_dvc(path) and (dvc("add", "--quiet", "--", path) or not _kept_by_dvc(path)):
+            raise InputError(f"{path}: `dvc add` failed, see above: nothing was written into {PARAMS}")
+
+
+def _kept_by_dvc(path: str) -> bool:
+    """Whether it is, or lies in, what a `.dvc` file or a stage puts out.  Raises InputError where DVC cannot tell."""
+    from dvc.exceptions import DvcException, OutputNotFoundError
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        try:
+            return bool(repo.find_outs_by_path(str(Path(path).absolute()), strict=False))
+        except OutputNotFoundError:
+            return False
+        except DvcException as error:
+            raise InputError(str(error)) from None
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "--literal-pathspecs", *words], check=True, capture_output=True, text=True).stdout
+
+
+def _images(path: Path, option: str) -> dict[str, Any]:
+    """Where images come from: a Parquet file, a folder of images, or a folder of Parquet files."""
+    from leakgauge.datasets.folder import files  # it needs seconds
+
+    if path.is_dir() and files(path):
+        return {"source": "folder", "path": str(path)}
+    if (path.suffix == ".parquet" and path.is_file()) or (path.is_dir() and any(path.rglob("*.parquet"))):
+        return {"source": "parquet", "path": str(path)}
+    raise InputError(f"{path}: no images there: {option} names a folder of images, a Parquet file, or several")
+
+
+def _model(model: str) -> dict[str, Any]:
+    """`model` of a target, and what else says where it comes from."""
+    if found := re.fullmatch(HUB, model):
+        return {"model": "leakgauge/diffusion/pipelines.py", "target": {"hub": found.groupdict()}}
+    if any((Path(model) / name).is_file() for name in ("model_index.json", "flagfile.txt")):
+        return {"model": model}
+    raise InputError(
+        f"{model}: has neither a diffusers pipeline (model_index.json) nor a pytorch-ddpm checkpoint (flagfile.txt); "
+        "a pipeline on the Hub is owner/name@ and the full hash of a commit"
+    )
+
+
+class SpeltOut(RoundTripRepresenter):
+    """Writes what is not set as `null`, not as nothing; a class of its own, lest other writers do so too."""
+
+
+SpeltOut.add_representer(type(None), lambda writer, _: writer.represent_scalar(NULL, "null"))
+
+
+def _add(entries: dict[str, dict[str, Any]]) -> None:
+    """Add entries, registry -> name -> entry; comments and everything else stay as they are."""
+    yaml = YAML()
+    yaml.width, yaml.preserve_quotes, yaml.Representer = KEEP_LINES, True, SpeltOut
+    params = yaml.load(PARAMS.read_text(encoding="utf-8"))
+    for registry, added in entries.items():
+        if not params.get(registry):  # written as {}: a flow, which would stay one
+            params[registry] = {}
+        params[registry].update(added)
+    stream = io.BytesIO()
+    yaml.dump(params, stream)
+    write_bytes(PARAMS, stream.getvalue())

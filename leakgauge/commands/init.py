@@ -1,0 +1,128 @@
+"""a new audit project, so that the clone of this tool is not yours
+
+    leakgauge init my_audit && cd my_audit
+    leakgauge audit ../my_pipeline ../photos --members 'members/*'
+
+The project is a git and DVC repository of its own.  It carries the pipeline's code (dvc.yaml, stages/, leakgauge/),
+because DVC computes a stage again when its code changed, and a figure can be made again years later: `pip install -e .`
+in a colleague's clone installs just this code.  --update replaces the code by this version's, and leaves parameters,
+data and results as they are.
+"""
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+
+import leakgauge
+from leakgauge.config import PARAMS
+from leakgauge.errors import InputError
+from leakgauge.files import write_bytes
+
+CODE = (".dvc/plots", "dvc.yaml", "leakgauge", "pyproject.toml", "constraints.txt", "stages")
+ONCE = (".dvc/config", ".dvcignore", ".gitattributes", ".gitignore", "LICENSE", "data/README.md", "models/README.md")
+README = """# An audit by leakgauge
+
+Does a diffusion model leak its training images?  The parameters are in `params.yaml`, the answer is in
+`metrics/summary.json` and `metrics/report.html`.
+
+```sh
+python3 -m venv .venv && . .venv/bin/activate
+pip install -c constraints.txt -e .
+leakgauge audit my_pipeline photos --members 'members/*'
+git add --all && git commit -m "First audit"
+dvc push    # to the team's remote: dvc remote add --default team ...
+```
+
+A colleague clones it, installs it likewise, and runs `dvc pull`, or `leakgauge report`.  It carries the code that makes
+its figures; `leakgauge init --update .` of a newer leakgauge replaces that code, and nothing else.
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of this command."""
+    parser.add_argument("folder", metavar="DIR", help="of the project; it must not exist, or be empty")
+    parser.add_argument("--update", action="store_true", help="replace the code of the project there by this version's")
+
+
+def run(folder: str, update: bool = False) -> int:
+    """Returns the exit status.  Raises InputError, with nothing written."""
+    project, source = Path(folder), source_of_code()
+    tracked = _git(source, "ls-files").splitlines()
+    if update:
+        _refuse_uncommitted(project)
+        for part in CODE:
+            _remove(project / part)
+        _copy(source, project, [path for path in tracked if _within(path, CODE)])
+        print(f"{project}: the code is this version's; `git diff` shows what changed, `leakgauge report` computes it")
+        return 0
+    if project.exists() and (not project.is_dir() or any(project.iterdir())):
+        raise InputError(f"{project}: is there already, and not empty: take another folder, or --update its code")
+    _copy(source, project, [path for path in tracked if _within(path, (*CODE, *ONCE))])
+    write_bytes(project / PARAMS, empty_params((source / PARAMS).read_text(encoding="utf-8")).encode())
+    write_bytes(project / "README.md", README.encode())
+    _git(project, "init", "--quiet")
+    subprocess.run(["dvc", "init", "--quiet", "--force"], cwd=project, check=True)
+    shutil.copy(source / ".dvc/config", project / ".dvc/config")
+    _git(project, "add", "--all")
+    print(f"{project}: a new audit project")
+    try:
+        _git(project, "commit", "--quiet", "--message", "A new audit project")
+    except subprocess.CalledProcessError:
+        print("git could not commit, perhaps it does not know your name: commit it before the first audit")
+    print(f"Next:\n  cd {project}\n  leakgauge audit MODEL IMAGES --members 'members/*'    (leakgauge audit --help)")
+    return 0
+
+
+def source_of_code() -> Path:
+    """The clone that this leakgauge is installed from.  Raises InputError where it was installed without one."""
+    root = Path(leakgauge.__file__).resolve().parents[1]
+    if not (root / "dvc.yaml").is_file() or not (root / ".git").exists():
+        raise InputError(f"{root}: no clone of leakgauge: install it with `pip install --editable` from a git clone")
+    return root
+
+
+def empty_params(text: str) -> str:
+    """params.yaml without datasets, targets and suspects; learners and options stay as they are, comments too."""
+    from ruamel.yaml import YAML
+
+    head, rest = text.partition("\ndatasets:")[0], text.partition("\nlearners:")[2]
+    if not YAML(typ="safe", pure=True).load(text) or not rest:
+        raise InputError(f"{PARAMS}: has no section learners")
+    registries = (
+        "datasets: {}                     # images; `leakgauge audit` writes entries, and so may you",
+        "targets: {}                      # models: {images: photos, model: my_pipeline, members: 'members/*'}",
+        "suspects: {}                     # images in question, a set an entry: {target: mine, images: found}",
+    )
+    return head + "\n" + "\n".join(registries) + "\n\nlearners:" + rest
+
+
+def _within(path: str, parts: tuple[str, ...]) -> bool:
+    return any(path == part or path.startswith(f"{part}/") for part in parts)
+
+
+def _copy(source: Path, project: Path, paths: list[str]) -> None:
+    for path in paths:
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / path, project / path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_uncommitted(project: Path) -> None:
+    if not (project / "dvc.yaml").is_file() or not (project / ".git").exists():
+        raise InputError(f"{project}: no audit project to update: there is no dvc.yaml under git")
+    if changed := _git(project, "status", "--porcelain", "--", *CODE):
+        raise InputError(
+            f"{project}: {changed.split()[1]} has uncommitted changes, which --update would lose: commit them"
+        )
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+    return done.stdout

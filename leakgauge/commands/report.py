@@ -1,0 +1,41 @@
+"""bring the page up to date, and print the verdicts
+
+    leakgauge report
+    leakgauge report mine --fail-above 'tpr@1%=5%'
+
+Runs `dvc repro`: whatever of the audit is not up to date is computed, nothing else.  Then it prints ten lines on each
+target (or on those named), and in one line how many rates differ from those of the last commit, and whether they lie
+within their intervals: another machine gives other last digits.
+
+Exit status 3: a ceiling is exceeded (--fail-above).
+"""
+
+import argparse
+
+from leakgauge.commands import gate, show
+from leakgauge.commands.pipeline import need_project, reproduce
+from leakgauge.config import PARAMS, names
+from leakgauge.errors import InputError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of this command."""
+    parser.add_argument("targets", metavar="NAME", nargs="*", help="of params.yaml's `targets` (default: all)")
+    parser.add_argument("--no-repro", action="store_true", help="compute nothing: print what is there")
+    gate.arguments(parser)
+
+
+def run(targets: list[str], no_repro: bool = False, fail_above: list[gate.Ceiling] | None = None) -> int:
+    """Returns the exit status.  Raises InputError."""
+    need_project()
+    known = names("targets")
+    for target in targets:
+        if target not in known:
+            raise InputError(f"{PARAMS}: targets.{target} is not there (there is {', '.join(known) or 'none'})")
+    if not known:
+        raise InputError(f"{PARAMS}: no target yet: `leakgauge audit MODEL IMAGES` writes one")
+    if not no_repro:
+        reproduce(["report"])
+    show.verdicts(targets or known)
+    show.changes()
+    return gate.status(targets or known, fail_above or [])
