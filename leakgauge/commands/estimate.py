@@ -34,7 +34,7 @@ def estimate(target: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "leakgauge.commands.estimate", target], capture_output=True, text=True)
     if done.returncode:
         raise InputError(done.stderr.strip().rpartition("\n")[2] or "the estimate failed")
-    return json.loads((done.stdout.rpartition("\n{")[2] and "{" + done.stdout.rpartition("\n{")[2]) or done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

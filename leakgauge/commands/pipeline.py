@@ -15,8 +15,8 @@ from leakgauge.errors import InputError
 STARTED = re.compile(r"Running stage '(?:[^']*:)?([^']+)'")
 SKIPPED = re.compile(r"Stage '(?:[^']*:)?([^']+)' (?:didn't change|is cached)|Restored stage '([^']+)'")
 CHATTER = re.compile(  # of DVC, about itself
-    r"\s*$|> python -m |Updating lock file|Use `dvc push`|Data and pipelines are up to date|To track the changes"
-    r"|\tgit add|To enable auto staging|\tdvc config"
+    r"\s*$|> python -m |(Updating|Generating) lock file|'.*\.dvc' didn't change|Use `dvc push`|Data and pipelines are"
+    r"|To track the changes|\tgit add|To enable auto staging|\tdvc config"
 )
 
 

@@ -76,8 +76,8 @@ def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
     rows = [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
     rows += [("checks", checks_sentence(verdict))]
     if verdict["exposed"]:
-        most = (f"{one['image_id']} (p = {one['p_value']:.2g})" for one in verdict["exposed"][:MOST_NAMED])
-        rows.append(("exposed", ", ".join(most)))
+        most = verdict["exposed"][:MOST_NAMED]
+        rows.append(("exposed", f"{', '.join(one['image_id'] for one in most)} (p <= {most[-1]['p_value']:.2g})"))
     found += [f"{what:<14}{text}" for what, text in rows if text]
     for asked, answer in verdict["suspects"].items():
         found += [f"{asked}: {SET_TITLES[answer['state']].upper()}", answer["sentence"]]
@@ -93,6 +93,8 @@ def gain_sentence(verdict: Mapping[str, Any]) -> str:
     if gain is None:
         return f"{alone}."
     low, high = verdict["gain_ci_low"], verdict["gain_ci_high"]
+    if low <= -1 and high >= 1:  # fewer than five false positives expected: a bootstrap cannot vouch for it
+        return f"{alone}; {verdict['images']['holdout']} holdout images are too few to tell a difference."
     found = "no difference can be told" if low <= 0 <= high else f"thresholds for each find {_more(gain)}"
     return f"{alone}; the difference is {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): {found}."
 

@@ -55,6 +55,13 @@ def test_a_failing_check_takes_the_verdict_away_whatever_the_figures():
     assert "47" not in found["sentence"]
 
 
+def test_a_difference_that_a_bootstrap_cannot_vouch_for_is_not_given():
+    found = verdict(images=IMAGES | {"holdout": 200}, **of_ends("gain", 0.15, -1.0, 1.0))
+    assert gain_sentence(found) == (
+        "One threshold for all images: 32 %; 200 holdout images are too few to tell a difference."
+    )
+
+
 def test_without_members_nothing_is_said_of_leakage():
     nothing = {
         name: None for figure in ("tpr", "auc", "gain", "auc_gain", "baseline_tpr") for name in of_ends(figure, 0, 0, 0)
@@ -82,7 +89,9 @@ def test_ten_lines_at_most_say_it_on_a_terminal():
     printed = lines("mine", verdict())
     assert printed[0] == "mine: THE MODEL LEAKS TRAINING IMAGES"
     assert len(printed) <= 10
-    assert "photo-5.png (p = 0.0085)" in printed[-1]
+    assert printed[-1] == (
+        "exposed       photo-1.png, photo-2.png, photo-3.png, photo-4.png, photo-5.png (p <= 0.0085)"
+    )
     assert all(len(line) < 160 and line.isascii() for line in printed)
 
 
