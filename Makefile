@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # else every stage would compile the library again as it starts
 
 .NOTPARALLEL:  # two recipes would fill one .venv at once
-.PHONY: repro studies test fast coverage check faults verify audit-dependencies clean
+.PHONY: repro studies docs test fast coverage check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 	leakgauge report
@@ -29,6 +29,9 @@ coverage: $(VENV)/tests        ## the share of branches that these reach, and th
 
 faults: $(VENV)/tests          ## twenty kills at random moments, full disks, damaged files: minutes
 	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults
+
+docs: $(VENV)/tests            ## the documentation, into .docs/index.html
+	mkdocs build
 
 check: $(VENV)/tests
 	ruff check .

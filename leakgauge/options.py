@@ -1,8 +1,8 @@
 """Every option of params.yaml once: its default, its bounds and its sentence.
 
-One class a section, one a learner, one a target.  The comments of params.yaml, docs/options.md and the JSON schema that
-editors read are made of these (`python -m leakgauge.reference`); tests hold them together.  Datasets have their
-options beside their readers (`leakgauge/datasets`).
+One class a section, one a learner, one a target.  The comments of params.yaml, docs/reference/options.md and the JSON
+schema that editors read are made of these (`python -m leakgauge.reference`); tests hold them together.  Datasets have
+their options beside their readers (`leakgauge/datasets`).
 """
 
 from typing import Annotated, Any, Literal, TypeAlias

@@ -1,12 +1,15 @@
-"""The options, documented in three places from one source: `python -m leakgauge.reference` writes
+"""What is documented from the code: `python -m leakgauge.reference` writes
 
 - the comments of params.yaml, behind the values that stand there,
-- docs/options.md, the reference page,
+- docs/reference/options.md, command-line.md and python.md,
 - docs/params.schema.json, which editors read for completion and warnings.
 """
 
+import argparse
+import ast
 import io
 import json
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
 from leakgauge.cli import read_yaml
+from leakgauge.commands import parser
 from leakgauge.config import PARAMS
 from leakgauge.datasets import Dataset
 from leakgauge.files import write_bytes
@@ -31,7 +35,14 @@ from leakgauge.options import (
     Target,
 )
 
-PAGE, SCHEMA = Path("docs/options.md"), Path("docs/params.schema.json")
+PAGES, SCHEMA = Path("docs/reference"), Path("docs/params.schema.json")
+PUBLIC = {  # of the library: module -> what of it is for notebooks
+    "leakgauge/diffusion/denoiser.py": ("Denoiser",),
+    "leakgauge/attacks/t_error.py": ("t_errors",),
+    "leakgauge/features/__init__.py": ("image_features",),
+    "leakgauge/bags.py": ("QuantileBag",),
+    "leakgauge/inference/metrics.py": ("membership_metrics",),
+}
 COLUMN, WIDTH = 33, 118  # where comments begin, and lines end
 KINDS: dict[str, type[BaseModel]] = {
     "marginal": MarginalOptions,
@@ -102,8 +113,8 @@ def _sentence(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split())
 
 
-def page() -> str:
-    """The reference page."""
+def options_page() -> str:
+    """Every option."""
     lines = [
         "# Options",
         "",
@@ -118,6 +129,69 @@ def page() -> str:
         lines += [f"## `{name}`", "", _sentence(model), "", "| option | default | what it is |", "|---|---|---|"]
         lines += [*_rows(model, ""), ""]
     return "\n".join(lines)
+
+
+def command_line_page() -> str:
+    """The help of every command, and what every stage reads and writes."""
+    lines = ["# Command line", "", "Made by `python -m leakgauge.reference` of the programs' own help.", ""]
+    for command, text in helps().items():
+        lines += [f"## `{command}`", "", "```text", text.rstrip(), "```", ""]
+    lines += ["## Stages", "", "Programs that DVC runs, one a stage; each has `--help` and `--debug`.", ""]
+    for path in sorted(Path("stages").glob("[a-z]*.py")):
+        text = ast.get_docstring(_tree(path)) or ""
+        lines += [f"### `python -m stages.{path.stem}`", "", "```text", text, "```", ""]
+    return "\n".join(lines)
+
+
+def helps() -> dict[str, str]:
+    """Command -> its help, as it is printed 100 columns wide."""
+    os.environ["COLUMNS"] = "100"
+    of_all = parser()
+    commands = next(one for one in of_all._actions if isinstance(one, argparse._SubParsersAction)).choices
+    return {"leakgauge": of_all.format_help()} | {
+        f"leakgauge {name}": one.format_help() for name, one in commands.items()
+    }
+
+
+def python_page() -> str:
+    """The public names of the library: signatures and docstrings, read without an import."""
+    lines = [
+        "# Python",
+        "",
+        "The library needs no DVC and no params.yaml: arrays in, arrays out. Images are (N, C, H, W) uint8.",
+        "`docs/library.py` is a walk through an audit, cell by cell. What the pipeline adds: checks, calibrated",
+        "verdicts at any size, resumable work, a page. Made by `python -m leakgauge.reference` of the docstrings.",
+        "",
+        "```python",
+        (ast.get_docstring(_tree("leakgauge/__init__.py")) or "").split("\n\n")[1],
+        "```",
+        "",
+    ]
+    for path, names in PUBLIC.items():
+        for node in _tree(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
+                lines += _documented(node, "## ")
+    return "\n".join(lines)
+
+
+def _tree(path: str | Path) -> ast.Module:
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
+
+
+def _documented(node: ast.FunctionDef | ast.ClassDef, heading: str) -> list[str]:
+    """A function, or a class and its public methods."""
+    text = ast.get_docstring(node) or ""
+    called = f"{node.name}({ast.unparse(node.args)})" if isinstance(node, ast.FunctionDef) else node.name
+    lines = [f"{heading}`{node.name}`", "", "```text", called, "", text, "```", ""]
+    for inner in node.body if isinstance(node, ast.ClassDef) else ():
+        if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_") and ast.get_docstring(inner):
+            lines += _documented(inner, f"### `{node.name}`.")
+    return lines
+
+
+def pages() -> dict[str, str]:
+    """Name of a reference page -> its text."""
+    return {"options": options_page(), "command-line": command_line_page(), "python": python_page()}
 
 
 def _rows(model: type[BaseModel], prefix: str) -> list[str]:
@@ -172,10 +246,11 @@ def schema() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write all three."""
+    """Write all of them."""
     read_yaml(PARAMS, "the repository's root")  # a file that is no YAML is refused by name
     write_bytes(PARAMS, commented(PARAMS.read_text(encoding="utf-8")).encode())
-    write_bytes(PAGE, page().encode())
+    for name, text in pages().items():
+        write_bytes(PAGES / f"{name}.md", (text.rstrip() + "\n").encode())
     write_bytes(SCHEMA, (json.dumps(schema(), indent=1) + "\n").encode())
 
 

@@ -1,7 +1,7 @@
-"""The README's table of the default audit, made of the committed metrics, so that it cannot go stale.
+"""What the documentation shows of the default audit, made of the committed metrics, so that it cannot go stale.
 
-python tests/readme_table.py            print it, and what the paired differences tell
-python tests/readme_table.py --write    put it into README.md
+python tests/readme_table.py            print the verdict's lines, the table, and what the paired differences tell
+python tests/readme_table.py --write    put the lines into README.md, the table into docs/get-started.md
 """
 
 import json
@@ -11,13 +11,23 @@ import textwrap
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY))
+from leakgauge.report.verdict import lines  # noqa: E402
+
+VERDICT = re.compile(r"(?<=<!-- verdict -->\n).*?(?=<!-- /verdict -->)", re.DOTALL)
 TARGET = "digits_ddpm"
 LEVELS = {"1e-1": "10 %", "5e-2": "5 %", "1e-2": "1 %"}
 BLOCK = re.compile(r"\| learner \| AUC \|.*?\n\n.*?\n\n", re.DOTALL)  # the table, and the paragraph below it
 
 
+def verdict() -> str:
+    """The lines that `leakgauge report` prints, as they stand in README.md."""
+    summary = json.loads((REPOSITORY / "metrics/summary.json").read_text())
+    return "```text\n" + "\n".join(lines(TARGET, summary[TARGET])) + "\n```\n"
+
+
 def table() -> str:
-    """The table and the paragraph below it, as they stand in README.md."""
+    """The table and the paragraph below it, as they stand in docs/get-started.md."""
     metrics = json.loads((REPOSITORY / f"metrics/details/{TARGET}.json").read_text())["judges"]
     head = ["learner", "AUC", "TPR at 1 % FPR", *(f"calibrated FPR at {level}" for level in LEVELS.values())]
     rows = [head, ["---"] * len(head), *(_row(name, figures) for name, figures in metrics.items())]
@@ -69,10 +79,15 @@ def _told(metrics: dict) -> str:
     )
 
 
+def write(path: Path, block: re.Pattern[str], text: str) -> None:
+    """Exchange a block of a page."""
+    page = path.read_text(encoding="utf-8")
+    assert len(block.findall(page)) == 1, f"{path}: its block was not found"
+    path.write_text(block.sub(lambda _: text, page), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    readme = REPOSITORY / "README.md"
     if "--write" in sys.argv[1:]:
-        text = readme.read_text(encoding="utf-8")
-        assert len(BLOCK.findall(text)) == 1, "README.md: its table was not found"
-        readme.write_text(BLOCK.sub(lambda _: table(), text), encoding="utf-8")
-    print(table())
+        write(REPOSITORY / "README.md", VERDICT, verdict())
+        write(REPOSITORY / "docs/get-started.md", BLOCK, table())
+    print(verdict() + "\n" + table())

@@ -28,9 +28,9 @@ def checkout(finished_clone: Path, tmp_path: Path) -> Path:
 
 
 def gate(folder: Path, **variables: str) -> subprocess.CompletedProcess:
-    """The command of TEAMS.md."""
+    """The command of docs/guides/teams.md."""
     command = "python .ci/pull_request.py origin/main"
-    assert command in (REPOSITORY / "TEAMS.md").read_text().splitlines()
+    assert command in (REPOSITORY / "docs/guides/teams.md").read_text().splitlines()
     variables = environment() | {"GITHUB_STEP_SUMMARY": ""} | variables
     return subprocess.run(command.split(), cwd=folder, env=variables, capture_output=True, text=True)
 
@@ -102,7 +102,10 @@ def test_without_git_dvc_repro_says_one_line(tmp_path):
     done = subprocess.run(["dvc", "repro"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode != 0
     assert done.stdout + done.stderr == f"ERROR: {tmp_path} is not a git repository\n"
-    assert "in a source archive without `.git`, run `git init` first" in (REPOSITORY / "README.md").read_text()
+    assert (
+        "in a source archive without `.git`, run `git init` first"
+        in (REPOSITORY / "docs/guides/recover.md").read_text()
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Teams: the commands of TEAMS.md, as written, against a folder, an OpenSSH server and an S3 server that are real."""
+"""Teams: the guide's commands, as written, against a folder, an OpenSSH server and an S3 server that are real."""
 
 import getpass
 import grp
@@ -20,7 +20,7 @@ from servers import ACCESS_KEY, SECRET_KEY, SSHServer, s3_server, ssh_server
 from leakgauge.files import file_hash
 from leakgauge.tables import ROLES, decode_images, read_table
 
-PAGE = (REPOSITORY / "TEAMS.md").read_text()
+PAGE = (REPOSITORY / "docs/guides/teams.md").read_text()
 REMOTES = ("A folder", "SSH", "S3")
 HOST_KEYS, LINKS = "DVC does not check SSH host keys", "root writes through links"
 TRIED, CACHE = "Parameters that somebody tried before", "One cache for a machine"

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from leakgauge.config import CONFIG, asked, section, source_of
 from leakgauge.errors import InputError
 from leakgauge.options import SECTIONS, Evaluate, Fit, Learner, Levels, Score, Split, Suspects, Target
-from leakgauge.reference import KINDS, PAGE, SCHEMA, commented, page, schema
+from leakgauge.reference import KINDS, SCHEMA, commented, schema
 from stages.config import config
 
 TARGET = "digits_ddpm"
@@ -349,7 +349,8 @@ def test_every_option_has_a_sentence_but_for_the_kind_of_a_learner():
 def test_comments_of_the_params_file_the_page_and_the_schema_are_those_of_the_options():
     text = (REPOSITORY / "params.yaml").read_text()
     assert commented(text) == text
-    assert page() == (REPOSITORY / PAGE).read_text()
+    for name, text in pages().items():
+        assert (REPOSITORY / PAGES / f"{name}.md").read_text() == text.rstrip() + "\n", name
     assert schema() == json.loads((REPOSITORY / SCHEMA).read_text())
 
 

@@ -1,4 +1,4 @@
-"""Every command of README.md runs as written, and every figure in it is the committed one."""
+"""Every command of README.md and of the documentation runs as written, and every figure is the committed one."""
 
 import json
 import re
@@ -13,41 +13,66 @@ import readme_table
 from conftest import REPOSITORY, dump_params, write_photos
 from PIL import Image
 from pipeline import TARGET, environment
-from readme_table import LEVELS, table
+from readme_table import LEVELS, table, verdict
 from ruamel.yaml import YAML
 
 from benchmarks.cifar10_replay.table import as_markdown
 from leakgauge.inference.comparisons import mean_over_seeds
 
 README = (REPOSITORY / "README.md").read_text()
+DOCS = {path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in (REPOSITORY / "docs").rglob("*.md")}
+WALK = [  # pages in the order in which their commands are run; docs/guides/teams.md has its own test
+    "docs/get-started.md",
+    "docs/guides/suspects.md",
+    "docs/guides/compare.md",
+    "docs/reference/metrics.md",
+    "docs/guides/gpu-and-clusters.md",
+]
+OF_MAKE = {"make repro", "make test", "make fast", "make studies"}  # minutes to an hour: the gate runs the second
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+def commands(text: str) -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks(text, "sh") for line in block.splitlines()]
     return [line for line in lines if line]
 
 
+def test_the_readme_fits_on_two_screens():
+    assert len(README.splitlines()) <= 130
+
+
 def test_the_two_commands_are_targets_of_the_makefile_and_the_gate_runs_the_second():
-    assert commands()[:2] == ["make repro", "make test"]
-    targets = (REPOSITORY / "Makefile").read_text()
-    assert "\nrepro:" in targets
-    assert "\ntest:" in targets
+    assert commands(README)[:2] == ["make repro", "make test"]
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert all(f"\n{command.removeprefix('make ')}:" in makefile for command in OF_MAKE)
     assert "make test" in (REPOSITORY / ".ci/run").read_text()
 
 
-def test_every_file_the_readme_points_to_is_in_the_repository():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
-    for link in links:
-        assert (REPOSITORY / link).is_file(), link
+def test_every_page_with_commands_is_walked():
+    with_commands = {name for name, text in DOCS.items() if set(commands(text)) - OF_MAKE}
+    assert with_commands == {*WALK, "docs/guides/teams.md"}
 
 
-def test_the_table_of_the_readme_and_what_it_tells_apart_are_the_committed_result():
-    assert table() in README, "run `python tests/readme_table.py --write`"
+def test_every_file_that_the_readme_and_its_neighbours_point_to_is_in_the_repository():
+    for page in ("README.md", "CONTRIBUTING.md", "studies/README.md", *(path for path in DOCS)):
+        text, folder = (REPOSITORY / page).read_text(), (REPOSITORY / page).parent
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", text):
+            assert (folder / link).is_file(), f"{page}: {link}"
+
+
+def test_the_documentation_builds_strictly_with_every_link_and_anchor(tmp_path):
+    command = ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "guides/teams.html").exists()
+
+
+def test_the_verdict_and_the_table_are_the_committed_result():
+    assert verdict() in README, "run `python tests/readme_table.py --write`"
+    assert table() in DOCS["docs/get-started.md"], "run `python tests/readme_table.py --write`"
 
 
 def test_the_readme_tells_apart_only_what_a_paired_interval_does(tmp_path, monkeypatch):
@@ -72,13 +97,14 @@ def test_the_readme_tells_apart_only_what_a_paired_interval_does(tmp_path, monke
     assert "gbm` more" not in table()
 
 
-def test_the_readme_tells_of_no_learner_that_it_does_better_but_in_the_replay():
-    said = README.replace(table(), "").split("## Two commands")[1]
-    assert not re.search(r"catch(es)? more for|hard to beat|does as well as|\bbeats?\b|outperform", said)
+def test_no_page_says_that_a_learner_does_better():
+    for name, text in {"README.md": README, **DOCS}.items():
+        said = text.replace(table(), "")
+        assert not re.search(r"catch(es)? more for|hard to beat|does as well as|\bbeats?\b|outperform", said), name
 
 
-def test_the_caption_of_the_picture_is_the_committed_replay_with_intervals_over_its_seeds():
-    caption = README.split("roc.png)")[1].split("## Two commands")[0].replace("\n", " ")
+def test_the_three_rows_of_the_readme_are_the_committed_replay_with_intervals_over_its_seeds():
+    rows = README.split("## How good is it?")[1].split("## Guarantees")[0].replace("\n", " ")
     seeds = json.loads((REPOSITORY / "benchmarks/cifar10_replay/results.json").read_text())["seeds"]
     assert len(seeds) == 5
     caught = {
@@ -91,7 +117,10 @@ def test_the_caption_of_the_picture_is_the_committed_replay_with_intervals_over_
         (caught["stack"] - caught["marginal"], "points"),
     ):
         mean, low, high = mean_over_seeds(figures, 0.95)
-        assert re.search(rf"{mean:.1f} {unit}[\w\s]* \({low:.1f} to {high:.1f}[,)]", caption), (mean, low, high)
+        assert re.search(rf"{mean:.1f} {unit}[\w\s]* \({low:.1f} to {high:.1f}[,)]", rows), (mean, low, high)
+    published = (REPOSITORY / "benchmarks/cifar10_replay/results.md").read_text()
+    assert "| 50.8 % |" in rows
+    assert re.search(r"31 network calls an image \| 500, and 500 of others[^|]*\| 50\.8 \|", published)
 
 
 @pytest.mark.parametrize("name", ["results", "quick"])
@@ -110,22 +139,24 @@ def test_the_replay_tells_what_each_published_attack_needs_of_members_labels():
 
 @pytest.mark.slow
 def test_the_commands_run_as_written(finished_clone, tmp_path):
-    folder, cache = tmp_path / "clone", tmp_path / "cache"
+    folder = tmp_path / "clone"
     shutil.copytree(finished_clone, folder, symlinks=True)
-    for command in commands()[2:]:
-        command = command.replace("/srv/leakgauge", str(cache))  # the test's own, not the user's
-        if "stages.audit" in command:
-            own_model(folder)
+    own_model(folder)
+    lines = [line for page in (README, *(DOCS[name] for name in WALK)) for line in commands(page)]
+    for command in (line for line in dict.fromkeys(lines) if line not in OF_MAKE):
+        if command == ". .venv/bin/activate":
+            assert "VENV := .venv" in (REPOSITORY / "Makefile").read_text()
+            continue
         if command == "dvc add found && dvc repro":
-            assert entry_of(folder, "mine") == entry_in_readme("mine"), "it is the one that the command writes"
+            assert entry_of(folder, "mine") == entry_in_docs("mine"), "it is the one that the command writes"
             scores_from_elsewhere(folder)
             photos(folder / "found", 30)
             add_entry(folder, "theirs")
             add_entry(folder, "found")
         done = subprocess.run(command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        if command.endswith("dvc repro") or "stages.audit" in command:
-            again = set(re.findall(rf"Running stage '(\w+)@{TARGET}", done.stdout))
+        if command.endswith("dvc repro") or "leakgauge audit" in command:
+            again = set(re.findall(rf"(?:Running stage '|\] )(\w+)@{TARGET}\b", done.stdout))
             assert again <= {"config"}, "what was there runs again"  # which sees that the registries still agree
     judges = {
         target: json.loads((folder / f"metrics/details/{target}.json").read_text())["judges"]["gbm"]
@@ -133,15 +164,21 @@ def test_the_commands_run_as_written(finished_clone, tmp_path):
     }
     assert (judges["mine"]["members"], judges["theirs"]["members"]) == (30, 40)
     assert json.loads((folder / "metrics/suspects/found.json").read_text())["suspects"] == 30
-    assert all(f">{target}<" in (folder / "metrics/report.html").read_text() for target in ("mine", "theirs"))
-    assert list(cache.rglob("*"))
+    assert json.loads((folder / "metrics/summary.json").read_text())["ours"]["state"] in (
+        "members_unknown",
+        "no_verdict",
+    )
+    assert all(
+        f' id="{target}"' in (folder / "metrics/report.html").read_text() for target in ("mine", "theirs", "ours")
+    )
+    assert (tmp_path / "my_audit/dvc.yaml").exists()
 
 
 def own_model(folder: Path) -> None:
-    """What the section "Audit your own model" asks for: a pipeline and photos."""
+    """What the doors ask for: a pipeline, photos with members among them, images in question and others."""
     shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
-    photos(folder / "photos/members", 30)
-    photos(folder / "photos", 300)
+    for name, count in (("photos/members", 30), ("photos", 300), ("others", 280), ("asked", 20)):
+        photos(folder / name, count)
 
 
 def photos(folder: Path, count: int) -> None:
@@ -161,9 +198,9 @@ def scores_from_elsewhere(folder: Path) -> None:
     pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
 
 
-def entry_in_readme(name: str) -> dict:
-    """What the README shows of a target: its entries by registry."""
-    shown = [YAML(typ="safe").load(block) for block in blocks("yaml")]
+def entry_in_docs(name: str) -> dict:
+    """What the documentation shows of a target, or of a set: its entries by registry."""
+    shown = [YAML(typ="safe").load(block) for text in DOCS.values() for block in blocks(text, "yaml")]
     return next(entries for entries in shown if name in entries.get("targets", entries.get("suspects", {})))
 
 
@@ -175,8 +212,8 @@ def entry_of(folder: Path, name: str) -> dict:
 
 
 def add_entry(folder: Path, name: str) -> None:
-    """The entry that the README gives, in params.yaml."""
+    """The entry that the documentation gives, in params.yaml."""
     params = YAML(typ="safe").load((folder / "params.yaml").read_text())
-    for registry, added in entry_in_readme(name).items():
+    for registry, added in entry_in_docs(name).items():
         params[registry] |= added
     dump_params(params, folder)
