@@ -12,6 +12,7 @@ data and results as they are.
 import argparse
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import leakgauge
@@ -19,7 +20,7 @@ from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 
-CODE = (".dvc/plots", "dvc.yaml", "leakgauge", "pyproject.toml", "constraints.txt", "stages")
+CODE = (".dvc/plots", "docs/params.schema.json", "dvc.yaml", "leakgauge", "pyproject.toml", "constraints.txt", "stages")
 ONCE = (".dvc/config", ".dvcignore", ".gitattributes", ".gitignore", "LICENSE", "data/README.md", "models/README.md")
 README = """# An audit by leakgauge
 
@@ -58,12 +59,12 @@ def run(folder: str, update: bool = False) -> int:
         return 0
     if project.exists() and (not project.is_dir() or any(project.iterdir())):
         raise InputError(f"{project}: is there already, and not empty: take another folder, or --update its code")
+    project.mkdir(parents=True, exist_ok=True)
+    _git(project, "init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=project, check=True)
     _copy(source, project, [path for path in tracked if _within(path, (*CODE, *ONCE))])
     write_bytes(project / PARAMS, empty_params((source / PARAMS).read_text(encoding="utf-8")).encode())
     write_bytes(project / "README.md", README.encode())
-    _git(project, "init", "--quiet")
-    subprocess.run(["dvc", "init", "--quiet", "--force"], cwd=project, check=True)
-    shutil.copy(source / ".dvc/config", project / ".dvc/config")
     _git(project, "add", "--all")
     print(f"{project}: a new audit project")
     try:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from leakgauge.config import CONFIG, asked, section, source_of
 from leakgauge.errors import InputError
 from leakgauge.options import SECTIONS, Evaluate, Fit, Learner, Levels, Score, Split, Suspects, Target
-from leakgauge.reference import KINDS, SCHEMA, commented, schema
+from leakgauge.reference import KINDS, PAGES, SCHEMA, commented, pages, schema
 from stages.config import config
 
 TARGET = "digits_ddpm"
