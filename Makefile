@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # else every stage would compile the library again as it starts
 
 .NOTPARALLEL:  # two recipes would fill one .venv at once
-.PHONY: repro studies docs test fast coverage check faults verify audit-dependencies clean
+.PHONY: repro studies plots docs test fast coverage check faults verify audit-dependencies clean
 
 repro: $(VENV)/installed       ## run whatever of the audit is not up to date
 	leakgauge report
@@ -29,6 +29,11 @@ coverage: $(VENV)/tests        ## the share of branches that these reach, and th
 
 faults: $(VENV)/tests          ## twenty kills at random moments, full disks, damaged files: minutes
 	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults
+
+plots: $(VENV)/plots          ## dvc_plots/index.html, all plots on one page that needs no network
+	mkdir -p dvc_plots
+	python -c "import vl_convert; print(vl_convert.javascript_bundle())" > dvc_plots/vega.js
+	dvc plots show
 
 docs: $(VENV)/tests            ## the documentation, into .docs/index.html
 	mkdocs build
@@ -55,7 +60,8 @@ clean:                         ## remove the environment and unfinished work, ne
 EXTRA :=
 $(VENV)/studies: EXTRA := [studies]
 $(VENV)/tests: EXTRA := [test]
-$(VENV)/installed $(VENV)/studies $(VENV)/tests: pyproject.toml constraints.txt
+$(VENV)/plots: EXTRA := [plots]
+$(VENV)/installed $(VENV)/studies $(VENV)/tests $(VENV)/plots: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leakgauge needs Python >= 3.11")'
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.$(EXTRA)'

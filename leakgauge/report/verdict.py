@@ -95,12 +95,16 @@ def gain_sentence(verdict: Mapping[str, Any]) -> str:
     low, high = verdict["gain_ci_low"], verdict["gain_ci_high"]
     if low <= -1 and high >= 1:  # fewer than five false positives expected: a bootstrap cannot vouch for it
         return f"{alone}; {verdict['images']['holdout']} holdout images are too few to tell a difference."
-    found = "no difference can be told" if low <= 0 <= high else f"thresholds for each find {_more(gain)}"
-    return f"{alone}; the difference is {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): {found}."
+    points = f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    area = "{auc_gain:+.3f} ({auc_gain_ci_low:+.3f} to {auc_gain_ci_high:+.3f})".format(**verdict)
+    return (
+        f"{alone}; thresholds for each image differ by {points}{_told(low, high)}, and in AUC by "
+        f"{area}{_told(verdict['auc_gain_ci_low'], verdict['auc_gain_ci_high'])}."
+    )
 
 
-def _more(gain: float) -> str:
-    return "more" if gain > 0 else "fewer"
+def _told(low: float, high: float) -> str:
+    return ", which is no difference that can be told" if low <= 0 <= high else ""
 
 
 def false_alarms(verdict: Mapping[str, Any]) -> str:

@@ -34,9 +34,11 @@ def test_the_sentence_says_what_an_attacker_identifies_at_which_false_positive_r
     assert found["state"] == "leaks"
     assert found["sentence"] == "At 1 % false alarms an attacker identifies 47 % (38 to 56) of the training images."
     assert gain_sentence(found) == (
-        "One threshold for all images: 32 %; the difference is +15.0 points (+6.0 to +24.0): "
-        "thresholds for each find more."
+        "One threshold for all images: 32 %; thresholds for each image differ by +15.0 points (+6.0 to +24.0), "
+        "and in AUC by +0.030 (+0.010 to +0.050)."
     )
+    unclear = verdict(**of_ends("gain", -0.02, -0.14, 0.17))
+    assert "-2.0 points (-14.0 to +17.0), which is no difference that can be told, and in AUC" in gain_sentence(unclear)
 
 
 @pytest.mark.parametrize(
