@@ -36,7 +36,7 @@ plots: $(VENV)/plots          ## dvc_plots/index.html, all plots on one page tha
 	dvc plots show
 
 docs: $(VENV)/tests            ## the documentation, into .docs/index.html
-	mkdocs build
+	NO_MKDOCS_2_WARNING=1 mkdocs build
 
 check: $(VENV)/tests
 	ruff check .
