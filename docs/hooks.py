@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 BESIDE = (  # docs/: patterns of files, by name, so that no cache of DVC is walked
     "benchmarks/*/*.md",
     "benchmarks/*/*.png",
+    "benchmarks/*/*.svg",
     "studies/README.md",
     "studies/*/findings.md",
     "studies/metrics/figures/*.png",

@@ -7,6 +7,7 @@
 
 import argparse
 import ast
+import copy
 import io
 import json
 import os
@@ -42,6 +43,9 @@ PUBLIC = {  # of the library: module -> what of it is for notebooks
     "leakgauge/features/__init__.py": ("image_features",),
     "leakgauge/bags.py": ("QuantileBag",),
     "leakgauge/inference/metrics.py": ("membership_metrics",),
+    "leakgauge/quantile/inputs.py": ("Inputs",),
+    "leakgauge/attacks/rediffuse.py": ("rediffuse",),
+    "leakgauge/tables.py": ("read_table", "decode_images", "read_features", "log_scores"),
 }
 COLUMN, WIDTH = 33, 118  # where comments begin, and lines end
 KINDS: dict[str, type[BaseModel]] = {
@@ -120,7 +124,9 @@ def options_page() -> str:
         "",
         "Made by `python -m leakgauge.reference` of `leakgauge/options.py`, where every option has its default, its",
         "bounds and its sentence once.  A target's entry overrides any option of a section under the section's name.",
-        "Options of datasets stand beside their readers, in `leakgauge/datasets/`.",
+        "Options of datasets stand beside their readers, in `leakgauge/datasets/`; see the",
+        "[guide](../guides/datasets.md).",
+        "Editors that know `yaml-language-server` complete them, by `docs/params.schema.json`.",
         "",
     ]
     registries: dict[str, type[BaseModel]] = {"targets.<name>": Target, "suspects.<name>": Suspects}
@@ -158,19 +164,24 @@ def python_page() -> str:
     lines = [
         "# Python",
         "",
+        "What a notebook calls: the public names of `leakgauge`, and the functions that read the pipeline's tables.",
+        "",
         "The library needs no DVC and no params.yaml: arrays in, arrays out. Images are (N, C, H, W) uint8.",
         "`docs/library.py` is a walk through an audit, cell by cell. What the pipeline adds: checks, calibrated",
         "verdicts at any size, resumable work, a page. Made by `python -m leakgauge.reference` of the docstrings.",
         "",
         "```python",
-        (ast.get_docstring(_tree("leakgauge/__init__.py")) or "").split("\n\n")[1],
+        textwrap.dedent(
+            (ast.get_docstring(_tree("leakgauge/__init__.py")) or "").partition("\n\n")[2].rpartition("\n\n")[0]
+        ),
         "```",
         "",
     ]
     for path, names in PUBLIC.items():
+        module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for node in _tree(path).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
-                lines += _documented(node, "## ")
+                lines += [f"## `{node.name}`", "", f"`{module}.{node.name}`", "", *_documented(node, "")]
     return "\n".join(lines)
 
 
@@ -178,15 +189,29 @@ def _tree(path: str | Path) -> ast.Module:
     return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
-def _documented(node: ast.FunctionDef | ast.ClassDef, heading: str) -> list[str]:
-    """A function, or a class and its public methods."""
-    text = ast.get_docstring(node) or ""
-    called = f"{node.name}({ast.unparse(node.args)})" if isinstance(node, ast.FunctionDef) else node.name
-    lines = [f"{heading}`{node.name}`", "", "```text", called, "", text, "```", ""]
+def _documented(node: ast.FunctionDef | ast.ClassDef, owner: str) -> list[str]:
+    """A function, or a class and its public methods.  owner : of a method, `QuantileBag.`."""
+    lines = ["```python", f"{owner}{_signature(node)}", "```", "", "```text", ast.get_docstring(node) or "", "```", ""]
     for inner in node.body if isinstance(node, ast.ClassDef) else ():
         if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_") and ast.get_docstring(inner):
-            lines += _documented(inner, f"### `{node.name}`.")
+            lines += [f"### `{node.name}.{inner.name}`", "", *_documented(inner, f"{node.name}.")]
     return lines
+
+
+def _signature(node: ast.FunctionDef | ast.ClassDef) -> str:
+    """How it is called, without `self`; a line an argument where it is long."""
+    if isinstance(node, ast.ClassDef):
+        made_by = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        if made_by:
+            return node.name + _signature(made_by[0]).removeprefix("__init__").removesuffix(" -> None")
+        fields = [ast.unparse(one) for one in node.body if isinstance(one, ast.AnnAssign)]
+        return f"{node.name}({', '.join(fields)})"
+    arguments = copy.deepcopy(node.args)
+    if arguments.args and arguments.args[0].arg in ("self", "cls"):
+        arguments.args.pop(0)
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    line = f"{node.name}({ast.unparse(arguments)}){returns}"
+    return line if len(line) <= 100 else line.replace(", ", ",\n    ")
 
 
 def pages() -> dict[str, str]:
