@@ -1,5 +1,6 @@
 """Every command of README.md and of the documentation runs as written, and every figure is the committed one."""
 
+import argparse
 import json
 import re
 import shutil
@@ -17,7 +18,9 @@ from readme_table import LEVELS, table, verdict
 from ruamel.yaml import YAML
 
 from benchmarks.cifar10_replay.table import as_markdown
+from leakgauge.commands import parser
 from leakgauge.inference.comparisons import mean_over_seeds
+from leakgauge.options import SECTIONS
 
 README = (REPOSITORY / "README.md").read_text()
 DOCS = {path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in (REPOSITORY / "docs").rglob("*.md")}
@@ -28,7 +31,14 @@ WALK = [  # pages in the order in which their commands are run; docs/guides/team
     "docs/reference/metrics.md",
     "docs/guides/gpu-and-clusters.md",
 ]
-OF_MAKE = {"make repro", "make test", "make fast", "make studies"}  # minutes to an hour: the gate runs the second
+NOT_RUN = {  # commands that the walk leaves out, and why; their targets are looked up in the Makefile
+    "make repro": "installs into .venv; what it runs then is `leakgauge report`, which is walked",
+    "make test": "runs this test; the gate of every landing runs it",
+    "make fast": "runs tests within a test",
+    "make studies": "an hour; tests/studies runs them small",
+}
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+GENERATED = {f"docs/reference/{name}.md" for name in ("options", "command-line", "python")}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -47,12 +57,12 @@ def test_the_readme_fits_on_two_screens():
 def test_the_two_commands_are_targets_of_the_makefile_and_the_gate_runs_the_second():
     assert commands(README)[:2] == ["make repro", "make test"]
     makefile = (REPOSITORY / "Makefile").read_text()
-    assert all(f"\n{command.removeprefix('make ')}:" in makefile for command in OF_MAKE)
+    assert all(f"\n{command.removeprefix('make ')}:" in makefile for command in NOT_RUN)
     assert "make test" in (REPOSITORY / ".ci/run").read_text()
 
 
 def test_every_page_with_commands_is_walked():
-    with_commands = {name for name, text in DOCS.items() if set(commands(text)) - OF_MAKE}
+    with_commands = {name for name, text in DOCS.items() if set(commands(text)) - set(NOT_RUN)}
     assert with_commands == {*WALK, "docs/guides/teams.md"}
 
 
@@ -68,6 +78,85 @@ def test_the_documentation_builds_strictly_with_every_link_and_anchor(tmp_path):
     done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "guides/teams.html").exists()
+
+
+def inline() -> list[tuple[str, str]]:
+    """(page, code) of everything that stands in backticks in a sentence or a table, but in what the code made."""
+    pages = {"README.md": README, **{name: text for name, text in DOCS.items() if name not in GENERATED}}
+    without_blocks = {name: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for name, text in pages.items()}
+    return [(name, code) for name, text in without_blocks.items() for code in INLINE.findall(text)]
+
+
+def test_every_file_of_the_code_that_a_sentence_names_is_there():
+    named = re.compile(r"(leakgauge|stages|studies|tests|benchmarks|docs|\.ci)/[\w./-]*")
+    for page, code in inline():
+        if named.fullmatch(code) and not (code.startswith("studies/metrics") and code.endswith("report.html")):
+            assert (REPOSITORY / code).exists(), f"{page}: {code}"
+
+
+def test_every_option_that_a_sentence_names_is_there_and_takes_the_value_that_it_shows():
+    for page, code in inline():
+        section, _, rest = code.partition(":" if ": " in code else ".")
+        keys = section.split(".")
+        if keys[0] not in SECTIONS or not re.fullmatch(r"[\w.]+", section):
+            continue
+        if ": " in code:  # `fit: {patience: 2}`, `score.attacks.rediffuse: {...}`
+            value = YAML(typ="safe").load(rest)
+            for key in reversed(keys[1:]):
+                value = {key: value}
+            SECTIONS[keys[0]].model_validate(value)
+        elif re.fullmatch(r"[\w.]+", rest) and not rest.endswith(("py", "json")):
+            options = SECTIONS[keys[0]]
+            for key in rest.split("."):
+                assert key in options.model_fields, f"{page}: {code}"
+                options = options.model_fields[key].annotation
+
+
+def test_every_command_that_a_sentence_names_is_there_with_its_options():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    known = next(one for one in parser()._actions if isinstance(one, argparse._SubParsersAction)).choices
+    for page, code in inline():
+        words = code.split()
+        if words[0] == "make":
+            assert f"\n{words[1]}:" in makefile, f"{page}: {code}"
+        if words[:2] == ["python", "-m"]:
+            assert (REPOSITORY / f"{words[2].replace('.', '/')}.py").exists(), f"{page}: {code}"
+        if words[0] == "leakgauge" and len(words) > 1:
+            options = {word for word in words[2:] if word.startswith("--")}
+            assert options <= set(known[words[1]]._option_string_actions), f"{page}: {code}"
+    table = DOCS["docs/get-started.md"].split("Variants of the command")[1].split("A gate compares")[0]
+    assert set(re.findall(r"--[a-z][a-z-]+", table)) <= set(known["audit"]._option_string_actions)
+
+
+def test_what_the_page_of_studies_says_is_what_each_found():
+    page = " ".join(DOCS["docs/studies.md"].split())
+    for part in page.split(" ## ")[1:]:
+        study = re.search(r"\.\./studies/(\w+)/findings\.md", part)[1]
+        found = " ".join((REPOSITORY / f"studies/{study}/findings.md").read_text().split())
+        said = re.findall(r"\*\*([^*]+)\*\*", part)
+        assert said, study
+        assert all(f"**{sentence}" in found for sentence in said), study
+
+
+def test_every_study_and_every_benchmark_is_on_its_page():
+    studies = {path.parent.name for path in REPOSITORY.glob("studies/*/findings.md")}
+    assert studies == set(re.findall(r"\.\./studies/(\w+)/findings\.md", DOCS["docs/studies.md"]))
+    benchmarks = {path.parent.name for path in REPOSITORY.glob("benchmarks/*/*.md")}
+    assert benchmarks == set(re.findall(r"\.\./benchmarks/(\w+)/\w+\.md", DOCS["docs/benchmarks.md"]))
+
+
+def test_what_is_said_to_hold_in_simulation_is_what_the_simulations_say():
+    guarantees, validity = DOCS["docs/method/guarantees.md"], (REPOSITORY / "benchmarks/validity/README.md").read_text()
+    said, found = (" ".join(text.split()) for text in (guarantees, validity))
+    for here, there in (
+        ("in at least 93 % of draws", "covers the true TPR in at least 93 % of draws"),
+        ("in 91 to 100 % of draws", "covers the true area in 91 to 100 % of draws"),
+        ("within 1 and 4 %", "within 1 and 4 % of the exact rate"),
+        ("90 to 98 %, with a standard error of 4", "90 to 98 % of the exact rate, with a standard error of 4"),
+        ("45 to 71 %", "At 0.1 % it is 45 to 71 %"),
+    ):
+        assert here in said, here
+        assert there in found, there
 
 
 def test_the_verdict_and_the_table_are_the_committed_result():
@@ -103,8 +192,9 @@ def test_no_page_says_that_a_learner_does_better():
         assert not re.search(r"catch(es)? more for|hard to beat|does as well as|\bbeats?\b|outperform", said), name
 
 
-def test_the_three_rows_of_the_readme_are_the_committed_replay_with_intervals_over_its_seeds():
+def test_what_is_said_of_the_replay_is_the_committed_one_with_intervals_over_its_seeds():
     rows = README.split("## How good is it?")[1].split("## Guarantees")[0].replace("\n", " ")
+    page = " ".join(DOCS["docs/benchmarks.md"].split())
     seeds = json.loads((REPOSITORY / "benchmarks/cifar10_replay/results.json").read_text())["seeds"]
     assert len(seeds) == 5
     caught = {
@@ -117,10 +207,14 @@ def test_the_three_rows_of_the_readme_are_the_committed_replay_with_intervals_ov
         (caught["stack"] - caught["marginal"], "points"),
     ):
         mean, low, high = mean_over_seeds(figures, 0.95)
-        assert re.search(rf"{mean:.1f} {unit}[\w\s]* \({low:.1f} to {high:.1f}[,)]", rows), (mean, low, high)
+        said = rf"{mean:.1f} {unit}[\w\s]* \({low:.1f} to {high:.1f}[,)]"
+        assert re.search(said, rows) and re.search(said, page), (mean, low, high)
     published = (REPOSITORY / "benchmarks/cifar10_replay/results.md").read_text()
     assert "| 50.8 % |" in rows
     assert re.search(r"31 network calls an image \| 500, and 500 of others[^|]*\| 50\.8 \|", published)
+    assert all(
+        re.search(rf"^\| {row}", published, re.MULTILINE) for row in ("marginal .*8.3, at", "stack .*1.7, at most 2.0")
+    )
 
 
 @pytest.mark.parametrize("name", ["results", "quick"])
@@ -146,7 +240,7 @@ def test_the_commands_run_as_written(finished_clone, tmp_path):
     params["targets"][TARGET]["members"] = params["split"].pop("member")  # of this target alone, as in the repository
     dump_params(params, folder)
     lines = [line for page in (README, *(DOCS[name] for name in WALK)) for line in commands(page)]
-    for command in (line for line in dict.fromkeys(lines) if line not in OF_MAKE):
+    for command in (line for line in dict.fromkeys(lines) if line not in NOT_RUN):
         if command == ". .venv/bin/activate":
             assert "VENV := .venv" in (REPOSITORY / "Makefile").read_text()
             continue
