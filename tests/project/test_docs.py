@@ -101,7 +101,7 @@ def test_every_option_that_a_sentence_names_is_there_and_takes_the_value_that_it
         if keys[0] not in SECTIONS or not re.fullmatch(r"[\w.]+", section):
             continue
         if ": " in code:  # `fit: {patience: 2}`, `score.attacks.rediffuse: {...}`
-            value = YAML(typ="safe").load(rest)
+            value = YAML(typ="safe").load(re.sub("<[^>]*hash>", "'" + 40 * "0" + "'", rest))
             for key in reversed(keys[1:]):
                 value = {key: value}
             SECTIONS[keys[0]].model_validate(value)
