@@ -77,7 +77,10 @@ def test_the_documentation_builds_strictly_with_every_link_and_anchor(tmp_path):
     command = ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    pages = [path.read_text() for path in tmp_path.rglob("*.html")]
     assert (tmp_path / "guides/teams.html").exists()
+    assert (tmp_path / "studies/defences/findings.html").exists()
+    assert not any(re.search(r'src="https?:|<link[^>]*stylesheet[^>]*https?:', page) for page in pages), "no network"
 
 
 def inline() -> list[tuple[str, str]]:
