@@ -167,8 +167,10 @@ def python_page() -> str:
         "What a notebook calls: the public names of `leakgauge`, and the functions that read the pipeline's tables.",
         "",
         "The library needs no DVC and no params.yaml: arrays in, arrays out. Images are (N, C, H, W) uint8.",
-        "`docs/library.py` is a walk through an audit, cell by cell. What the pipeline adds: checks, calibrated",
-        "verdicts at any size, resumable work, a page. Made by `python -m leakgauge.reference` of the docstrings.",
+        "`help(leakgauge)` shows them in six lines, and `docs/library.py` is a walk through an audit, cell by cell.",
+        "What the pipeline adds: checks, calibrated verdicts at any size, resumable work, a page.",
+        "",
+        "Made by `python -m leakgauge.reference` of the docstrings.",
         "",
         "```python",
         textwrap.dedent(
