@@ -14,6 +14,8 @@ from PIL import Image
 from pipeline import TARGET, commit, environment, git, run
 from ruamel.yaml import YAML
 
+from leakgauge.report.verdict import set_verdict, verdict_of
+
 WORKFLOW = YAML(typ="safe").load((REPOSITORY / ".github/workflows/audit.yml").read_text())
 
 
@@ -112,12 +114,14 @@ def test_without_git_dvc_repro_says_one_line(tmp_path):
 def test_the_summary_shows_the_figures_that_changed(finished_clone, checkout, tmp_path):
     run(checkout, "dvc", "remote", "add", "--local", "--default", "cache", str(finished_clone / ".dvc/cache"))
     run(checkout, "dvc", "pull")
-    path = checkout / f"metrics/details/{TARGET}.json"
-    metrics = json.loads(path.read_text())
-    before = metrics["judges"]["gbm"]["auc"]
-    metrics["judges"]["gbm"] |= {"auc": before - 0.125, "auc_ci_low": 0.25, "raw_realised_fpr_at_alpha_1e-2": 0.5}
-    path.write_text(json.dumps(metrics))
-    run(checkout, "dvc", "commit", "--force", f"evaluate@{TARGET}")  # as if it had come out so
+    details = checkout / f"metrics/details/{TARGET}.json"
+    metrics, verdicts = json.loads(details.read_text()), json.loads((checkout / SUMMARY).read_text())
+    before = verdicts[TARGET]["auc"]
+    metrics["judges"]["gbm"] |= {"auc": before - 0.125, "raw_realised_fpr_at_alpha_1e-2": 0.5}
+    verdicts[TARGET] |= {"auc": before - 0.125, "auc_ci_low": before - 0.126, "auc_ci_high": before - 0.124}
+    for path, values in ((details, metrics), (checkout / SUMMARY, verdicts)):
+        path.write_text(json.dumps(values))
+    run(checkout, "dvc", "commit", "--force", f"evaluate@{TARGET}", "report")  # as if it had come out so
     commit(checkout, "worse")
 
     page = tmp_path / "summary.md"
@@ -143,6 +147,9 @@ pull_request = importlib.util.module_from_spec(GATE)
 GATE.loader.exec_module(pull_request)
 
 
+SUMMARY = "metrics/summary.json"
+
+
 def rate(name: str, value: float, low: float | None, high: float | None) -> dict[str, float | None]:
     return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
@@ -158,15 +165,26 @@ def figures(auc: float, tpr: float) -> dict[str, float | None]:
     }
 
 
-def judged(target: str, judges: dict, **null_check: dict) -> dict[str, object]:
-    """The metrics of a target, judged by the last of its judges."""
-    details = {"judges": judges, "null_check": null_check}
-    return {target: {"judge": list(judges)[-1], "failed": 0}, f"details/{target}": details}
+def judged(target: str, judges: dict, *failing: str, **suspects: dict) -> dict[str, object]:
+    """The metrics of a target, judged by the last of its judges; `summary` is of this target alone."""
+    name, of = list(judges.items())[-1]
+    headline = {"judge": name, "fpr": 0.01, "baseline": "marginal", "realised_fpr": 0.01}
+    headline |= {"realised_fpr_expected_low": 0.0, "realised_fpr_expected_high": 0.02}
+    headline |= {
+        key.replace("tpr_at_fpr_1e-2", "tpr"): value for key, value in of.items() if key.startswith(("auc", "tpr"))
+    }
+    headline |= {
+        f"{key}{end}": 0.1 for key in ("baseline_tpr", "gain", "auc_gain") for end in ("", "_ci_low", "_ci_high")
+    }
+    verdict = verdict_of(headline, {"member": 300, "auxiliary": 600, "holdout": 1000}, failing, 9, [])
+    verdict["suspects"] = suspects
+    return {f"details/{target}": {"judges": judges}, "summary": {target: verdict}}
 
 
-def asked(name: str, **figures: object) -> dict[str, object]:
-    """The metrics of a set of suspects."""
-    return {f"details/suspects/{name}": {"suspects": 13, "checks": {}, **figures}}
+def asked(p_value: float, *failing: str) -> dict[str, object]:
+    """The answer on a set of twelve suspects."""
+    fraction = {"fraction": 0.8, "fraction_ci_low": 0.6, "fraction_ci_high": 0.9}
+    return set_verdict({"suspects": 12, "distinct": 12, "named": 7, "p_value": p_value, **fraction}, failing, 0.95, 0.1)
 
 
 def made_up(folder: Path, metrics: dict[str, object], **params: object) -> str:
@@ -185,33 +203,33 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "--quiet")
     before = {"mlp": figures(0.9, 0.5), "mlp_fusion": figures(0.95, 0.6)}
-    quiet = {"fails": 0, "blind_member": {"auc": 0.5, "fails": False}}
-    return made_up(tmp_path, judged("mine", before) | {"checks/mine": quiet}, fit={"seed": 0})
+    return made_up(tmp_path, judged("mine", before), fit={"seed": 0})
 
 
-def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
+def test_the_verdict_comes_first_and_what_moved_beyond_its_interval_is_bold(base, tmp_path):
     now = {"mlp": figures(0.91, 0.5), "mlp_fusion": figures(0.96, 0.7)}
-    fails = {"fails": 1, "blind_member": {"auc": 0.8, "fails": True}}
-    answer = {"distinct": 12, "named": 12, "p_value": 1.234e-7, "checks": {"blind_suspect": {"fails": True}}}
-    metrics = judged("mine", now, member={"auc": 0.9, "fails": True}) | {"checks/mine": fails}
-    made_up(tmp_path, metrics | asked("theirs", **answer), fit={"seed": 1}, suspects={"theirs": {"target": "mine"}})
+    made_up(tmp_path, judged("mine", now, theirs=asked(1e-7)), fit={"seed": 1})
     assert pull_request.summary(base).splitlines() == [
         f"### Audit since {base}",
         "",
-        "**mine**, judged by `mlp_fusion`",
+        "**mine**",
         "",
         "| | before | now |",
         "|---|---|---|",
-        "| AUC | 0.9500 (0.9300 to 0.9700) | **0.9600 (0.9400 to 0.9800)** |",
-        "| TPR at 1 % FPR | 0.6000 (0.5800 to 0.6200) | **0.7000 (0.6800 to 0.7200)** |",
-        "| FPR realised at alpha 0.1 | 0.1000 (0.0800 to 0.1200) | 0.1000 (0.0800 to 0.1200) |",
-        "| checks that fail | none | **blind_member, null_check_member** |",
-        "| suspects `theirs` | none | **12 of 12 named, p = 1.2e-07 for all; fails: blind_suspect** |",
+        "| verdict | The model leaks training images | The model leaks training images |",
+        "|  | At 1 % false alarms an attacker identifies 60 % (58 to 62) of the training images. "
+        "| At 1 % false alarms an attacker identifies 70 % (68 to 72) of the training images. |",
+        "| TPR | 0.6000 (0.5800 to 0.6200) | **0.7000 (0.6800 to 0.7200)** |",
+        "| TPR by one threshold for all | 0.1000 (0.1000 to 0.1000) | 0.1000 (0.1000 to 0.1000) |",
+        "| AUC | 0.9500 (0.9300 to 0.9700) | 0.9600 (0.9400 to 0.9800) |",
+        "| FPR realised | 0.0100 | 0.0100 |",
+        "| judge | mlp_fusion | mlp_fusion |",
+        "| checks that fail | none | none |",
+        f"| suspects `theirs` | none | **{asked(1e-7)['sentence']}** |",
         "",
-        "**Parameters changed**: 2",
+        "**Parameters changed**: 1",
         "",
         "- `fit.seed`: 0 -> 1",
-        '- `suspects.theirs.target`: null -> "mine"',
         "",
         "3 of 8 rates differ, all but 1 within their intervals.",
         "",
@@ -221,10 +239,12 @@ def test_what_matters_comes_first_and_chance_is_one_line(base, tmp_path):
     ]
 
 
-def test_a_score_that_is_the_wrong_way_round_is_among_the_checks_that_fail(base, tmp_path):
-    turned = figures(0.07, 0.0) | {"wrong_way_round": True}
-    made_up(tmp_path, judged("mine", {"mlp": turned, "mlp_fusion": figures(0.95, 0.6)}))
-    assert "| checks that fail | none | **mlp.wrong_way_round** |" in pull_request.summary(base)
+def test_a_check_that_fails_now_is_bold_and_so_is_the_verdict_that_it_takes_away(base, tmp_path):
+    before = {"mlp": figures(0.9, 0.5), "mlp_fusion": figures(0.95, 0.6)}
+    made_up(tmp_path, judged("mine", before, "wrong_way_round"))
+    page = pull_request.summary(base)
+    assert "| checks that fail | none | **wrong_way_round** |" in page
+    assert "| verdict | The model leaks training images | **No verdict: a check fails** |" in page
 
 
 def test_where_nothing_differs_the_summary_says_so(base):
@@ -235,12 +255,13 @@ def test_where_nothing_differs_the_summary_says_so(base):
 
 
 def test_suspects_that_are_lost_and_a_target_that_is_new_are_in_the_summary(base, tmp_path):
-    answer = asked("theirs", distinct=2, named=1, p_value=0.02)
-    before = made_up(tmp_path, answer, suspects={"theirs": {"target": "mine"}})
-    made_up(tmp_path, judged("other", {"mlp": figures(0.6, 0.1)}), suspects={})
+    mine = {"mlp": figures(0.9, 0.5)}
+    before = made_up(tmp_path, judged("mine", mine, theirs=asked(0.02)))
+    other, left = judged("other", {"mlp": figures(0.6, 0.1)}), judged("mine", mine)
+    made_up(tmp_path, {**other, "summary": {**left["summary"], **other["summary"]}})
     page = pull_request.summary(before)
-    assert "| suspects `theirs` | 1 of 2 named, p = 0.02 for all | **none** |" in page
-    assert "**other**, judged by `mlp`" in page
+    assert f"| suspects `theirs` | {asked(0.02)['sentence']} | **none** |" in page
+    assert "**other**" in page
     assert "| AUC | none | **0.6000 (0.5800 to 0.6200)** |" in page
 
 
