@@ -49,6 +49,8 @@ ARROWS: dict[str, set[str]] = {
     "bags": {"quantile", "inference"},
     "checks": {"inference"},
     "report": set(),
+    "commands": {"attacks", "datasets", "diffusion", "inference", "report", "scoring"},
+    "__main__": {"commands"},
 }
 PLUMBERS = {
     "errors": set(),
@@ -59,7 +61,7 @@ PLUMBERS = {
     "config": {"errors", "cli", "options"},
     "compute": {"cli"},
     "cluster": {"errors", "files", "compute", "attacks"},
-    "reference": {"cli", "files", "options", "config", "datasets"},
+    "reference": {"cli", "files", "options", "config", "datasets", "commands"},
     "__init__": set(),
 }
 WITHOUT_TORCH = {
@@ -67,7 +69,6 @@ WITHOUT_TORCH = {
     *("tables", "config", "options", "cli", "files", "errors", "reference"),
 }
 CODE = ("leakgauge", "stages", "studies")
-COMMANDS = {"audit"}  # run by users, not by DVC
 
 
 def imported(file: Path) -> set[Path]:

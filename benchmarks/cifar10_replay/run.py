@@ -33,7 +33,7 @@ from leakgauge.bags import BagRunner, Named, read_scored
 from leakgauge.cli import parser_of
 from leakgauge.inference.metrics import power
 from leakgauge.options import Learner
-from leakgauge.report.figures import draw_figures, standalone
+from leakgauge.report.figures import draw_figures
 from leakgauge.tables import ROLES, read_ids
 
 HERE = Path(__file__).parent
@@ -97,7 +97,7 @@ def _figures(work: Path, target: str, headline: dict[str, Any], out: Path) -> No
     curves |= {"fit": pd.concat(fits), "loss": pd.DataFrame()}
     drawn = draw_figures(curves, headline["judge"], headline["baseline"], headline["fpr"], "compressed_bits")
     for figure in FIGURES:
-        (out / f"{figure}.svg").write_text(standalone(drawn[figure]), encoding="utf-8")
+        (out / f"{figure}.svg").write_text(drawn[figure], encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Figures of one target, as SVG that takes its colours and its font from the page.
+"""Figures of one target, as SVG that is light or dark as the reader's screen is.
 
 Three carry the evidence, with few lines each: the headline judge beside one threshold for all images.  The others are
 of every judge, a panel a learner: a fusion is dashed, one threshold for all is grey.
@@ -20,7 +20,12 @@ from leakgauge.report.style import COLOURS, GREY, new_axes, tidy
 from leakgauge.report.verdict import percent
 
 INK, HEADLINE, BASELINE = "#202020", COLOURS[1], COLOURS[0]
-VARIABLES = {INK: "--ink", GREY: "--grey", HEADLINE: "--headline", BASELINE: "--baseline"}  # of the page's style
+SHADES = {  # of a line or a text -> on light, and on dark paper: 4.5 to 1 in contrast at least
+    INK: ("#1d1f23", "#e7e9ec"),
+    GREY: ("#6b6f76", "#9aa0a8"),
+    HEADLINE: ("#a83f00", "#ff9d5c"),
+    BASELINE: ("#005a94", "#6db7f2"),
+}
 LOOK: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "svg.fonttype": "none",  # text stays text
@@ -33,32 +38,20 @@ EACH, ONE = "thresholds for each image", "one threshold for all"
 
 
 def to_svg(figure: Figure) -> str:
-    """An `<svg>` element: without a background, names of its own or a size in points."""
+    """A picture without a background, whose colours follow the reader's choice of light or dark."""
     stream = io.StringIO()
-    empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(stream, format="svg", transparent=True, metadata=empty)
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:id="[\w.]+_\d+"|xmlns:xlink="[^"]*"|xmlns="[^"]*"|version="1.1")', "", svg)
-    svg = re.sub(r'<svg (?:width|height)="[^"]*" (?:width|height)="[^"]*"', "<svg", _attributes_first(svg))
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    for colour, variable in VARIABLES.items():
-        svg = re.sub(re.escape(colour), f"var({variable}, {colour})", svg, flags=re.IGNORECASE)
-    return svg
-
-
-def standalone(svg: str) -> str:
-    """A figure as a file of its own, in the colours of a light page."""
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return svg.replace("<svg", f'<svg {names} font-family="sans-serif"', 1) + "\n"
-
-
-def _attributes_first(svg: str) -> str:
-    """The element with its width and its height before its view box."""
-    head, _, rest = svg.partition(">")
-    sizes = re.findall(r' (?:width|height)="[^"]*"', head)
-    return "<svg" + "".join(sizes) + re.sub(r' (?:width|height)="[^"]*"', "", head.removeprefix("<svg")) + ">" + rest
+    figure.savefig(
+        stream, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    svg = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg[svg.index("<svg") :])
+    for number, colour in enumerate(SHADES):
+        svg = re.sub(re.escape(colour), f"var(--c{number})", svg, flags=re.IGNORECASE)
+    light, dark = (
+        "".join(f"--c{number}: {shades[scheme]};" for number, shades in enumerate(SHADES.values())) for scheme in (0, 1)
+    )
+    style = f"svg {{ {light} font-family: sans-serif }} @media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}"
+    return svg.replace(">", f"><style>{style}</style>", 1)
 
 
 def draw_figures(

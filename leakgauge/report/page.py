@@ -1,10 +1,9 @@
-"""The page: metrics/report.html, with its pictures inside.  It needs no network and no other file.
+"""The page: metrics/report.html, with its pictures inside.  It needs no network, no script and no other file.
 
 First the verdict on each target, then the evidence, then an appendix; the last two are folded, and open in print.
 """
 
 import base64
-import hashlib
 import io
 import re
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
@@ -68,7 +66,7 @@ def render(pages: list[TargetPage], params: str, made: Made) -> str:
         "percent": percent,
         "probability": _probability,
         "data_uri": _data_uri,
-        "svg": _named_svg,
+        "svg_uri": _svg_uri,
         "anchor": _anchor,
     }
     environment.globals |= {
@@ -90,14 +88,9 @@ def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _named_svg(svg: str, name: str) -> Markup:
-    """A figure as an image with a name, for readers who cannot see it.  svg : of `figures`, which drew it.
-
-    Its ids become its own: two figures of one page may hold the same mark.
-    """
-    own = hashlib.sha256(f"{name}{svg}".encode()).hexdigest()[:8]
-    svg = re.sub(r'(id="|#)([pm][0-9a-f]{10})', rf"\g<1>{own}-\2", svg)
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1))
+def _svg_uri(svg: str) -> str:
+    """A figure as a picture: nothing in it can run, whatever a name in it says."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _anchor(word: str) -> str:
