@@ -30,10 +30,12 @@ coverage: $(VENV)/tests        ## the share of branches that these reach, and th
 faults: $(VENV)/tests          ## twenty kills at random moments, full disks, damaged files: minutes
 	LEAKGAUGE_KILLS=20 python -m pytest -v tests/faults
 
-plots: $(VENV)/plots          ## dvc_plots/index.html, all plots on one page that needs no network
-	mkdir -p dvc_plots
-	python -c "import vl_convert; print(vl_convert.javascript_bundle())" > dvc_plots/vega.js
+plots: dvc_plots/vega.js       ## dvc_plots/index.html, all plots on one page that needs no network
 	dvc plots show
+
+dvc_plots/vega.js: $(VENV)/plots
+	mkdir -p dvc_plots
+	python -c "import pathlib, vl_convert as v; pathlib.Path('$@').write_text(v.javascript_bundle(), encoding='utf-8')"
 
 docs: $(VENV)/tests            ## the documentation, into .docs/index.html
 	NO_MKDOCS_2_WARNING=1 mkdocs build

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import leakgauge
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
@@ -77,7 +76,7 @@ def run(folder: str, update: bool = False) -> int:
 
 def source_of_code() -> Path:
     """The clone that this leakgauge is installed from.  Raises InputError where it was installed without one."""
-    root = Path(leakgauge.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / "dvc.yaml").is_file() or not (root / ".git").exists():
         raise InputError(f"{root}: no clone of leakgauge: install it with `pip install --editable` from a git clone")
     return root
