@@ -17,9 +17,14 @@ from ruamel.yaml import YAML
 from leakgauge.cli import read_yaml
 from leakgauge.commands import COMMANDS
 from leakgauge.commands.audit import named_after
+from leakgauge.commands.graph import changed_runs, graph
 from leakgauge.commands.init import empty_params
-from leakgauge.commands.pipeline import Progress, minutes, runs
+from leakgauge.commands.models import constant
+from leakgauge.commands.pipeline import Progress, minutes
+from leakgauge.diffusion import loading
 from leakgauge.errors import InputError
+
+DATASET = "digits"
 
 
 def leakgauge(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -75,15 +80,82 @@ def test_a_new_project_has_the_options_of_this_one_and_no_entries():
 def test_the_runs_are_those_that_dvc_names(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     listed = subprocess.run(["dvc", "stage", "list", "--name-only"], capture_output=True, text=True, check=True)
-    assert sorted(runs()) == sorted(listed.stdout.split())
+    assert sorted(graph().reads) == sorted(listed.stdout.split())
 
 
-def test_progress_counts_what_is_skipped_and_the_time_left_never_grows():
-    progress = Progress(4, {"a": 60.0, "b": 600.0, "c": 60.0})
-    assert progress.start("a").startswith("[1/4] a, 1 s so far, about 12 min left")
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_counts_the_runs_to_come_and_skips_shorten_what_is_left():
+    clock = Clock()
+    progress = Progress(["a", "b", "c", "d"], {"a": 60.0, "b": 600.0, "c": 60.0, "d": 60.0}, clock)
+    assert progress.start("a") == "[1/4] a, 1 s so far, about 13 min left"
+    clock.now = 60.0
     progress.skip("b")
-    assert progress.start("c").endswith("about 60 s left")
-    assert progress.start("d") == "[4/4] d, 1 s so far"
+    assert progress.start("c") == "[3/4] c, 60 s so far, about 2 min left"
+    progress.skip("elsewhere")
+    assert progress.start("new").startswith("[4/5] new"), "one that was not foreseen"
+    assert progress.start("d").startswith("[5/5] d")
+
+
+def test_the_time_left_follows_how_long_stages_take_and_stays_within_bounds():
+    clock = Clock()
+    runs = [f"fit@{number}" for number in range(10)]
+    progress = Progress(runs, dict.fromkeys(runs, 60.0), clock)
+    left = []
+    for run in runs:
+        left.append(progress.start(run).rpartition("about ")[2])
+        clock.now += 120.0
+    assert left[0] == "10 min left", "as estimated"
+    assert left[5] == "10 min left", "five runs, each of twice the time"
+    assert left[-1] == "2 min left"
+    progress, clock.now = Progress(["a", "b"], {"a": 1.0, "b": 60.0}, clock), 1200.0
+    progress.start("a")
+    clock.now += 36_000.0
+    assert progress.start("b").endswith("about 5 min left"), "never more than five times what was estimated"
+
+
+def test_without_an_estimate_no_time_left_is_told_until_some_work_is_done():
+    clock = Clock()
+    progress = Progress([f"evaluate@{number}" for number in range(8)], clock=clock)
+    assert "left" not in progress.start("evaluate@0")
+    clock.now = 8.0
+    progress.start("evaluate@1")
+    clock.now = 16.0
+    assert progress.start("evaluate@2").endswith("about 48 s left")
+
+
+def test_a_run_is_stale_where_it_changed_or_follows_one_that_did(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    known = graph()
+    every = known.needed(["report"])
+    assert sorted(every) == sorted([*known.reads])
+    assert every.index(f"images@{DATASET}") < every.index(f"split@{TARGET}") < every.index(f"score@{TARGET}-member")
+    fitted = {f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"evaluate@{TARGET}", "report"}
+    assert set(known.stale(["report"], {f"fit@{TARGET}-gbm"})) == fitted
+    assert known.stale(["report"], set()) == []
+    assert known.stale(["report"], None) == every, "where DVC cannot tell, all may be"
+    first = {f"images@{DATASET}", f"config@{TARGET}", f"split@{TARGET}", f"check@{TARGET}"}
+    assert set(known.needed([f"check@{TARGET}"])) == first
+
+
+def test_what_dvc_says_of_changes_is_read_and_anything_else_is_unknown():
+    said = '{"score@mine-member": [{"changed deps": {}}], "dvc.yaml:report": []}'
+    assert changed_runs(said) == {"score@mine-member", "report"}
+    assert changed_runs("{}") == set()
+    assert changed_runs("ERROR: no") is None
+
+
+@pytest.mark.parametrize("name", ["NETWORKS", "AUTOENCODERS", "SCHEDULERS"])
+def test_models_lists_what_loading_opens(name):
+    assert constant(name) == list(getattr(loading, name))
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (200, "3 min"), (7800, "2 h 10 min")])
