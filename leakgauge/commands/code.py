@@ -3,7 +3,6 @@
 import subprocess
 from pathlib import Path
 
-import leakgauge
 from leakgauge.errors import InputError
 
 PATTERNS = ("dvc.yaml", "stages/*.py", "leakgauge/**/*.py", "leakgauge/**/*.jinja")  # what decides results
@@ -11,7 +10,7 @@ PATTERNS = ("dvc.yaml", "stages/*.py", "leakgauge/**/*.py", "leakgauge/**/*.jinj
 
 def root() -> Path:
     """The folder that this leakgauge is in."""
-    return Path(leakgauge.__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]
 
 
 def source() -> Path:
