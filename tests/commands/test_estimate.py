@@ -1,9 +1,11 @@
 """What an audit takes: network calls counted as the attacks make them, and a time for every run that costs any."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from pipeline import TARGET
 
 from leakgauge.attacks import scorer as scoring
@@ -26,6 +28,13 @@ ATTACKS = [
 ]
 
 
+@pytest.fixture
+def audited(audit) -> Path:
+    """The finished audit, with the pipeline's graph."""
+    shutil.copy(REPOSITORY / "dvc.yaml", audit)
+    return audit
+
+
 @pytest.mark.parametrize("attacks", ATTACKS)
 def test_calls_are_as_many_as_the_attacks_make_of_a_network(attacks, gaussian_target):
     score_batch(gaussian_target, torch.zeros(2, 1, 4, 4), ["a", "b"], attacks)
@@ -45,7 +54,7 @@ def test_a_table_is_scored_once_a_part_under_untrained_networks_and_a_part_to_tr
     assert calls_of(20, attacks, TRIED_ON) == 3 * 20 * network_calls(attacks) + 3 * 20 * 3
 
 
-def test_every_costly_run_that_is_stale_has_its_seconds_and_no_other(audit):
+def test_every_costly_run_that_is_stale_has_its_seconds_and_no_other(audited):
     found = estimate(TARGET, graph().reads)
     assert set(found.seconds) == {run for run in graph().reads if run.partition("@")[0] in COSTLY}
     assert all(seconds > 0 for seconds in found.seconds.values())
@@ -58,12 +67,14 @@ def test_every_costly_run_that_is_stale_has_its_seconds_and_no_other(audit):
     assert "rule of thumb" in text
     assert found.measured
     assert found.measured.memory > 50 * 2**20
+    fitting = found.seconds[f"fit@{TARGET}-resnet"] - estimating.START
+    assert fitting == pytest.approx(5 * 120 * 3.5e-3 * (4 / 8) / 20 / estimating._processes(5)), "the rule of thumb"
     some = estimate(TARGET, {"report", f"score@{TARGET}-member"})
     assert set(some.seconds) == {"report", f"score@{TARGET}-member"}
     assert some.scoring < found.scoring
 
 
-def test_where_nothing_is_to_be_scored_the_model_is_not_opened(audit):
+def test_where_nothing_is_to_be_scored_the_model_is_not_opened(audited):
     shutil.rmtree(f"models/target/{TARGET}")
     found = estimate(TARGET, {f"fit@{TARGET}-gbm", "report"})
     assert found.measured is None
@@ -71,8 +82,8 @@ def test_where_nothing_is_to_be_scored_the_model_is_not_opened(audit):
     assert estimate(TARGET, set()).sentences() == ["Estimate: everything is up to date."]
 
 
-def test_a_model_that_cannot_be_scored_is_refused_in_one_line_before_anything_costly(audit):
-    (audit / f"models/target/{TARGET}/unet/config.json").write_text("{}")
+def test_a_model_that_cannot_be_scored_is_refused_in_one_line_before_anything_costly(audited):
+    (audited / f"models/target/{TARGET}/unet/config.json").write_text("{}")
     with pytest.raises(InputError, match="not a diffusers pipeline folder"):
         estimate(TARGET, IMAGES)
 
@@ -83,7 +94,7 @@ def test_on_a_cluster_only_the_calls_are_known():
     assert found.scoring == 0
 
 
-def test_a_batch_that_does_not_fit_is_halved_as_scoring_does(audit, monkeypatch):
+def test_a_batch_that_does_not_fit_is_halved_as_scoring_does(audited, monkeypatch):
     taken = []
     time_batch = estimating._time
 
