@@ -91,15 +91,15 @@ def execute(stage: Callable[..., None], parser: argparse.ArgumentParser, words: 
 
 
 @contextmanager
-def errors_in_one_line(name: str, debug: bool = False) -> Iterator[None]:
+def errors_in_one_line(name: str, debug: bool = False, resume: str = "`dvc repro`") -> Iterator[None]:
     """Exit with one line that begins with `name` where bad input or the machine stops what is done within.
 
-    debug : let such errors through, with their traceback.
+    debug : let such errors through, with their traceback.  resume : what goes on after an interruption.
     """
     try:
         yield
     except KeyboardInterrupt:
-        _stop(f"{name}: interrupted; `dvc repro` goes on from here", 130)
+        _stop(f"{name}: interrupted; {resume} goes on from here", 130)
     except (InputError, OSError, MemoryError, SafetensorError) as error:
         if debug:
             raise
@@ -109,7 +109,7 @@ def errors_in_one_line(name: str, debug: bool = False) -> Iterator[None]:
             raise
         _stop(
             f"{name}: a worker process was killed, perhaps because memory ran out: fewer at once need less, "
-            "LOKY_MAX_CPU_COUNT=1 is one; `dvc repro` goes on from here",
+            f"LOKY_MAX_CPU_COUNT=1 is one; {resume} goes on from here",
             1,
         )
     except RuntimeError as error:
@@ -158,24 +158,24 @@ def inputs(run_name: str) -> dict[str, Any]:
     name, _, key = run_name.partition("@")
     try:
         definition = pipeline["stages"][name]
-        known = {**params, **_items(definition, key, params)}
+        known = {**params, **items_of(definition, key, params)}
         definition = definition.get("do", definition)
-        paths = [_filled(path, known) for path in definition.get("deps", [])]
-        options = [_filled(option, known) for option in definition.get("params", [])]
+        paths = [filled(path, known) for path in definition.get("deps", [])]
+        options = [filled(option, known) for option in definition.get("params", [])]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{DVC_YAML}: {run_name} is not there any more: run `dvc repro` again") from None
     files = {file: signature for path in paths for file, signature in _signatures(Path(path))}
     return {**files, **{f"{PARAMS}: {option}": _value(params, option) for option in options}}
 
 
-def _items(definition: Mapping[str, Any], key: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def items_of(definition: Mapping[str, Any], key: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """What `${key}` and `${item}` mean in a stage of dvc.yaml, for one of its runs."""
     if registry := definition.get("foreach"):
         return {"key": key, "item": params[registry.strip("${}")][key]}
     return {"item": dict(zip(definition.get("matrix", {}), key.split("-"), strict=True)) if key else {}}
 
 
-def _filled(template: str, known: Mapping[str, Any]) -> str:
+def filled(template: str, known: Mapping[str, Any]) -> str:
     """`data/${item.dataset}.parquet` -> `data/digits.parquet`."""
 
     def value(found: re.Match[str]) -> str:

@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "bags": {"quantile", "inference"},
     "checks": {"inference"},
     "report": set(),
-    "commands": {"attacks", "datasets", "diffusion", "inference", "report", "scoring"},
+    "commands": {"attacks", "datasets", "inference", "report", "scoring"},
     "__main__": {"commands"},
 }
 PLUMBERS = {
@@ -65,7 +65,7 @@ PLUMBERS = {
     "__init__": set(),
 }
 WITHOUT_TORCH = {
-    *("inference", "checks", "report", "imports", "features", "draws"),
+    *("inference", "checks", "report", "imports", "features", "draws", "commands"),
     *("tables", "config", "options", "cli", "files", "errors", "reference"),
 }
 CODE = ("leakgauge", "stages", "studies")

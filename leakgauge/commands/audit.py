@@ -11,8 +11,6 @@ Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; 
 `datasets`, `targets` and `suspects` of params.yaml, as you would by hand; says what the audit takes, and computes it.
 The same command again goes on where it was stopped.  Change the entries as you like and run `leakgauge report`: only
 what depends on the change is computed.
-
-Exit status 3: a ceiling is exceeded (--fail-above).
 """
 
 import argparse
@@ -26,8 +24,8 @@ from ruamel.yaml import YAML, RoundTripRepresenter
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.commands import gate, show
-from leakgauge.commands.estimate import estimate, sentences
-from leakgauge.commands.pipeline import dvc, need_project, reproduce
+from leakgauge.commands.estimate import estimate
+from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError, warn
 from leakgauge.files import write_bytes
@@ -77,12 +75,15 @@ def run(
     wanted = prepare(name, model, images, members, suspects, conversions, keep=not entry_only)
     if entry_only:
         return 0
-    reproduce([*(f"images@{dataset}" for dataset in wanted["datasets"]), f"check@{name}", f"target@{name}"])
-    expected = estimate(name)
-    print("\n".join(sentences(expected)), flush=True)
+    gate.check_levels([name], fail_above or [])
+    first = [*(f"images@{dataset}" for dataset in wanted["datasets"]), f"check@{name}", f"target@{name}"]
+    reproduce(first, stale_runs(first))
+    stale = stale_runs(["report"])
+    found = estimate(name, stale)
+    print("\n".join(found.sentences()), flush=True)
     if estimate_only:
         return 0
-    reproduce(["report"], expected["seconds"])
+    reproduce(["report"], stale, found.seconds)
     show.verdicts([name])
     return gate.status([name], fail_above or [])
 

@@ -4,8 +4,6 @@
 
 Runs `dvc repro check@mine`, and prints what each check compares, what it found, and whether it fails.  No check looks
 at a score of the target.
-
-Exit status 3: a check fails.
 """
 
 import argparse
@@ -13,7 +11,7 @@ import json
 from pathlib import Path
 
 from leakgauge.commands.gate import FAILED
-from leakgauge.commands.pipeline import need_project, reproduce
+from leakgauge.commands.pipeline import need_project, reproduce, stale_runs
 from leakgauge.config import PARAMS, names
 from leakgauge.errors import InputError
 from leakgauge.report.words import check_rows
@@ -30,8 +28,11 @@ def run(targets: list[str]) -> int:
     known = names("targets")
     if strange := [target for target in targets if target not in known]:
         raise InputError(f"{PARAMS}: targets.{strange[0]} is not there (there is {', '.join(known) or 'none'})")
+    if not known:
+        raise InputError(f"{PARAMS}: no target yet: `leakgauge audit MODEL IMAGES` writes one")
     targets = targets or known
-    reproduce([f"check@{target}" for target in targets])
+    wanted = [f"check@{target}" for target in targets]
+    reproduce(wanted, stale_runs(wanted))
     fails = 0
     for target in targets:
         found = json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ below the ceiling; by the lower end an audit of few images would always pass.
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leakgauge.config import PARAMS, asked, key_name
 from leakgauge.errors import InputError
+from leakgauge.options import Evaluate
+from leakgauge.report.verdict import percent
 
 FAILED = 3  # exit status
+TWO_SIDED = 5  # expected false positives that an interval of a TPR needs to have an upper end
 SUMMARY = Path("metrics/summary.json")
 TEXT = re.compile(r"(?:(?P<auc>auc)|tpr@(?P<fpr>[\d.]+)%)\s*=\s*(?P<ceiling>[\d.]+)(?P<percent>%?)")
 
@@ -58,47 +63,77 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_levels(targets: Sequence[str], ceilings: Sequence[Ceiling]) -> None:
+    """Raises InputError for a rate that `evaluate.alphas` of a target does not ask for, before anything is computed."""
+    for target in targets if ceilings else ():
+        alphas = asked("evaluate", Evaluate, target).alphas
+        levels = {_level(alpha) for alpha in alphas}
+        for one in ceilings:
+            if one.fpr is not None and _level(one.fpr) not in levels:
+                raise InputError(
+                    f"--fail-above {one.text}: {PARAMS}: {key_name('evaluate', 'alphas', target)} has no rate of "
+                    f"{percent(one.fpr)} % (it has {', '.join(f'{percent(alpha)} %' for alpha in alphas)}): add it"
+                )
+
+
 def status(targets: Sequence[str], ceilings: Sequence[Ceiling]) -> int:
-    """0, or 3 where a ceiling is exceeded; a line on stderr says why.  Raises InputError for a rate not measured."""
+    """0, or 3 where a figure is not shown to be below its ceiling; prints a line on each.  Raises InputError."""
     if not ceilings:
         return 0
     summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
-    found = [line for target in targets for line in exceeded(target, summary[target], details(target), ceilings)]
-    for line in found:
-        print(line, file=sys.stderr)
-    return FAILED if found else 0
+    found = [one for target in targets for one in held(target, summary[target], details(target), ceilings)]
+    for one in found:
+        print(one.line, file=sys.stderr if one.fails else sys.stdout, flush=True)
+    return FAILED if any(one.fails for one in found) else 0
 
 
 def details(target: str) -> dict[str, Any]:
-    """metrics/details/<target>.json."""
-    return json.loads(Path(f"metrics/details/{target}.json").read_text(encoding="utf-8"))
+    """metrics/details/<target>.json.  Raises InputError where it is not there."""
+    path = Path(f"metrics/details/{target}.json")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found: run `leakgauge report`") from None
 
 
-def exceeded(
-    target: str, verdict: Mapping[str, Any], found: Mapping[str, Any], ceilings: Sequence[Ceiling]
-) -> list[str]:
-    """A line for each reason to fail.  found : the target's details."""
+@dataclass(frozen=True)
+class Held:
+    """What came of holding a figure to a ceiling."""
+
+    fails: bool
+    line: str
+
+
+def held(target: str, verdict: Mapping[str, Any], found: Mapping[str, Any], ceilings: Sequence[Ceiling]) -> list[Held]:
+    """One for each ceiling, or one for a target that can be held to none.  found : the target's details."""
     if verdict["failed"]:
-        return [f"{target}: fails: {', '.join(verdict['failing'])} fails, so that no figure can be held to a ceiling"]
+        why = f"{', '.join(verdict['failing'])} fails, so that no figure can be held to a ceiling"
+        return [Held(True, f"{target}: fails: {why}")]
     if not verdict["images"]["member"]:
-        return [f"{target}: fails: no member is known, so that no figure can be held to a ceiling"]
+        return [Held(True, f"{target}: fails: no member is known, so that no figure can be held to a ceiling")]
     figures = found["judges"][verdict["judge"]]
-    return [line for one in ceilings if (line := _line(target, verdict["judge"], figures, one))]
+    return [_held(target, verdict["judge"], figures, one) for one in ceilings]
 
 
-def _line(target: str, judge: str, figures: Mapping[str, Any], one: Ceiling) -> str | None:
+def _held(target: str, judge: str, figures: Mapping[str, Any], one: Ceiling) -> Held:
     name = "auc" if one.fpr is None else f"tpr_at_fpr_{_level(one.fpr)}"
     if name not in figures:
-        levels = [key.removeprefix("tpr_at_fpr_") for key in figures if re.fullmatch(r"tpr_at_fpr_[^_]+", key)]
         raise InputError(
-            f"--fail-above {one.text}: evaluate.alphas of {target} has no such rate (it has {', '.join(levels)})"
+            f"--fail-above {one.text}: metrics/details/{target}.json has no {name}: run `leakgauge report`"
         )
-    value, high = figures[name], figures[f"{name}_ci_high"]
+    value, low, high = (figures[f"{name}{end}"] for end in ("", "_ci_low", "_ci_high"))
     if value is None or high is None:
-        return f"{target}: fails: {one.text}: {figures['holdout']} holdout images cannot resolve that rate"
+        few = f"{figures['holdout']} holdout images cannot resolve that rate"
+        return Held(True, f"{target}: fails: {one.text}: {few}")
+    said = f"{percent(value)} % ({percent(low)} to {percent(high)} %) by {judge}"
+    if one.fpr is None:
+        said = f"{value:.3f} ({low:.3f} to {high:.3f}) by {judge}"
     if high <= one.most:
-        return None
-    return f"{target}: fails: {one.text}: {value:.1%} by {judge}, and the upper end of its interval is {high:.1%}"
+        return Held(False, f"{target}: passes: {one.text}: {said}")
+    if one.fpr is not None and one.fpr * figures["holdout"] < TWO_SIDED - 1e-9:
+        needed = math.ceil(TWO_SIDED / one.fpr - 1e-9)
+        said += f"; {figures['holdout']} holdout images give no upper end, {needed} do"
+    return Held(True, f"{target}: fails: {one.text}: {said}; the upper end exceeds the ceiling")
 
 
 def _level(fpr: float) -> str:

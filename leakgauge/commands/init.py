@@ -13,11 +13,12 @@ import argparse
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from leakgauge.commands.code import git, source
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
-from leakgauge.files import write_bytes
 
 CODE = (".dvc/plots", "docs/params.schema.json", "dvc.yaml", "leakgauge", "pyproject.toml", "constraints.txt", "stages")
 ONCE = (".dvc/config", ".dvcignore", ".gitattributes", ".gitignore", "LICENSE", "data/README.md", "models/README.md")
@@ -41,45 +42,75 @@ its figures; `leakgauge init --update .` of a newer leakgauge replaces that code
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of this command."""
-    parser.add_argument("folder", metavar="DIR", help="of the project; it must not exist, or be empty")
+    parser.add_argument("folder", metavar="DIR", help="of the project; it must not exist, or be empty but for .git")
     parser.add_argument("--update", action="store_true", help="replace the code of the project there by this version's")
 
 
 def run(folder: str, update: bool = False) -> int:
     """Returns the exit status.  Raises InputError, with nothing written."""
-    project, source = Path(folder), source_of_code()
-    tracked = _git(source, "ls-files").splitlines()
+    project, code = Path(folder), source()
+    tracked = [path for path in git(code, "ls-files", "-z").split("\0") if (code / path).is_file()]
     if update:
-        _refuse_uncommitted(project)
-        for part in CODE:
-            _remove(project / part)
-        _copy(source, project, [path for path in tracked if _within(path, CODE)])
+        _update(code, project, [path for path in tracked if _within(path, CODE)])
         print(f"{project}: the code is this version's; `git diff` shows what changed, `leakgauge report` computes it")
         return 0
-    if project.exists() and (not project.is_dir() or any(project.iterdir())):
+    if project.exists() and (not project.is_dir() or any(path.name != ".git" for path in project.iterdir())):
         raise InputError(f"{project}: is there already, and not empty: take another folder, or --update its code")
-    project.mkdir(parents=True, exist_ok=True)
-    _git(project, "init", "--quiet")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=project, check=True)
-    _copy(source, project, [path for path in tracked if _within(path, (*CODE, *ONCE))])
-    write_bytes(project / PARAMS, empty_params((source / PARAMS).read_text(encoding="utf-8")).encode())
-    write_bytes(project / "README.md", README.encode())
-    _git(project, "add", "--all")
+    _make(code, project, [path for path in tracked if _within(path, (*CODE, *ONCE))])
     print(f"{project}: a new audit project")
     try:
-        _git(project, "commit", "--quiet", "--message", "A new audit project")
-    except subprocess.CalledProcessError:
-        print("git could not commit, perhaps it does not know your name: commit it before the first audit")
+        git(project, "commit", "--quiet", "--message", "A new audit project")
+    except InputError:
+        print(
+            "git could not commit: tell it your name (`git config --global user.name ...`, and user.email), then run\n"
+            f"  git -C {project} commit --message 'A new audit project'"
+        )
     print(f"Next:\n  cd {project}\n  leakgauge audit MODEL IMAGES --members 'members/*'    (leakgauge audit --help)")
     return 0
 
 
-def source_of_code() -> Path:
-    """The clone that this leakgauge is installed from.  Raises InputError where it was installed without one."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "dvc.yaml").is_file() or not (root / ".git").exists():
-        raise InputError(f"{root}: no clone of leakgauge: install it with `pip install --editable` from a git clone")
-    return root
+def _make(code: Path, project: Path, paths: list[str]) -> None:
+    """A project, staged in git: made beside its place, and moved there when it is whole."""
+    params = empty_params((code / PARAMS).read_text(encoding="utf-8"))
+    project.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=project.parent, prefix=f".{project.resolve().name}.") as beside:
+        made = Path(beside, "project")
+        made.mkdir()
+        git(made, "init", "--quiet")
+        _dvc_init(made)
+        _copy(code, made, paths)
+        (made / PARAMS).write_text(params, encoding="utf-8")
+        (made / "README.md").write_text(README, encoding="utf-8")
+        project.mkdir(exist_ok=True)
+        if (project / ".git").exists():  # of an empty repository that was cloned
+            shutil.rmtree(made / ".git")
+        for path in sorted(made.iterdir()):
+            path.replace(project / path.name)
+    git(project, "add", "--all")
+
+
+def _dvc_init(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{folder}: dvc init failed: {done.stderr.strip()}")
+
+
+def _update(code: Path, project: Path, paths: list[str]) -> None:
+    """Replace the code of a project.  Raises InputError where that would lose anything."""
+    if not (project / "dvc.yaml").is_file() or not (project / ".git").exists():
+        raise InputError(f"{project}: no audit project to update: there is no dvc.yaml under git")
+    if project.resolve() == code:
+        raise InputError(
+            f"{project}: this leakgauge is the project's own: run that of a newer clone, "
+            "`path/to/clone/.venv/bin/leakgauge init --update .`"
+        )
+    if changed := git(project, "status", "--porcelain", "--", *CODE):
+        raise InputError(
+            f"{project}: {changed.split()[1]} has uncommitted changes, which --update would lose: commit them"
+        )
+    for part in CODE:
+        _remove(project / part)
+    _copy(code, project, paths)
 
 
 def empty_params(text: str) -> str:
@@ -101,10 +132,10 @@ def _within(path: str, parts: tuple[str, ...]) -> bool:
     return any(path == part or path.startswith(f"{part}/") for part in parts)
 
 
-def _copy(source: Path, project: Path, paths: list[str]) -> None:
+def _copy(code: Path, project: Path, paths: list[str]) -> None:
     for path in paths:
         (project / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / path, project / path)
+        shutil.copy(code / path, project / path)
 
 
 def _remove(path: Path) -> None:
@@ -112,17 +143,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _refuse_uncommitted(project: Path) -> None:
-    if not (project / "dvc.yaml").is_file() or not (project / ".git").exists():
-        raise InputError(f"{project}: no audit project to update: there is no dvc.yaml under git")
-    if changed := _git(project, "status", "--porcelain", "--", *CODE):
-        raise InputError(
-            f"{project}: {changed.split()[1]} has uncommitted changes, which --update would lose: commit them"
-        )
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
-    return done.stdout

@@ -6,12 +6,21 @@ MODEL of `leakgauge audit`, or `model` of a target in params.yaml.
 """
 
 import argparse
+import ast
+import textwrap
+from pathlib import Path
 
+LOADING = Path(__file__).parents[1] / "diffusion/loading.py"
 REFUSED = (
-    ("LoRA and other adapters", "merge them into the pipeline's weights first"),
+    ("LoRA and other adapters", "merge them into the network first, for example by fuse_lora() and save_pretrained()"),
     ("pickled weights", "name the file: `target: {pickle: unet/diffusion_pytorch_model.bin}`; tensors alone are read"),
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
-    ("code of the model's own", "never run"),
+    ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
+    (
+        "other networks (SDXL, SD 3, FLUX)",
+        "score images with their own code: scores from elsewhere",
+    ),
+    ("code of the model's own", "is never run: scores from elsewhere"),
 )
 
 
@@ -21,31 +30,38 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run() -> int:
     """Print it.  The names are those that `leakgauge.diffusion.loading` opens."""
-    from leakgauge.diffusion.loading import AUTOENCODERS, NETWORKS, SCHEDULERS
-
     rows = [
         ("diffusers pipeline folder", "model_index.json, scheduler/, unet/ or transformer/; safetensors"),
-        ("  networks", ", ".join(NETWORKS)),
-        ("  processes", ", ".join(SCHEDULERS)),
-        ("  autoencoders", ", ".join(AUTOENCODERS)),
-        ("  conditions", "none, classes, captions (CLIP text encoders: pip install 'leakgauge[text]')"),
+        ("  networks", ", ".join(constant("NETWORKS"))),
+        ("  processes", ", ".join(constant("SCHEDULERS"))),
+        ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
+        ("  conditioning", "none, classes, captions (one CLIP text encoder: pip install -e '.[text]')"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
-        ("scores from elsewhere", "a Parquet file: image_id, role and columns of scores, lower for members"),
+        (
+            "scores from elsewhere",
+            "CSV or Parquet: image_id, is_member or role, and scores, lower for members",
+        ),
         ("trained here", "model: leakgauge/diffusion/training.py trains it on the members"),
     ]
     _table("Can be opened", rows)
+    print()
     _table("Is refused, in one line", list(REFUSED))
     return 0
 
 
-def _table(title: str, rows: list[tuple[str, str]]) -> None:
-    import textwrap
+def constant(name: str) -> list[str]:
+    """The words in a constant of `leakgauge.diffusion.loading`, read there: to import it takes seconds, for torch."""
+    for node in ast.parse(LOADING.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return [str(part.value) for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+    raise KeyError(name)
 
+
+def _table(title: str, rows: list[tuple[str, str]]) -> None:
     print(title)
     for name, text in rows:
         first, *more = textwrap.wrap(text, 80)
         print(f"  {name:<38}{first}")
         for line in more:
             print(" " * 40 + line)
-    print()

@@ -6,14 +6,12 @@
 Runs `dvc repro`: whatever of the audit is not up to date is computed, nothing else.  Then it prints ten lines on each
 target (or on those named), and in one line how many rates differ from those of the last commit, and whether they lie
 within their intervals: another machine gives other last digits.
-
-Exit status 3: a ceiling is exceeded (--fail-above).
 """
 
 import argparse
 
 from leakgauge.commands import gate, show
-from leakgauge.commands.pipeline import need_project, reproduce
+from leakgauge.commands.pipeline import need_project, reproduce, stale_runs
 from leakgauge.config import PARAMS, names
 from leakgauge.errors import InputError
 
@@ -34,8 +32,9 @@ def run(targets: list[str], no_repro: bool = False, fail_above: list[gate.Ceilin
             raise InputError(f"{PARAMS}: targets.{target} is not there (there is {', '.join(known) or 'none'})")
     if not known:
         raise InputError(f"{PARAMS}: no target yet: `leakgauge audit MODEL IMAGES` writes one")
+    gate.check_levels(targets or known, fail_above or [])
     if not no_repro:
-        reproduce(["report"])
+        reproduce(["report"], stale_runs(["report"]))
     show.verdicts(targets or known)
     show.changes()
     return gate.status(targets or known, fail_above or [])

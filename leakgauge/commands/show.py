@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from leakgauge.commands.code import git
 from leakgauge.errors import InputError
 from leakgauge.report.compare import Commit, against
 from leakgauge.report.verdict import lines
@@ -26,5 +27,9 @@ def verdicts(targets: Sequence[str]) -> None:
 
 def changes() -> None:
     """Print in one line what differs from the figures of the last commit, if there are any."""
+    try:
+        git(Path(), "rev-parse", "--verify", "--quiet", "HEAD")
+    except InputError:  # no commit yet
+        return
     if line := against(Commit("HEAD"), Commit("")):
         print(line, flush=True)

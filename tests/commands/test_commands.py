@@ -1,13 +1,16 @@
 """The command `leakgauge`: its help, a new project, progress, and an audit from a new project to the verdict."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import REPOSITORY, dump_params, quick_params
 from PIL import Image
@@ -17,15 +20,25 @@ from ruamel.yaml import YAML
 from leakgauge.cli import read_yaml
 from leakgauge.commands import COMMANDS
 from leakgauge.commands.audit import named_after
+from leakgauge.commands.code import differing
+from leakgauge.commands.graph import changed_runs, graph
 from leakgauge.commands.init import empty_params
-from leakgauge.commands.pipeline import Progress, minutes, runs
+from leakgauge.commands.models import constant
+from leakgauge.commands.pipeline import Progress, minutes
+from leakgauge.diffusion import loading
 from leakgauge.errors import InputError
 
+DATASET = "digits"
+PROGRAMS = str(Path(sys.executable).parent)
 
-def leakgauge(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+
+def leakgauge(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of the folder's own code, or else of this repository, as if no environment were active."""
     command = [sys.executable, "-m", "leakgauge", *words]
     names = {f"GIT_{who}_{what}": "test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    return subprocess.run(command, cwd=folder, env=environment() | names, capture_output=True, text=True)
+    without = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != PROGRAMS)
+    own = os.environ | names | {"PATH": without} | variables
+    return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -75,15 +88,82 @@ def test_a_new_project_has_the_options_of_this_one_and_no_entries():
 def test_the_runs_are_those_that_dvc_names(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     listed = subprocess.run(["dvc", "stage", "list", "--name-only"], capture_output=True, text=True, check=True)
-    assert sorted(runs()) == sorted(listed.stdout.split())
+    assert sorted(graph().reads) == sorted(listed.stdout.split())
 
 
-def test_progress_counts_what_is_skipped_and_the_time_left_never_grows():
-    progress = Progress(4, {"a": 60.0, "b": 600.0, "c": 60.0})
-    assert progress.start("a").startswith("[1/4] a, 1 s so far, about 12 min left")
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_counts_the_runs_to_come_and_skips_shorten_what_is_left():
+    clock = Clock()
+    progress = Progress(["a", "b", "c", "d"], {"a": 60.0, "b": 600.0, "c": 60.0, "d": 60.0}, clock)
+    assert progress.start("a") == "[1/4] a, 1 s so far, about 13 min left"
+    clock.now = 60.0
     progress.skip("b")
-    assert progress.start("c").endswith("about 60 s left")
-    assert progress.start("d") == "[4/4] d, 1 s so far"
+    assert progress.start("c") == "[3/4] c, 60 s so far, about 2 min left"
+    progress.skip("elsewhere")
+    assert progress.start("new").startswith("[4/5] new"), "one that was not foreseen"
+    assert progress.start("d").startswith("[5/5] d")
+
+
+def test_the_time_left_follows_how_long_stages_take_and_stays_within_bounds():
+    clock = Clock()
+    runs = [f"fit@{number}" for number in range(10)]
+    progress = Progress(runs, dict.fromkeys(runs, 60.0), clock)
+    left = []
+    for run in runs:
+        left.append(progress.start(run).rpartition("about ")[2])
+        clock.now += 120.0
+    assert left[0] == "10 min left", "as estimated"
+    assert left[5] == "10 min left", "five runs, each of twice the time"
+    assert left[-1] == "2 min left"
+    progress, clock.now = Progress(["a", "b"], {"a": 1.0, "b": 60.0}, clock), 1200.0
+    progress.start("a")
+    clock.now += 36_000.0
+    assert progress.start("b").endswith("about 5 min left"), "never more than five times what was estimated"
+
+
+def test_without_an_estimate_no_time_left_is_told_until_some_work_is_done():
+    clock = Clock()
+    progress = Progress([f"evaluate@{number}" for number in range(8)], clock=clock)
+    assert "left" not in progress.start("evaluate@0")
+    clock.now = 8.0
+    progress.start("evaluate@1")
+    clock.now = 16.0
+    assert progress.start("evaluate@2").endswith("about 48 s left")
+
+
+def test_a_run_is_stale_where_it_changed_or_follows_one_that_did(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    known = graph()
+    every = known.needed(["report"])
+    assert sorted(every) == sorted([*known.reads])
+    assert every.index(f"images@{DATASET}") < every.index(f"split@{TARGET}") < every.index(f"score@{TARGET}-member")
+    fitted = {f"fit@{TARGET}-gbm", f"predict@{TARGET}-gbm", f"evaluate@{TARGET}", "report"}
+    assert set(known.stale(["report"], {f"fit@{TARGET}-gbm"})) == fitted
+    assert known.stale(["report"], set()) == []
+    assert known.stale(["report"], None) == every, "where DVC cannot tell, all may be"
+    first = {f"images@{DATASET}", f"config@{TARGET}", f"split@{TARGET}", f"check@{TARGET}"}
+    assert set(known.needed([f"check@{TARGET}"])) == first
+
+
+def test_what_dvc_says_of_changes_is_read_and_anything_else_is_unknown():
+    said = '{"score@mine-member": [{"changed deps": {}}], "dvc.yaml:report": []}'
+    assert changed_runs(said) == {"score@mine-member", "report"}
+    assert changed_runs("{}") == set()
+    assert changed_runs("ERROR: no") is None
+
+
+@pytest.mark.parametrize("name", ["NETWORKS", "AUTOENCODERS", "SCHEDULERS"])
+def test_models_lists_what_loading_opens(name):
+    assert constant(name) == list(getattr(loading, name))
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (200, "3 min"), (7800, "2 h 10 min")])
@@ -113,44 +193,151 @@ def test_init_refuses_a_folder_with_anything_in_it_and_update_what_is_no_project
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
 
 
-@pytest.mark.slow
-def test_from_a_new_project_to_the_verdict_and_on_after_a_kill(clone, tmp_path, finished_clone):
-    project = tmp_path / "project"
-    done = leakgauge(clone, "init", str(project))
+@pytest.fixture
+def project(clone, tmp_path) -> Path:
+    """A new project."""
+    done = leakgauge(clone, "init", str(tmp_path / "project"))
     assert done.returncode == 0, done.stderr
+    return tmp_path / "project"
+
+
+def test_a_new_project_is_committed_whole_and_carries_the_code_alone(project):
     assert git(project, "status", "--porcelain") == ""
+    assert [path.name for path in project.parent.glob(".project*")] == [], "what it was made in is gone"
     carried = git(project, "ls-files").splitlines()
     assert not [path for path in carried if path.startswith(("tests", "metrics", "studies"))]
+    done = leakgauge(project, "report")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "no target yet" in done.stderr
+
+
+def test_an_empty_repository_may_become_a_project_and_without_an_identity_git_is_told_of(clone, tmp_path):
+    git(tmp_path, "init", "--quiet", "--initial-branch", "theirs", "project")
+    nobody = {f"GIT_{who}_{what}": "" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = leakgauge(clone, "init", str(tmp_path / "project"), **nobody)
+    assert done.returncode == 0, done.stderr
+    assert "git could not commit: tell it your name" in done.stdout
+    assert git(tmp_path / "project", "symbolic-ref", "HEAD").strip() == "refs/heads/theirs"
+    assert "A  dvc.yaml" in git(tmp_path / "project", "status", "--porcelain")
+
+
+def test_init_that_fails_leaves_nothing(clone, tmp_path):
+    (clone / "params.yaml").write_text("fit: {}\n")
+    done = leakgauge(clone, "init", str(tmp_path / "project"))
+    assert done.returncode == 1
+    assert "has no section learners" in done.stderr
+    assert not list(tmp_path.glob("*project*"))
+
+
+def test_stages_run_the_code_of_the_project_in_whose_folder_they_run(project):
+    (project / "stages/where.py").write_text("import leakgauge\n\nprint(leakgauge.__file__)\n")
+    done = subprocess.run([sys.executable, "-m", "stages.where"], cwd=project, capture_output=True, text=True)
+    assert Path(done.stdout.strip()) == project / "leakgauge/__init__.py", done.stderr
+
+
+def test_code_that_differs_from_what_is_installed_is_told_in_one_line(project, monkeypatch):
+    monkeypatch.chdir(project)
+    assert differing(project) == []
+    with Path("leakgauge/cli.py").open("a") as stream:
+        stream.write("# another\n")
+    Path("stages/more.py").touch()
+    assert differing(project) == ["leakgauge/cli.py", "stages/more.py"]
+    program = "from leakgauge.commands import main; main(['report'])"
+    other = {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}  # as the installed program has it
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | other, capture_output=True, text=True)
+    warning, refusal = done.stderr.splitlines()
+    assert warning.startswith("warning: leakgauge/cli.py and 1 more files differ from the leakgauge that is installed")
+    assert "no target yet" in refusal
+
+
+def test_update_replaces_the_code_alone_and_never_its_own(project, clone):
+    (clone / "leakgauge/new.py").touch()
+    (clone / "stages/report.py").unlink()
+    git(clone, "add", "--all")
+    (project / "params.yaml").write_text("# mine\n")
+    (project / "dvc.yaml").write_text("# changed\n")
+    done = leakgauge(clone, "init", str(project), "--update")
+    assert (done.returncode, "dvc.yaml has uncommitted changes" in done.stderr) == (1, True)
+    git(project, "checkout", "dvc.yaml")
+    done = leakgauge(clone, "init", str(project), "--update")
+    assert done.returncode == 0, done.stderr
+    changed = {"M params.yaml", "D stages/report.py", "?? leakgauge/new.py"}
+    assert {line.strip() for line in git(project, "status", "--porcelain").splitlines()} == changed
+    done = leakgauge(project, "init", ".", "--update")
+    assert (done.returncode, "is the project's own" in done.stderr) == (1, True)
+    assert (project / "leakgauge/new.py").exists()
+
+
+@pytest.fixture
+def ready(project, finished_clone) -> Path:
+    """A project with a model, images and suspects, and parameters that make audits small."""
     shutil.copytree(finished_clone / f"models/target/{TARGET}", project / "my_pipeline")
     for folder, count in (("photos/members", 30), ("photos", 300), ("asked", 12)):
         photos(project / folder, count)
     empty = read_yaml(project / "params.yaml", "")
     dump_params(quick_params() | {name: empty[name] for name in ("datasets", "targets", "suspects")}, project)
-    words = ("audit", "my_pipeline", "photos", "--members", "members/*", "--suspects", "asked")
-    done = leakgauge(project, *words, "--estimate-only")
+    return project
+
+
+WORDS = ("audit", "my_pipeline", "photos", "--members", "members/*", "--suspects", "asked")
+
+
+@pytest.mark.slow
+def test_from_a_new_project_to_the_verdict_and_nothing_is_computed_again(ready):
+    done = leakgauge(ready, *WORDS, "--fail-above", "tpr@0.2%=5%")
+    assert (done.returncode, "evaluate.alphas has no rate of 0.2 %" in done.stderr) == (1, True)
+    done = leakgauge(ready, *WORDS, "--estimate-only")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"Estimate, at most: \d+ images to score, [\d,]+ network calls", done.stdout)
-    assert not (project / "metrics/summary.json").exists()
-    done = leakgauge(project, *words, "--fail-above", "tpr@10%=0%")
+    assert re.search(r"Estimate, at most: \d+ images to score \(30 member, .* 12 suspects my_pipeline\)", done.stdout)
+    assert "[1/" in done.stdout, "what is cheap has run"
+    assert not (ready / "metrics/summary.json").exists()
+    done = leakgauge(ready, *WORDS, "--fail-above", "tpr@10%=0%")
     assert done.returncode == 3, done.stdout + done.stderr
+    assert "my_pipeline: fails: tpr@10%=0%" in done.stderr
     assert "Running stage" not in done.stdout
-    assert re.search(r"\[\d+/\d+\] score@my_pipeline-member, .* about .* left", done.stdout)
-    verdict = json.loads((project / "metrics/summary.json").read_text())["my_pipeline"]
+    counted = re.findall(r"\[(\d+)/(\d+)\] .*, about .* left", done.stdout)
+    assert counted[0] == ("1", counted[-1][1])
+    assert counted[-1][0] == counted[-1][1], "as many as were foreseen"
+    verdict = json.loads((ready / "metrics/summary.json").read_text())["my_pipeline"]
     assert verdict["sentence"] in done.stdout
     assert verdict["suspects"]["my_pipeline"]["sentence"] in done.stdout
-    again = leakgauge(project, *words)
+    again = leakgauge(ready, *WORDS)
     assert again.returncode == 0
-    assert "score@" not in again.stdout, "nothing is computed again"
-    done = leakgauge(project, "check", "my_pipeline")
-    fails = json.loads((project / "metrics/checks/my_pipeline.json").read_text())["fails"]
+    assert "Estimate: everything is up to date." in again.stdout
+    assert "[1/" not in again.stdout, "nothing is computed again"
+    done = leakgauge(ready, "check", "my_pipeline")
+    fails = json.loads((ready / "metrics/checks/my_pipeline.json").read_text())["fails"]
     assert done.returncode == (3 if fails else 0)
-    (clone / "leakgauge/new.py").touch()
-    git(clone, "add", "--all")
-    git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message", "audit")
-    done = leakgauge(clone, "init", str(project), "--update")
-    assert done.returncode == 0, done.stderr
-    assert git(project, "status", "--porcelain").split() == ["??", "leakgauge/new.py"]
+    done = leakgauge(ready, *WORDS, "--size", "8")
+    assert (done.returncode, "is there already, and differs" in done.stderr) == (1, True)
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_after_a_kill_and_dvc_ends_with_it(ready):
+    command = [sys.executable, "-m", "leakgauge", *WORDS]
+    with subprocess.Popen(command, cwd=ready, env=environment(), stdout=subprocess.PIPE, text=True) as killed:
+        for line in killed.stdout or ():
+            if "] score@" in line:
+                break
+        theirs = psutil.Process(killed.pid).children(recursive=True)
+        assert theirs, "DVC, and a stage"
+        killed.kill()
+    end = time.monotonic() + 10
+    while any(map(works, theirs)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not [process for process in theirs if works(process)], "neither DVC nor its stage works on"
+    done = leakgauge(ready, *WORDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "] split@" not in done.stdout, "what was done is not done again"
+    assert (ready / "metrics/report.html").exists()
+
+
+def works(process: psutil.Process) -> bool:
+    """Whether it runs; one that ended and was not yet noticed does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def photos(folder: Path, count: int) -> None:
