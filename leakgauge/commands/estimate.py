@@ -212,6 +212,7 @@ def measure(target: str) -> Measured:
     batch, encoding, call, calls = _timed(scorer)
     cuda = device.type == "cuda"
     weights = sum(weight.numel() * weight.element_size() for weight in scorer.denoiser.network.parameters())
+    threads = torch.get_num_threads()
     peak = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Measured(
         opening=opening,
@@ -220,7 +221,7 @@ def measure(target: str) -> Measured:
         calls=calls,
         batch=batch,
         memory=peak + weights,  # the null check has a second network beside the target
-        device=torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} CPU threads",
+        device=torch.cuda.get_device_name(device) if cuda else f"{threads} CPU thread{'s' * (threads > 1)}",
         tried=TRIED_ON if precision_asked(scorer.job) else 0,
     )
 
