@@ -19,7 +19,8 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
 from leakgauge.files import file_hash, write_bytes, write_json
 from leakgauge.options import Report, TargetOptions
-from leakgauge.report.figures import draw_figures, draw_p_values
+from leakgauge.report.compare import git
+from leakgauge.report.figures import EACH, ONE, draw_figures, draw_p_values
 from leakgauge.report.page import (
     SHEET,
     THUMBNAIL,
@@ -49,12 +50,15 @@ def report() -> None:
 
 
 def _roc(pages: list[TargetPage]) -> pd.DataFrame:
-    """The ROC of every target's headline judge, and of one threshold for all images."""
-    curves = [pd.DataFrame(columns=["target", "judge", "fpr", "tpr"])]
+    """The ROC of every target's headline judge and of one threshold for all images, which `thresholds` tells apart."""
+    curves = [pd.DataFrame(columns=["target", "judge", "thresholds", "fpr", "tpr"])]
     for page in pages:
         curve = pd.read_csv(f"metrics/plots/{page.target}/roc.csv")
-        shown = curve[curve["learner"].isin([page.headline, page.verdict["baseline"]])]
-        curves.append(shown.rename(columns={"learner": "judge"}).assign(target=page.target)[curves[0].columns])
+        bag = page.facts["bags"][page.facts["made_of"][page.headline]["learner"]]
+        headline = ONE if bag["options"]["kind"] == "marginal" else EACH
+        for judge, thresholds in ((page.headline, headline), (page.verdict["baseline"], ONE)):
+            shown = curve[curve["learner"] == judge].rename(columns={"learner": "judge"})
+            curves.append(shown.assign(target=page.target, thresholds=thresholds)[curves[0].columns])
     return pd.concat([curve for curve in curves if len(curve)] or curves)
 
 
@@ -71,7 +75,7 @@ def made() -> Made:
 def _git(*words: str) -> str:
     """What git prints; nothing where there is no git, or no commit yet."""
     try:
-        return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout.strip()
+        return git(*words).strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -87,9 +91,14 @@ def _page(target: str, options: Report) -> TargetPage:
     rows = read_table(verdicts).to_pandas()
     exposed = exposed_members(rows[rows["learner"] == headline["judge"]], max(options.exposed, NAMED))
     described = {role: _describe_role(path) for role, path in roles.items()}
+    measured = facts["figures"][headline["judge"]]  # without the images on which a score was chosen
     verdict = verdict_of(
         headline,
-        {role: about["images"] for role, about in described.items()},
+        {
+            "member": measured["members"],
+            "auxiliary": described["auxiliary"]["images"],
+            "holdout": measured["holdout"],
+        },
         failing_of(checks),
         len(checks),
         exposed[["image_id", "p_value"]].head(NAMED).to_dict(orient="records"),

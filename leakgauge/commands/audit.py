@@ -16,7 +16,6 @@ what depends on the change is computed.
 import argparse
 import io
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ruamel.yaml import YAML, RoundTripRepresenter
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.commands import gate, show
+from leakgauge.commands.code import git
 from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
 from leakgauge.config import PARAMS
@@ -175,7 +175,7 @@ def track(paths: list[str]) -> None:
     """
     try:
         root = Path(_git("rev-parse", "--show-toplevel").strip())
-    except (OSError, subprocess.CalledProcessError):
+    except InputError:
         raise InputError(
             f"{Path.cwd()}: no clone of a Git repository (a source archive?), which DVC needs: clone it, "
             "or run `git init` here, before an audit"
@@ -208,7 +208,8 @@ def _kept_by_dvc(path: str) -> bool:
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", "--literal-pathspecs", *words], check=True, capture_output=True, text=True).stdout
+    """What git prints; a path is a path, whatever signs are in it."""
+    return git(Path(), "--literal-pathspecs", *words)
 
 
 def _images(path: Path, option: str) -> dict[str, Any]:

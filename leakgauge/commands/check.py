@@ -11,9 +11,7 @@ import json
 from pathlib import Path
 
 from leakgauge.commands.gate import FAILED
-from leakgauge.commands.pipeline import need_project, reproduce, stale_runs
-from leakgauge.config import PARAMS, names
-from leakgauge.errors import InputError
+from leakgauge.commands.pipeline import asked_targets, need_project, reproduce, stale_runs
 from leakgauge.report.words import check_rows
 
 
@@ -25,12 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(targets: list[str]) -> int:
     """Returns the exit status.  Raises InputError."""
     need_project()
-    known = names("targets")
-    if strange := [target for target in targets if target not in known]:
-        raise InputError(f"{PARAMS}: targets.{strange[0]} is not there (there is {', '.join(known) or 'none'})")
-    if not known:
-        raise InputError(f"{PARAMS}: no target yet: `leakgauge audit MODEL IMAGES` writes one")
-    targets = targets or known
+    targets = asked_targets(targets)
     wanted = [f"check@{target}" for target in targets]
     reproduce(wanted, stale_runs(wanted))
     fails = 0

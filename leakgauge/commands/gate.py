@@ -17,10 +17,9 @@ from typing import Any
 from leakgauge.config import PARAMS, asked, key_name
 from leakgauge.errors import InputError
 from leakgauge.options import Evaluate
-from leakgauge.report.verdict import percent
+from leakgauge.report.verdict import FEWEST_FALSE_POSITIVES, lower_bound_alone, percent
 
 FAILED = 3  # exit status
-TWO_SIDED = 5  # expected false positives that an interval of a TPR needs to have an upper end
 SUMMARY = Path("metrics/summary.json")
 TEXT = re.compile(r"(?:(?P<auc>auc)|tpr@(?P<fpr>[\d.]+)%)\s*=\s*(?P<ceiling>[\d.]+)(?P<percent>%?)")
 
@@ -130,8 +129,8 @@ def _held(target: str, judge: str, figures: Mapping[str, Any], one: Ceiling) -> 
         said = f"{value:.3f} ({low:.3f} to {high:.3f}) by {judge}"
     if high <= one.most:
         return Held(False, f"{target}: passes: {one.text}: {said}")
-    if one.fpr is not None and one.fpr * figures["holdout"] < TWO_SIDED - 1e-9:
-        needed = math.ceil(TWO_SIDED / one.fpr - 1e-9)
+    if one.fpr is not None and lower_bound_alone(one.fpr, figures["holdout"]):
+        needed = math.ceil(FEWEST_FALSE_POSITIVES / one.fpr - 1e-9)
         said += f"; {figures['holdout']} holdout images give no upper end, {needed} do"
     return Held(True, f"{target}: fails: {one.text}: {said}; the upper end exceeds the ceiling")
 

@@ -1,7 +1,7 @@
 """a new audit project, so that the clone of this tool is not yours
 
     leakgauge init my_audit && cd my_audit
-    leakgauge audit ../my_pipeline ../photos --members 'members/*'
+    leakgauge audit my_pipeline photos --members 'members/*'     (copied into it, so that DVC shares them)
 
 The project is a git and DVC repository of its own.  It carries the pipeline's code (dvc.yaml, stages/, leakgauge/),
 because DVC computes a stage again when its code changed, and a figure can be made again years later: `pip install -e .`

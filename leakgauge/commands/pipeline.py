@@ -11,6 +11,7 @@ from pathlib import Path
 from leakgauge.cli import DVC_YAML, PARAMS
 from leakgauge.commands.code import differing
 from leakgauge.commands.graph import changed_runs, graph
+from leakgauge.config import names
 from leakgauge.errors import InputError, warn
 
 STARTED = re.compile(r"Running stage '(?:[^']*:)?([^']+)'")
@@ -144,3 +145,14 @@ def need_project() -> None:
             f"{others[0]}{more} from the leakgauge that is installed; stages run the project's own code: "
             "`leakgauge init --update .` replaces it"
         )
+
+
+def asked_targets(targets: list[str]) -> list[str]:
+    """Those named, or all.  Raises InputError for one that params.yaml lacks, and where it has none."""
+    known = names("targets")
+    if not known:
+        raise InputError(f"{PARAMS}: no target yet: `leakgauge audit MODEL IMAGES` writes one")
+    for target in targets:
+        if target not in known:
+            raise InputError(f"{PARAMS}: targets.{target} is not there (there is {', '.join(known)})")
+    return targets or known

@@ -11,9 +11,7 @@ within their intervals: another machine gives other last digits.
 import argparse
 
 from leakgauge.commands import gate, show
-from leakgauge.commands.pipeline import need_project, reproduce, stale_runs
-from leakgauge.config import PARAMS, names
-from leakgauge.errors import InputError
+from leakgauge.commands.pipeline import asked_targets, need_project, reproduce, stale_runs
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +24,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(targets: list[str], no_repro: bool = False, fail_above: list[gate.Ceiling] | None = None) -> int:
     """Returns the exit status.  Raises InputError."""
     need_project()
-    known = names("targets")
-    for target in targets:
-        if target not in known:
-            raise InputError(f"{PARAMS}: targets.{target} is not there (there is {', '.join(known) or 'none'})")
-    if not known:
-        raise InputError(f"{PARAMS}: no target yet: `leakgauge audit MODEL IMAGES` writes one")
-    gate.check_levels(targets or known, fail_above or [])
+    targets = asked_targets(targets)
+    gate.check_levels(targets, fail_above or [])
     if not no_repro:
         reproduce(["report"], stale_runs(["report"]))
-    show.verdicts(targets or known)
+    show.verdicts(targets)
     show.changes()
-    return gate.status(targets or known, fail_above or [])
+    return gate.status(targets, fail_above or [])

@@ -63,14 +63,10 @@ def draw_figures(
     the judges of the figures with few lines.  fpr : at which TPR curves were taken.  complexity : the image feature
     behind the deciles.
     """
-    few = {
-        name: curve[curve["learner"].isin([headline, baseline])] if "learner" in curve else curve
-        for name, curve in curves.items()
-    }
     conditional = curves["conditional_fpr"]
     conditional = conditional[np.isclose(conditional["nominal"], fpr)]
     drawings: dict[str, Callable[[], Figure]] = {
-        "rates": lambda: _rates(few["alpha"], headline, baseline),
+        "rates": lambda: _rates(curves["alpha"], headline, baseline),
         "conditional_fpr": lambda: _groups(conditional, headline, baseline, fpr, complexity),
         "all_rates": lambda: _panels(curves["alpha"].query("verdict == 'calibrated'"), baseline, _calibrated),
         "fit": lambda: _panels(curves["fit"], None, _fit),

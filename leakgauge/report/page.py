@@ -16,7 +16,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
-from leakgauge.report.verdict import SET_TITLES, TITLES, Verdict, false_alarms, gain_sentence, percent
+from leakgauge.report.verdict import (
+    SET_TITLES,
+    TITLES,
+    Verdict,
+    checks_sentence,
+    false_alarms,
+    gain_sentence,
+    lower_bound_alone,
+    p_text,
+    percent,
+)
 from leakgauge.report.words import GLOSSARY, CheckRow
 
 TEMPLATES = Path(__file__).parent
@@ -62,19 +72,23 @@ def render(pages: list[TargetPage], params: str, made: Made) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "percent": percent,
         "probability": _probability,
+        "p_text": p_text,
         "data_uri": _data_uri,
         "svg_uri": _svg_uri,
         "anchor": _anchor,
     }
+    environment.filters |= filters
     environment.globals |= {
         "glossary": GLOSSARY,
         "titles": TITLES,
         "set_titles": SET_TITLES,
         "gain_sentence": gain_sentence,
         "false_alarms": false_alarms,
+        "checks_sentence": checks_sentence,
+        "lower_bound_alone": lower_bound_alone,
     }
     return environment.get_template("page.html.jinja").render(pages=pages, params=params, made=made)
 

@@ -13,6 +13,7 @@ The states, of which the first that applies is the target's:
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 Verdict = dict[str, Any]  # plain data, as in metrics/summary.json
@@ -28,7 +29,9 @@ SET_TITLES = {
     "no_evidence": "Nothing shows that these images were used",
     "no_verdict": "No verdict: a check fails",
 }
-MOST_NAMED = 5  # of the exposed members in the lines
+FEWEST_FALSE_POSITIVES = 5  # as in leakgauge.inference.roc, which a pull request's gate cannot import
+WIDTH = 110  # columns of a line on the terminal, and where the text behind a row's name begins
+COLUMN = 14
 
 
 def verdict_of(
@@ -69,18 +72,18 @@ def set_verdict(figures: Mapping[str, Any], failing: Sequence[str], confidence: 
 
 def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
     """What the command line prints of a target: about ten lines of plain text."""
-    found = [f"{name}: {TITLES[verdict['state']].upper()}", verdict["sentence"]]
-    if gained := gain_sentence(verdict):
-        found.append(gained)
+    found = [f"{name}: {TITLES[verdict['state']].upper()}", *wrap(verdict["sentence"], WIDTH)]
+    found += wrap(gain_sentence(verdict), WIDTH)
     judge = f"{verdict['judge']}: of the learners, the best on auxiliary images out of bag"
     rows = [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
     rows += [("checks", checks_sentence(verdict))]
     if verdict["exposed"]:
-        most = verdict["exposed"][:MOST_NAMED]
+        most = verdict["exposed"]
         rows.append(("exposed", f"{', '.join(one['image_id'] for one in most)} (p <= {most[-1]['p_value']:.2g})"))
-    found += [f"{what:<14}{text}" for what, text in rows if text]
+    for what, text in rows:
+        found += wrap(text, WIDTH, initial_indent=f"{what:<{COLUMN}}", subsequent_indent=" " * COLUMN) if text else []
     for asked, answer in verdict["suspects"].items():
-        found += [f"{asked}: {SET_TITLES[answer['state']].upper()}", answer["sentence"]]
+        found += [f"{asked}: {SET_TITLES[answer['state']].upper()}", *wrap(answer["sentence"], WIDTH)]
     return found
 
 
@@ -98,12 +101,12 @@ def gain_sentence(verdict: Mapping[str, Any]) -> str:
     points = f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
     area = "{auc_gain:+.3f} ({auc_gain_ci_low:+.3f} to {auc_gain_ci_high:+.3f})".format(**verdict)
     return (
-        f"{alone}; thresholds for each image differ by {points}{_told(low, high)}, and in AUC by "
-        f"{area}{_told(verdict['auc_gain_ci_low'], verdict['auc_gain_ci_high'])}."
+        f"{alone}; thresholds for each image differ by {points}{_if_unclear(low, high)}, and in AUC by "
+        f"{area}{_if_unclear(verdict['auc_gain_ci_low'], verdict['auc_gain_ci_high'])}."
     )
 
 
-def _told(low: float, high: float) -> str:
+def _if_unclear(low: float, high: float) -> str:
     return ", which is no difference that can be told" if low <= 0 <= high else ""
 
 
@@ -121,14 +124,25 @@ def false_alarms(verdict: Mapping[str, Any]) -> str:
 def checks_sentence(verdict: Mapping[str, Any]) -> str:
     """How many checks fail, and which."""
     if not verdict["failed"]:
-        return f"none of {verdict['checks']} fails"
-    return f"{verdict['failed']} of {verdict['checks']} fail: {', '.join(verdict['failing'])}"
+        return f"none of {verdict['checks']} checks fails"
+    fail = "checks fails" if verdict["failed"] == 1 else "checks fail"
+    return f"{verdict['failed']} of {verdict['checks']} {fail}: {', '.join(verdict['failing'])}"
 
 
 def percent(rate: float) -> str:
     """0.01234 -> '1.2', 0.1 -> '10', in percent; rates below 1 % keep two digits."""
     value = round(100 * rate, 1 if rate >= 0.01 else 9)
     return f"{value:g}" if value >= 1 else f"{value:.2g}"
+
+
+def p_text(value: float) -> str:
+    """0.01234 -> 'p = 0.012'; below a billionth only that."""
+    return f"p = {value:.2g}" if value >= 1e-9 else "p < 1e-9"
+
+
+def lower_bound_alone(fpr: float, holdout: int) -> bool:
+    """Whether the interval of a TPR at this FPR has no upper end: too few false positives are expected."""
+    return fpr * holdout < FEWEST_FALSE_POSITIVES - 1e-9
 
 
 def failing_of(found: Mapping[str, Any]) -> list[str]:
@@ -163,7 +177,7 @@ def _sentence(verdict: Verdict) -> str:
 def _tpr(verdict: Verdict) -> str:
     """`47 % (38 to 56)`; with fewer than five expected false positives there is a lower bound alone."""
     low, high = verdict["tpr_ci_low"], verdict["tpr_ci_high"]
-    if verdict["fpr"] * verdict["images"]["holdout"] < 5 - 1e-9:
+    if lower_bound_alone(verdict["fpr"], verdict["images"]["holdout"]):
         return f"{percent(verdict['tpr'])} % (at least {percent(low)})"
     return f"{percent(verdict['tpr'])} % ({percent(low)} to {percent(high)})"
 
@@ -177,19 +191,19 @@ def _between(figures: Mapping[str, Any], key: str, form: str) -> str:
 
 
 def _set_sentence(verdict: Verdict) -> str:
-    count, p_value = verdict["suspects"], verdict["p_value"]
-    p_text = f"p = {p_value:.2g}" if p_value >= 1e-9 else "p < 1e-9"
+    count, found = verdict["suspects"], p_text(verdict["p_value"])
     if verdict["state"] == "no_verdict":
-        return f"{', '.join(verdict['failing'])} fails. The figures may show something other than use."
+        return f"Checks that fail: {', '.join(verdict['failing'])}. The figures may show something other than use."
     if verdict["state"] == "no_evidence":
-        return f"{count} images look no more like training images than others do ({p_text}); attacks miss members."
+        return f"{count} images look no more like training images than others do ({found}); attacks miss members."
     low, high, fraction = (verdict[f"fraction{end}"] for end in ("_ci_low", "_ci_high", ""))
-    share = (
-        f"At least {percent(low)} %"
-        if fraction is None or high is None
-        else (f"About {percent(fraction)} % ({percent(low)} to {percent(high)})")
-    )
+    if fraction is not None:
+        share = f"About {percent(fraction)} % ({percent(low)} to {percent(high)}) of {count} images were used"
+    elif low > 0:
+        share = f"At least {percent(low)} % of {count} images were used"
+    else:
+        share = f"How many of {count} images were used cannot be told"
     return (
-        f"{share} of {count} images were used ({p_text} if none was). {verdict['named']} are named; of those named at "
-        f"most {percent(verdict['false_discovery_rate'])} % were not used, on average."
+        f"{share} ({found} if none was). {verdict['named']} are named; of those named at most "
+        f"{percent(verdict['false_discovery_rate'])} % were not used, on average."
     )

@@ -147,7 +147,7 @@ def test_a_parquet_file_and_a_folder_of_them_are_datasets(ask, random_images):
         (("owner/name@main", "photos", "--name", "mine"), "owner/name@main: has neither"),
         (("pipeline", "asked", "--name", "mine"), "asked: no images there"),
         (("pipeline", "nowhere", "--name", "mine"), "nowhere: no images there"),
-        (("pipeline", "photos", "--name", "mine", "--suspects", "nobody"), "nobody: not found"),
+        (("pipeline", "photos", "--name", "mine", "--suspects", "missing"), "missing: not found"),
         (("pipeline", "photos", "--name", "mine", "--suspects", "asked"), "asked: not found, or empty"),
     ],
 )
@@ -177,7 +177,7 @@ def in_git(folder: Path) -> set[str]:
     return set(git(folder, "ls-files").splitlines())
 
 
-def test_inputs_that_nobody_keeps_are_kept_by_dvc_and_git_is_left_with_their_names(ask, repository):
+def test_inputs_that_neither_git_nor_dvc_keeps_are_kept_by_dvc_and_git_is_left_with_their_names(ask, repository):
     before = in_git(repository)
     for folder in ("found/asked", "models/theirs"):
         Path(folder).mkdir(parents=True)

@@ -213,8 +213,8 @@ def test_a_new_project_is_committed_whole_and_carries_the_code_alone(project):
 
 def test_an_empty_repository_may_become_a_project_and_without_an_identity_git_is_told_of(clone, tmp_path):
     git(tmp_path, "init", "--quiet", "--initial-branch", "theirs", "project")
-    nobody = {f"GIT_{who}_{what}": "" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = leakgauge(clone, "init", str(tmp_path / "project"), **nobody)
+    no_name = {f"GIT_{who}_{what}": "" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = leakgauge(clone, "init", str(tmp_path / "project"), **no_name)
     assert done.returncode == 0, done.stderr
     assert "git could not commit: tell it your name" in done.stdout
     assert git(tmp_path / "project", "symbolic-ref", "HEAD").strip() == "refs/heads/theirs"

@@ -172,6 +172,8 @@ def test_images_of_the_choice_are_in_no_verdict_figure_or_curve(learnt):
         assert np.isfinite(hits).all()
         np.testing.assert_allclose(hits, hits.round(), atol=1e-3, err_msg=name)
     chosen_on = {role: len(apart(role, 0.4)) - counts[role] for role in MEASURED}
+    verdict = json.loads(Path("metrics/summary.json").read_text())[TARGET]
+    assert {role: verdict["images"][role] for role in MEASURED} == counts, "no image on which the score was chosen"
     page = Path("metrics/report.html").read_text()
     assert f"{chosen_on['member']} members and {chosen_on['holdout']} holdout images" in page
 

@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 
-from leakgauge.inference.metrics import membership_metrics
-from leakgauge.report.verdict import SET_TITLES, TITLES, failing_of, gain_sentence, lines, set_verdict, verdict_of
+from leakgauge.inference import roc
+from leakgauge.inference.metrics import level_name, membership_metrics
+from leakgauge.report.verdict import (
+    FEWEST_FALSE_POSITIVES,
+    SET_TITLES,
+    TITLES,
+    WIDTH,
+    failing_of,
+    gain_sentence,
+    lines,
+    lower_bound_alone,
+    set_verdict,
+    verdict_of,
+)
 from leakgauge.report.words import check_rows
 
 ENDS = ("", "_ci_low", "_ci_high")
@@ -53,7 +65,7 @@ def test_a_target_leaks_where_either_interval_lies_above_chance(tpr_low, auc_low
 def test_a_failing_check_takes_the_verdict_away_whatever_the_figures():
     found = verdict(failing=["blind_member"])
     assert found["state"] == "no_verdict"
-    assert found["sentence"] == "1 of 9 fail: blind_member. The figures may show something other than leakage."
+    assert found["sentence"] == "1 of 9 checks fails: blind_member. The figures may show something other than leakage."
     assert "47" not in found["sentence"]
 
 
@@ -91,10 +103,11 @@ def test_ten_lines_at_most_say_it_on_a_terminal():
     printed = lines("mine", verdict())
     assert printed[0] == "mine: THE MODEL LEAKS TRAINING IMAGES"
     assert len(printed) <= 10
+    assert max(map(len, printed)) <= WIDTH
     assert printed[-1] == (
         "exposed       photo-1.png, photo-2.png, photo-3.png, photo-4.png, photo-5.png (p <= 0.0085)"
     )
-    assert all(len(line) < 160 and line.isascii() for line in printed)
+    assert all(line.isascii() for line in printed)
 
 
 @pytest.mark.parametrize(
@@ -116,27 +129,45 @@ def test_without_members_the_share_of_a_set_is_a_lower_bound():
     assert set_verdict(figures, [], 0.95, 0.1)["sentence"].startswith("At least 60 % of 40 images were used (p < 1e-9")
 
 
+def test_a_share_without_a_lower_end_is_not_called_at_least_nothing():
+    """Of members that look like other images here, and of none known where no suspect stands out."""
+    figures = {"suspects": 20, "distinct": 20, "p_value": 0.005, "named": 0, **of_ends("fraction", None, 0.0, 1.0)}
+    sentence = set_verdict(figures, [], 0.95, 0.1)["sentence"]
+    assert sentence.startswith("How many of 20 images were used cannot be told (p = 0.005 if none was).")
+
+
+def test_a_bound_alone_is_given_where_inference_gives_one():
+    assert FEWEST_FALSE_POSITIVES == roc.FEWEST_FALSE_POSITIVES
+    rng = np.random.default_rng(0)
+    for holdout, fpr in ((499, 0.01), (500, 0.01), (100, 0.05), (99, 0.05)):
+        found = roc.tpr_at_fpr(rng.normal(size=50), rng.normal(size=holdout), fpr, 0.95)
+        assert found is not None
+        assert lower_bound_alone(fpr, holdout) == (found.high == 1), (holdout, fpr)
+
+
 def test_every_state_has_a_title():
     assert {verdict()["state"], "none_found", "no_verdict", "members_unknown"} == set(TITLES)
     assert set(SET_TITLES) == {"used", "no_evidence", "no_verdict"}
 
 
-def test_a_target_that_leaks_nothing_is_called_leaky_in_one_audit_of_twenty_at_most():
-    """By simulation: both intervals together, members and holdout from one distribution."""
+@pytest.mark.parametrize(("members", "holdout", "fpr"), [(200, 1000, 0.01), (200, 499, 0.01), (30, 45, 0.1)])
+def test_a_target_that_leaks_nothing_is_called_leaky_in_one_audit_of_twenty_at_most(members, holdout, fpr):
+    """By simulation: both intervals together, members and holdout from one distribution; of the second the TPR has a
+    lower bound alone."""
     rng = np.random.default_rng(0)
     calls = 0
     draws = 400
+    images = {"member": members, "auxiliary": 597, "holdout": holdout}
     for _ in range(draws):
-        member, holdout = rng.normal(size=200), rng.normal(size=1000)
-        found = membership_metrics(member, holdout, (0.01,), 0.95)
-        figures = of_ends("tpr", *(found[f"tpr_at_fpr_1e-2{end}"] for end in ENDS))
+        found = membership_metrics(rng.normal(size=members), rng.normal(size=holdout), (fpr,), 0.95)
+        figures = of_ends("tpr", *(found[f"tpr_at_fpr_{level_name(fpr)}{end}"] for end in ENDS)) | {"fpr": fpr}
         figures |= of_ends("auc", *(found[f"auc{end}"] for end in ENDS))
-        calls += verdict(**figures)["state"] == "leaks"
+        calls += verdict(images=images, **figures)["state"] == "leaks"
     assert calls / draws <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / draws), calls
     assert calls, "a rule that never calls anything leaky would pass too"
 
 
-def test_a_check_that_nobody_wrote_words_for_is_listed_and_alarms_by_its_name():
+def test_a_check_without_words_of_its_own_is_listed_and_alarms_by_its_name():
     found = {"watermark_member": {"p_value": 1e-6, "fails": True}, "blind_member": {"auc": None, "fails": False}}
     assert failing_of(found) == ["watermark_member"]
     first, second, null = check_rows(found)
