@@ -124,8 +124,8 @@ def false_alarms(verdict: Mapping[str, Any]) -> str:
 def checks_sentence(verdict: Mapping[str, Any]) -> str:
     """How many checks fail, and which."""
     if not verdict["failed"]:
-        return f"none of {verdict['checks']} checks fails"
-    fail = "checks fails" if verdict["failed"] == 1 else "checks fail"
+        return f"none of {verdict['checks']} fails"
+    fail = "fails" if verdict["failed"] == 1 else "fail"
     return f"{verdict['failed']} of {verdict['checks']} {fail}: {', '.join(verdict['failing'])}"
 
 
@@ -162,7 +162,7 @@ def _state(verdict: Verdict) -> str:
 
 def _sentence(verdict: Verdict) -> str:
     if verdict["state"] == "no_verdict":
-        return f"{checks_sentence(verdict)}. The figures may show something other than leakage."
+        return f"Of the checks {checks_sentence(verdict)}. The figures may show something other than leakage."
     if verdict["state"] == "members_unknown":
         return "Leakage cannot be measured where no training image is known; sets of suspects can be asked about."
     fpr = percent(verdict["fpr"])

@@ -65,7 +65,10 @@ def test_a_target_leaks_where_either_interval_lies_above_chance(tpr_low, auc_low
 def test_a_failing_check_takes_the_verdict_away_whatever_the_figures():
     found = verdict(failing=["blind_member"])
     assert found["state"] == "no_verdict"
-    assert found["sentence"] == "1 of 9 checks fails: blind_member. The figures may show something other than leakage."
+    assert (
+        found["sentence"]
+        == "Of the checks 1 of 9 fails: blind_member. The figures may show something other than leakage."
+    )
     assert "47" not in found["sentence"]
 
 
