@@ -7,6 +7,7 @@ A GPU is one worker: the work then stays in this process.
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,7 @@ def computed_on(device: "torch.device") -> dict[str, str]:
 
 
 Result = TypeVar("Result")
+START = 6.0  # seconds in which a process starts and imports torch
 
 
 def spread(
@@ -51,14 +53,34 @@ def spread(
 ) -> list[Result]:
     """`work(*job)` of every job, in order, with a progress bar.  LOKY_MAX_CPU_COUNT sets fewer processes than cores.
 
+    Processes take seconds to start, so of many jobs the first are done here, and the others too where that ends sooner.
+
     networks : whether the work runs any; then a GPU, if there is one, is one worker, in this process.  The work finds
     this process's working directory, and may find its large arrays not writable.
     """
     jobs = list(jobs)
     processes = 1 if networks and best_device().type != "cpu" else min(cpu_count(), len(jobs))
-    parallel = Parallel(n_jobs=processes or 1, return_as="generator", initializer=end_with_parent)
-    results = parallel(delayed(_single_threaded)(work, job, Path.cwd()) for job in jobs)
-    return list(tqdm(results, desc=description, total=len(jobs), disable=None))
+    done: list[Result] = []
+    began = time.monotonic()
+    with tqdm(desc=description, total=len(jobs), disable=None) as bar:
+        while len(done) < len(jobs) and _stay_here(len(done), len(jobs), processes, time.monotonic() - began):
+            done.append(_single_threaded(work, jobs[len(done)], Path.cwd()))
+            bar.update()
+        parallel = Parallel(n_jobs=processes or 1, return_as="generator", initializer=end_with_parent)
+        for result in parallel(delayed(_single_threaded)(work, job, Path.cwd()) for job in jobs[len(done) :]):
+            done.append(result)
+            bar.update()
+    return done
+
+
+def _stay_here(done: int, jobs: int, processes: int, seconds: float) -> bool:
+    """Whether to do the next job in this process: the others there, started now, would not end sooner."""
+    if processes < 2:
+        return True
+    if not done:
+        return jobs > 2 * processes
+    left = seconds / done * (jobs - done)
+    return left < START + left / processes
 
 
 def _single_threaded(work: Callable[..., Result], job: tuple[Any, ...], folder: Path) -> Result:

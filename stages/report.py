@@ -102,6 +102,7 @@ def _page(target: str, options: Report) -> TargetPage:
         failing_of(checks),
         len(checks),
         exposed[["image_id", "p_value"]].head(NAMED).to_dict(orient="records"),
+        facts["options"]["confidence"],
     )
     verdict["suspects"] = {one["name"]: one["verdict"] for one in sets}
     return TargetPage(

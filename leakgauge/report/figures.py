@@ -87,7 +87,7 @@ def draw_figures(
 
 def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: float) -> Figure:
     """The ROC of two judges on log-log axes, from one false positive and as low as their TPR goes."""
-    figure, axes = new_axes("False-positive rate", "True-positive rate")
+    figure, axes = new_axes("False alarms (false-positive rate)", "Identified (true-positive rate)")
     figure.set_size_inches(4.8, 3.8)
     places = {}
     for judge, colour, label in ((baseline, BASELINE, ONE), (headline, HEADLINE, _called(headline, baseline))):
@@ -107,7 +107,7 @@ def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: fl
     for rank, (label, (tpr, colour)) in enumerate(sorted(places.items(), key=lambda place: -place[1][0])):
         text = f"{label}: {percent(tpr)} %"
         axes.text(0.98, 0.16 - 0.075 * rank, text, color=colour, ha="right", transform=axes.transAxes, weight="bold")
-    axes.set_title(f"TPR at {percent(fpr)} % FPR", color=GREY, loc="left")
+    axes.set_title(f"At {percent(fpr)} % false alarms", color=GREY, loc="left")
     return figure
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
 from leakgauge.report.verdict import (
+    IDENTIFIES,
     SET_TITLES,
     TITLES,
     Verdict,
@@ -85,6 +86,7 @@ def render(pages: list[TargetPage], params: str, made: Made) -> str:
         "glossary": GLOSSARY,
         "titles": TITLES,
         "set_titles": SET_TITLES,
+        "identifies": IDENTIFIES,
         "gain_sentence": gain_sentence,
         "false_alarms": false_alarms,
         "checks_sentence": checks_sentence,

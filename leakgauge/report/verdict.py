@@ -19,7 +19,7 @@ from typing import Any
 Verdict = dict[str, Any]  # plain data, as in metrics/summary.json
 
 TITLES = {
-    "leaks": "The model leaks training images",
+    "leaks": "The model reveals which images it was trained on",
     "none_found": "No leakage was found",
     "no_verdict": "No verdict: a check fails",
     "members_unknown": "No training image is known",
@@ -29,6 +29,10 @@ SET_TITLES = {
     "no_evidence": "Nothing shows that these images were used",
     "no_verdict": "No verdict: a check fails",
 }
+IDENTIFIES = (
+    "To identify an image is to tell that the model was trained on it. Whether the model can reproduce its images is "
+    "another question."
+)
 FEWEST_FALSE_POSITIVES = 5  # as in leakgauge.inference.roc, which a pull request's gate cannot import
 WIDTH = 110  # columns of a line on the terminal, and where the text behind a row's name begins
 COLUMN = 14
@@ -40,14 +44,15 @@ def verdict_of(
     failing: Sequence[str],
     checks: int,
     exposed: Sequence[Mapping[str, Any]],
+    confidence: float,
 ) -> Verdict:
     """The answer for one target, without its sets of suspects.
 
     headline : figures of the judge at one FPR, as `evaluate` left them (`headline` in its details).  images : role ->
     how many.  failing : names of the checks that fail, of `checks`.  exposed : image_id and p_value of the most exposed
-    members.
+    members.  confidence : of the intervals.
     """
-    verdict: Verdict = {"state": "", "sentence": "", **headline}
+    verdict: Verdict = {"state": "", "sentence": "", **headline, "confidence": confidence}
     verdict |= {"images": dict(images), "checks": checks, "failed": len(failing), "failing": list(failing)}
     verdict |= {"exposed": [dict(one) for one in exposed], "suspects": {}}
     verdict["state"] = _state(verdict)
@@ -98,16 +103,18 @@ def gain_sentence(verdict: Mapping[str, Any]) -> str:
     low, high = verdict["gain_ci_low"], verdict["gain_ci_high"]
     if low <= -1 and high >= 1:  # fewer than five false positives expected: a bootstrap cannot vouch for it
         return f"{alone}; {verdict['images']['holdout']} holdout images are too few to tell a difference."
-    points = f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-    area = "{auc_gain:+.3f} ({auc_gain_ci_low:+.3f} to {auc_gain_ci_high:+.3f})".format(**verdict)
+    points = f"{100 * gain:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f}"
+    area = "AUC {auc_gain:+.3f}, {auc_gain_ci_low:+.3f} to {auc_gain_ci_high:+.3f}".format(**verdict)
+    over_all = _compared(verdict["auc_gain_ci_low"], verdict["auc_gain_ci_high"])
     return (
-        f"{alone}; thresholds for each image differ by {points}{_if_unclear(low, high)}, and in AUC by "
-        f"{area}{_if_unclear(verdict['auc_gain_ci_low'], verdict['auc_gain_ci_high'])}."
+        f"{alone}. Thresholds for each image: at {percent(verdict['fpr'])} % false alarms {_compared(low, high)} "
+        f"({points}); over all rates of false alarms {over_all} ({area})."
     )
 
 
-def _if_unclear(low: float, high: float) -> str:
-    return ", which is no difference that can be told" if low <= 0 <= high else ""
+def _compared(low: float, high: float) -> str:
+    """What a paired interval says of a difference."""
+    return "more" if low > 0 else "fewer" if high < 0 else "no clear difference"
 
 
 def false_alarms(verdict: Mapping[str, Any]) -> str:
@@ -123,10 +130,9 @@ def false_alarms(verdict: Mapping[str, Any]) -> str:
 
 def checks_sentence(verdict: Mapping[str, Any]) -> str:
     """How many checks fail, and which."""
-    if not verdict["failed"]:
-        return f"none of {verdict['checks']} fails"
-    fail = "fails" if verdict["failed"] == 1 else "fail"
-    return f"{verdict['failed']} of {verdict['checks']} {fail}: {', '.join(verdict['failing'])}"
+    failures = "failure" if verdict["failed"] == 1 else "failures"
+    counted = f"{verdict['checks']} checks, {verdict['failed'] or 'no'} {failures}"
+    return f"{counted}: {', '.join(verdict['failing'])}" if verdict["failed"] else counted
 
 
 def percent(rate: float) -> str:
@@ -162,7 +168,7 @@ def _state(verdict: Verdict) -> str:
 
 def _sentence(verdict: Verdict) -> str:
     if verdict["state"] == "no_verdict":
-        return f"Of the checks {checks_sentence(verdict)}. The figures may show something other than leakage."
+        return f"{checks_sentence(verdict)}. The figures may show something other than leakage."
     if verdict["state"] == "members_unknown":
         return "Leakage cannot be measured where no training image is known; sets of suspects can be asked about."
     fpr = percent(verdict["fpr"])
@@ -175,11 +181,12 @@ def _sentence(verdict: Verdict) -> str:
 
 
 def _tpr(verdict: Verdict) -> str:
-    """`47 % (38 to 56)`; with fewer than five expected false positives there is a lower bound alone."""
+    """`47 % (95 % interval: 38 to 56)`; with fewer than five expected false positives there is a lower bound alone."""
     low, high = verdict["tpr_ci_low"], verdict["tpr_ci_high"]
     if lower_bound_alone(verdict["fpr"], verdict["images"]["holdout"]):
         return f"{percent(verdict['tpr'])} % (at least {percent(low)})"
-    return f"{percent(verdict['tpr'])} % ({percent(low)} to {percent(high)})"
+    confidence = percent(verdict["confidence"])
+    return f"{percent(verdict['tpr'])} % ({confidence} % interval: {percent(low)} to {percent(high)})"
 
 
 def _between(figures: Mapping[str, Any], key: str, form: str) -> str:

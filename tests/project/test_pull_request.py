@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline import TARGET, commit, environment, git, run
 from ruamel.yaml import YAML
 
-from leakgauge.report.verdict import set_verdict, verdict_of
+from leakgauge.report.verdict import TITLES, set_verdict, verdict_of
 
 WORKFLOW = YAML(typ="safe").load((REPOSITORY / ".github/workflows/audit.yml").read_text())
 
@@ -176,7 +176,7 @@ def judged(target: str, judges: dict, *failing: str, **suspects: dict) -> dict[s
     headline |= {
         f"{key}{end}": 0.1 for key in ("baseline_tpr", "gain", "auc_gain") for end in ("", "_ci_low", "_ci_high")
     }
-    verdict = verdict_of(headline, {"member": 300, "auxiliary": 600, "holdout": 1000}, failing, 9, [])
+    verdict = verdict_of(headline, {"member": 300, "auxiliary": 600, "holdout": 1000}, failing, 9, [], 0.95)
     verdict["suspects"] = suspects
     return {f"details/{target}": {"judges": judges}, "summary": {target: verdict}}
 
@@ -216,9 +216,9 @@ def test_the_verdict_comes_first_and_what_moved_beyond_its_interval_is_bold(base
         "",
         "| | before | now |",
         "|---|---|---|",
-        "| verdict | The model leaks training images | The model leaks training images |",
-        "|  | At 1 % false alarms an attacker identifies 60 % (58 to 62) of the training images. "
-        "| At 1 % false alarms an attacker identifies 70 % (68 to 72) of the training images. |",
+        f"| verdict | {TITLES['leaks']} | {TITLES['leaks']} |",
+        "|  | At 1 % false alarms an attacker identifies 60 % (95 % interval: 58 to 62) of the training images. "
+        "| At 1 % false alarms an attacker identifies 70 % (95 % interval: 68 to 72) of the training images. |",
         "| TPR | 0.6000 (0.5800 to 0.6200) | **0.7000 (0.6800 to 0.7200)** |",
         "| TPR by one threshold for all | 0.1000 (0.1000 to 0.1000) | 0.1000 (0.1000 to 0.1000) |",
         "| AUC | 0.9500 (0.9300 to 0.9700) | 0.9600 (0.9400 to 0.9800) |",
@@ -244,7 +244,7 @@ def test_a_check_that_fails_now_is_bold_and_so_is_the_verdict_that_it_takes_away
     made_up(tmp_path, judged("mine", before, "wrong_way_round"))
     page = pull_request.summary(base)
     assert "| checks that fail | none | **wrong_way_round** |" in page
-    assert "| verdict | The model leaks training images | **No verdict: a check fails** |" in page
+    assert f"| verdict | {TITLES['leaks']} | **{TITLES['no_verdict']}** |" in page
 
 
 def test_where_nothing_differs_the_summary_says_so(base):

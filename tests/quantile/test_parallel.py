@@ -16,7 +16,7 @@ PROCESSES = pytest.mark.parametrize("processes", ["1", "2"])
 
 
 def slow_square(number: int) -> int:
-    time.sleep(0.02 * (5 - number))  # the first ends last
+    time.sleep(0.02 * (3 - number))  # the first ends last
     return number**2
 
 
@@ -32,6 +32,12 @@ def surroundings(path: Path) -> tuple[int, str, int]:
     return os.getpid(), str(Path.cwd()), torch.get_num_threads()
 
 
+def where(number: int) -> tuple[int, int]:
+    """The job and its process."""
+    time.sleep(0.01)
+    return number, os.getpid()
+
+
 def product(seed: int) -> np.ndarray:
     a = torch.randn(200, 200, generator=torch.Generator().manual_seed(seed))
     return (a @ a @ a).numpy()
@@ -40,7 +46,32 @@ def product(seed: int) -> np.ndarray:
 @PROCESSES
 def test_results_come_in_the_order_of_the_jobs(processes, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", processes)
-    assert spread(slow_square, ((number,) for number in range(6)), "square") == [0, 1, 4, 9, 16, 25]
+    assert spread(slow_square, ((number,) for number in range(4)), "square") == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize(
+    ("done", "jobs", "processes", "seconds", "here"),
+    [
+        (3, 10, 1, 900.0, True),  # one core, or a GPU
+        (0, 2, 2, 0.0, False),  # a job for each process
+        (0, 10, 2, 0.0, True),  # the first of many is timed
+        (1, 10, 2, 1.0, True),  # 9 s here, 6 + 4.5 s there
+        (1, 10, 2, 2.0, False),  # 18 s here, 6 + 9 s there
+        (5, 10, 2, 10.0, True),  # 10 s here, 6 + 5 s there
+    ],
+)
+def test_work_stays_in_this_process_where_it_ends_sooner(done, jobs, processes, seconds, here):
+    assert parallel.START == 6.0
+    assert parallel._stay_here(done, jobs, processes, seconds) is here
+
+
+@pytest.mark.parametrize("start", [0.0, 60.0])
+def test_many_jobs_come_in_order_wherever_they_are_done(start, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    monkeypatch.setattr(parallel, "START", start)
+    told = spread(where, [(number,) for number in range(12)], "look")
+    assert [number for number, _ in told] == list(range(12))
+    assert ({process for _, process in told} == {os.getpid()}) == (start == 60.0)
 
 
 @PROCESSES
@@ -98,5 +129,5 @@ def test_a_gpu_is_one_worker(monkeypatch, tmp_path):
 
 
 def test_no_progress_is_shown_where_nobody_watches(capsys):
-    spread(slow_square, [(5,)], "square")
+    spread(slow_square, [(3,)], "square")
     assert capsys.readouterr().err == ""

@@ -38,19 +38,26 @@ def headline(**others) -> dict:
 
 
 def verdict(failing=(), images=IMAGES, **others) -> dict:
-    return verdict_of(headline(**others), images, failing, 9, EXPOSED)
+    return verdict_of(headline(**others), images, failing, 9, EXPOSED, 0.95)
 
 
 def test_the_sentence_says_what_an_attacker_identifies_at_which_false_positive_rate():
     found = verdict()
     assert found["state"] == "leaks"
-    assert found["sentence"] == "At 1 % false alarms an attacker identifies 47 % (38 to 56) of the training images."
-    assert gain_sentence(found) == (
-        "One threshold for all images: 32 %; thresholds for each image differ by +15.0 points (+6.0 to +24.0), "
-        "and in AUC by +0.030 (+0.010 to +0.050)."
+    assert found["sentence"] == (
+        "At 1 % false alarms an attacker identifies 47 % (95 % interval: 38 to 56) of the training images."
     )
-    unclear = verdict(**of_ends("gain", -0.02, -0.14, 0.17))
-    assert "-2.0 points (-14.0 to +17.0), which is no difference that can be told, and in AUC" in gain_sentence(unclear)
+    assert gain_sentence(found) == (
+        "One threshold for all images: 32 %. Thresholds for each image: at 1 % false alarms more (+15.0 points, +6.0 "
+        "to +24.0); over all rates of false alarms more (AUC +0.030, +0.010 to +0.050)."
+    )
+
+
+def test_a_difference_is_called_clear_only_where_its_interval_leaves_out_zero():
+    unclear = gain_sentence(verdict(**of_ends("gain", -0.02, -0.14, 0.17)))
+    assert "at 1 % false alarms no clear difference (-2.0 points, -14.0 to +17.0)" in unclear
+    fewer = gain_sentence(verdict(**of_ends("gain", -0.12, -0.14, -0.01)))
+    assert "at 1 % false alarms fewer (-12.0 points, -14.0 to -1.0)" in fewer
 
 
 @pytest.mark.parametrize(
@@ -65,9 +72,8 @@ def test_a_target_leaks_where_either_interval_lies_above_chance(tpr_low, auc_low
 def test_a_failing_check_takes_the_verdict_away_whatever_the_figures():
     found = verdict(failing=["blind_member"])
     assert found["state"] == "no_verdict"
-    assert (
-        found["sentence"]
-        == "Of the checks 1 of 9 fails: blind_member. The figures may show something other than leakage."
+    assert found["sentence"] == (
+        "9 checks, 1 failure: blind_member. The figures may show something other than leakage."
     )
     assert "47" not in found["sentence"]
 
@@ -104,7 +110,7 @@ def test_fewer_than_five_expected_false_positives_leave_a_lower_bound_alone():
 
 def test_ten_lines_at_most_say_it_on_a_terminal():
     printed = lines("mine", verdict())
-    assert printed[0] == "mine: THE MODEL LEAKS TRAINING IMAGES"
+    assert printed[0] == "mine: THE MODEL REVEALS WHICH IMAGES IT WAS TRAINED ON"
     assert len(printed) <= 10
     assert max(map(len, printed)) <= WIDTH
     assert printed[-1] == (
