@@ -63,10 +63,13 @@ def _roc(pages: list[TargetPage]) -> pd.DataFrame:
 
 
 def made() -> Made:
-    """Today's date (or SOURCE_DATE_EPOCH's, for the same bytes on another day), the version and the commit."""
+    """Today's date (or SOURCE_DATE_EPOCH's, for the same bytes on another day), and the version.
+
+    The commit is the last one that changed code or parameters: that of the results, later, makes no other page.
+    """
     seconds = os.environ.get("SOURCE_DATE_EPOCH")
     when = datetime.fromtimestamp(int(seconds), UTC) if seconds else datetime.now(UTC)
-    commit = _git("rev-parse", "--short=12", "HEAD")
+    commit = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
     differ = _git("diff", "--name-only", "HEAD", "--", *CODE) if commit else ""
     changed = sorted({path.split("/")[0] for path in differ.splitlines()})
     return Made(f"{when.day} {when:%B %Y}", version("leakgauge"), commit or None, changed)
@@ -75,7 +78,7 @@ def made() -> Made:
 def _git(*words: str) -> str:
     """What git prints; nothing where there is no git, or no commit yet."""
     try:
-        return git(*words).strip()
+        return git(*words, quiet=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 

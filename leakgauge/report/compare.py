@@ -43,9 +43,10 @@ class Commit:
         return {found[1] for path in self.files if (found := METRICS.fullmatch(path))}
 
 
-def git(*words: str) -> str:
-    """What git prints.  Raises CalledProcessError and OSError."""
-    return subprocess.run(["git", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+def git(*words: str, quiet: bool = False) -> str:
+    """What git prints; its complaints too, unless quiet.  Raises CalledProcessError and OSError."""
+    complaints = subprocess.DEVNULL if quiet else None
+    return subprocess.run(["git", *words], check=True, stdout=subprocess.PIPE, stderr=complaints, text=True).stdout
 
 
 def flat(values: Any, name: str = "") -> dict[str, Any]:

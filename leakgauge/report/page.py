@@ -64,7 +64,7 @@ class Made:
 
     date: str
     version: str  # of leakgauge
-    commit: str | None
+    commit: str | None  # the last one that changed parameters or code
     changed: list[str]  # what differs from the commit, of parameters and code
 
 

@@ -10,12 +10,12 @@ import pytest
 from browser import DARK, LIGHT, look, needs_chromium, printed
 from conftest import tiny_params, write_params
 from PIL import Image
-from pipeline import TARGET
+from pipeline import TARGET, git
 from planted import free_images, write_images
 
 from leakgauge.report.page import exposed_members, shrunk
 from stages import config, images, score_suspects, suspects
-from stages.report import report
+from stages.report import made, report
 
 PAGE = Path("metrics/report.html")
 
@@ -48,6 +48,21 @@ def test_the_same_day_and_files_give_the_same_bytes_and_the_date_can_be_set(audi
     report()
     assert PAGE.read_bytes() == first
     assert re.sub(rb"Audit of [^.]+", b"", before) == re.sub(rb"Audit of [^.]+", b"", first)
+
+
+def test_the_page_bears_the_commit_of_code_and_parameters_and_committing_results_changes_it_not(audit):
+    git(audit, "init", "--quiet")
+    git(audit, "add", "params.yaml")
+    git(audit, "commit", "--quiet", "--message", "parameters")
+    before = made()
+    assert before.commit
+    assert git(audit, "rev-parse", "HEAD").startswith(before.commit)
+    assert before.changed == []
+    git(audit, "add", "metrics")
+    git(audit, "commit", "--quiet", "--message", "results")
+    assert made() == before
+    Path("params.yaml").write_text("")
+    assert made().changed == ["params.yaml"]
 
 
 def test_the_page_is_small_and_asks_for_nothing(audit):
