@@ -70,6 +70,12 @@ class MarginalOptions(Options):
     kind: Literal["marginal"] = "marginal"
 
 
+class LinearOptions(Options):
+    """A learner: a linear regression on the scores under the base, or without one on image features."""
+
+    kind: Literal["linear"] = "linear"
+
+
 class GBMOptions(Options):
     """A learner: boosted trees on image features."""
 
@@ -119,7 +125,7 @@ class ResNetOptions(NetworkOptions):
     dropout: float = _(0.0, "of hidden units", ge=0, lt=1)
 
 
-LearnerOptions: TypeAlias = MarginalOptions | GBMOptions | MLPOptions | ResNetOptions
+LearnerOptions: TypeAlias = MarginalOptions | LinearOptions | GBMOptions | MLPOptions | ResNetOptions
 Learner = RootModel[Annotated[LearnerOptions, Field(discriminator="kind")]]  # an entry of `learners`
 
 
@@ -145,6 +151,9 @@ class Split(Options):
     )
     holdout: PositiveInt | Literal["rest"] = _("rest", "non-members that measure error rates: a count, or rest")
     index: Index | None = _(None, "a published split, pinned: {path: roles.npz, sha256: ...}")
+    reference: NonNegativeInt = _(
+        0, "non-members more, in no other role, on which a reference is trained: learners see its scores; 0: none"
+    )
     unscored: Literal["refuse", "leave_out"] = _(
         "refuse", "of a file of scores: images without a row in it: refuse | leave_out"
     )
@@ -167,6 +176,20 @@ class HubPipeline(Options):
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name")
     revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="the commit's full hash: a branch could move")
+
+
+class PinnedFolder(Options):
+    """A pipeline folder, pinned by the hash of what is in it."""
+
+    path: str = Field(description="of the folder")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of its files; where another is named the stage says it")
+
+
+# A repository is told from a folder by its key, so that a fault is named in the one that was meant.
+Base = Annotated[
+    Annotated[PinnedFolder, Tag("folder")] | Annotated[HubPipeline, Tag("hub")],
+    Discriminator(lambda value: "hub" if isinstance(value, HubPipeline) or "repo" in value else "folder"),
+]
 
 
 class Training(Options):
@@ -193,6 +216,11 @@ class TargetOptions(Training):
     """How the target is trained, or what is taken of one from elsewhere."""
 
     hub: HubPipeline | None = _(None, "a pipeline on the Hub: {repo: owner/name, revision: a commit's full hash}")
+    base: Base | None = _(
+        None,
+        "the model that the target was fine-tuned from, whose scores learners see: {path: folder, sha256: its hash} or "
+        "{repo: owner/name, revision: a commit's full hash}",
+    )
     pickle: str | None = _(None, "of a pipeline: the pickled weights to take all the same, by their file's name")
     leave_out: list[str] = _([], 'of a pipeline: files that are no part of the model, like "unet_ema/*", "*.fp16.*"')
     scores: list[str] = _(

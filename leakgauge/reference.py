@@ -28,6 +28,7 @@ from leakgauge.options import (
     SECTIONS,
     GBMOptions,
     Learner,
+    LinearOptions,
     MarginalOptions,
     MLPOptions,
     Options,
@@ -50,6 +51,7 @@ PUBLIC = {  # of the library: module -> what of it is for notebooks
 COLUMN, WIDTH = 33, 118  # where comments begin, and lines end
 KINDS: dict[str, type[BaseModel]] = {
     "marginal": MarginalOptions,
+    "linear": LinearOptions,
     "gbm": GBMOptions,
     "mlp": MLPOptions,
     "resnet": ResNetOptions,

@@ -1,5 +1,6 @@
 """Score the images of one table, shard by shard; each shard is on disk as soon as it is scored."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,8 @@ import pyarrow.compute as pc
 import torch
 from tqdm import tqdm
 
-from leakgauge.attacks.columns import Columns, score_columns
-from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision, precision_asked
+from leakgauge.attacks.columns import Columns, beside_base, score_columns, with_base
+from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision, null_column, precision_asked
 from leakgauge.cluster import Save, score_on_cluster
 from leakgauge.compute import best_device, computed_on
 from leakgauge.config import PARAMS, asked, key_name, section
@@ -92,7 +93,7 @@ class Outputs:
     """Where scores go."""
 
     scores: Path  # a table, a column a score
-    null: Path  # a table of the images that were also scored under untrained networks, columns network_0, ...
+    null: Path  # a table of the images that were also scored under untrained networks: network_0, ..., perhaps base
     facts: dict[str, Any]  # for the metadata of both
 
 
@@ -105,8 +106,10 @@ def score_table(run: str, job: Job, out: Outputs, role_leaks: RoleLeaks) -> None
     options, local = job.options, job.options.backend == "local"
     device = best_device() if local else torch.device("cpu")  # the GPUs are the cluster's
     scorer, columns, null_seed = Scorer(job, device), score_columns(options.attacks), role_leaks.seed
-    conditioned_on = _conditioned_on(scorer, role_leaks)
-    moved = moved_by_precision(scorer)
+    under = Scorer(job.under_base(), device) if job.base else None
+    both = [scorer, under] if under else [scorer]
+    conditioned_on, *_ = [_conditioned_on(one, role_leaks) for one in both]
+    moved = max(moved_by_precision(one) for one in both)
     precision = {name: getattr(options, name) for name in type(PLAIN).model_fields}
     if not moved <= options.tolerance:
         raise InputError(
@@ -116,15 +119,33 @@ def score_table(run: str, job: Job, out: Outputs, role_leaks: RoleLeaks) -> None
     config = options.model_dump(exclude={"backend"})
     config |= {"batch_size": scorer.batch_size, "computed_on": computed_on(device), "null_seed": null_seed}
     ids = read_table(job.images, ["image_id"]).column("image_id").to_pylist()
-    with resumable(run, config, [job.model, job.images]) as folder:
+    with resumable(run, config, [*job.models, job.images]) as folder:
         shards = Shards(folder, scorer.starts)
         scores = _score_missing(scorer, shards, run)
         drawn = np.sort(np.argsort(drawn_by_name(ids, null_seed), kind="stable")[:NULL_IMAGES])
         by_null = scorer.null_scores(drawn, null_seed) if len(ids) else np.empty((0, NETWORKS))
-        facts = {**out.facts, "target_sha256": file_hash(job.model), "columns": columns, "precision": precision}
+        null_columns = NETWORK_COLUMNS
+        if under:
+            of_base = _score_missing(under, Shards(folder / "base", under.starts), f"{run}, base")
+            by_null = np.column_stack([by_null, of_base[drawn, list(columns).index(null_column(options.attacks))]])
+            null_columns = [*NETWORK_COLUMNS, "base"]
+            scores, columns = beside_base(scores, of_base), with_base(columns)
+        facts = {**out.facts, "target_sha256": models_hash(job), "columns": columns, "precision": precision}
         facts |= {"moved_by_precision": moved, "conditioned_on": conditioned_on, "computed_on": shards.computed_on}
-        write_table(out.null, _table(job.model, [ids[row] for row in drawn], by_null, NETWORK_COLUMNS), facts)
+        write_table(out.null, _table(job.model, [ids[row] for row in drawn], by_null, null_columns), facts)
         write_table(out.scores, _table(job.model, ids, scores, list(columns)), facts)
+
+
+def models_hash(job: Job) -> str:
+    """The hash of the target, and of its base where it has one: scores of another are of no use to a bag."""
+    hashes = [file_hash(model) for model in job.models]
+    return hashes[0] if job.base is None else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def base_of(target: str) -> Path | None:
+    """Where stage `base` left the pipeline of a target's base; None where there is no base."""
+    folder = Path(f"models/base/{target}/pipeline")
+    return folder if folder.is_dir() else None
 
 
 def take_scores(given: Path, images: Path, ids: list[str], out: Outputs) -> None:

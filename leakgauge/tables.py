@@ -20,6 +20,7 @@ from leakgauge.files import new_file
 METADATA = b"leakgauge"
 ROW_GROUP, ROW_GROUP_BYTES = 4096, 2**26  # at most so many are written, and can be read, without the others
 ROLES = ("member", "auxiliary", "holdout")
+BASE, RATIO = "_base", "_ratio"  # ends of a score column's name: the score under a base; the target's score by that
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES = pa.schema(
     [
@@ -324,6 +325,11 @@ def log_scores(path: Path, column: str) -> np.ndarray:
     if not (np.isfinite(values) & (values > 0)).all():
         raise InputError(f"{path}: column {column} has scores that are not positive and finite")
     return np.log(values)
+
+
+def base_columns(columns: list[str]) -> list[str]:
+    """Those of a table of scores that are scores under a base, of a score that is there."""
+    return [name for name in columns if name.endswith(BASE) and name.removesuffix(BASE) in columns]
 
 
 def pixel_hash(image: np.ndarray) -> str:

@@ -38,6 +38,7 @@ from leakgauge.options import (
     Source,
     Split,
     Target,
+    TargetOptions,
 )
 
 Kind = Literal["train", "path", "hub", "pytorch_ddpm", "scores"]
@@ -63,6 +64,7 @@ def config(target: str) -> None:
     levels = Levels(alphas=evaluate.alphas, curve_fpr=evaluate.curve_fpr, calibration=fit.calibration)
     split = asked("split", Split, target)
     _check_members(target, own, source, split)
+    _check_base(target, source, split, asked("target", TargetOptions, target))
     if isinstance(split.auxiliary, int):
         check_levels(target, levels, split.auxiliary)
     for name, options in {**sections, "source": source, "levels": levels}.items():
@@ -114,6 +116,16 @@ def _check_members(target: str, own: Target, source: Source, split: Split) -> No
         raise InputError(f"{key}: {key_name('split', 'index', target)} gives the members too: remove one of the two")
     if source.source == "scores":
         raise InputError(f"{key}: {source.model} gives the members too: remove this key")
+
+
+def _check_base(target: str, source: Source, split: Split, options: TargetOptions) -> None:
+    """Raises InputError for a base beside a reference, or either where only scores are known."""
+    keys = [key_name("target", "base", target)] * (options.base is not None)
+    keys += [key_name("split", "reference", target)] * (split.reference > 0)
+    if len(keys) > 1:
+        raise InputError(f"{PARAMS}: {keys[0]}: {keys[1]} asks for a reference too: remove one of the two")
+    if keys and source.source == "scores":
+        raise InputError(f"{PARAMS}: {keys[0]}: nothing can be scored beside {source.model}: remove this key")
 
 
 def _unknown(key: str, kind: str, name: str, registry: str) -> str:

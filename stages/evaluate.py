@@ -180,8 +180,9 @@ def _null_check(target: str, level: float) -> dict[str, dict[str, Any]]:
     for role, one in found.items():
         if one["fails"]:
             warn(
-                f"{target}: null check: an untrained network tells {role} images from others, AUC {one['auc']:.3f} "
-                f"({one['auc_ci_low']:.3f} to {one['auc_ci_high']:.3f}): something other than training does"
+                f"{target}: null check: an untrained network, or the base, tells {role} images from others, AUC "
+                f"{one['auc']:.3f} ({one['auc_ci_low']:.3f} to {one['auc_ci_high']:.3f}): something other than "
+                "training does"
             )
     return found
 

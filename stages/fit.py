@@ -29,6 +29,7 @@ from leakgauge.quantile.bag import (
     attacker_seed,
     fit_attackers,
     fitted_at_once,
+    regressors,
 )
 from leakgauge.quantile.base import Resample, calibration_split, resamples
 from leakgauge.quantile.inputs import Inputs, read_inputs
@@ -70,7 +71,7 @@ def fit(target: str, learner: str) -> None:
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, features, scores]) as folder:
         made = folder / "bag"
-        inputs = read_inputs(images, features, ATTACKERS[learner_options.kind].needs_pixels, folder)
+        inputs = read_inputs(images, features, scores, ATTACKERS[learner_options.kind].needs_pixels, folder)
         _fit_all(inputs, values, learner_options, options.seed, drawn, made)
         out_of_bag = list_column(np.stack([resample.out_of_bag for resample in drawn], axis=1))
         calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)
@@ -82,6 +83,7 @@ def fit(target: str, learner: str) -> None:
             "learner": learner,
             "options": learner_options.model_dump(),
             "scores": columns,
+            "regressors": 0 if (seen := regressors(inputs, learner_options)) is None else seen.shape[1],
             "auxiliary": len(ids),
             "units": len(ids) if unit is None else len(np.unique(unit)),
             "out_of_bag_loss": float(curve.groupby("attacker")["out_of_bag"].last().mean()),

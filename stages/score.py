@@ -6,7 +6,9 @@ after its last one.  Where a target is no more than scores from elsewhere, these
 For the null check some images are also scored under networks of the target's make that have learnt nothing.  Nothing is
 scored where the target answers by labels or captions and these tell the role.
 
-models/target/<target>/, data/checks/<target>.json, data/roles/<target>/<role>.parquet
+Where the target has a base, each score stands there under the base too, and as the ratio of both.
+
+models/target/<target>/, models/base/<target>/, data/checks/<target>.json, data/roles/<target>/<role>.parquet
 -> data/scores/<target>/<role>.parquet, data/null/<target>/<role>.parquet
 """
 
@@ -15,7 +17,7 @@ from pathlib import Path
 from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
 from leakgauge.config import role_leaks, source_of
-from leakgauge.scoring import Outputs, score_options, score_table, take_scores
+from leakgauge.scoring import Outputs, base_of, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -27,7 +29,7 @@ def score(target: str, role: str) -> None:
     if source_of(target).source == "scores":
         take_scores(model / "scores.parquet", images, read_ids(images).to_pylist(), out)
     else:
-        job = Job(target, model, images, score_options(target))
+        job = Job(target, model, images, score_options(target), base_of(target))
         score_table(f"score@{target}-{role}", job, out, role_leaks(target))
 
 

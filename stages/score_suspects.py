@@ -1,6 +1,6 @@
 """score_suspects: every attack's score of a set of images in question, as `score` has them of a role.
 
-data/images/<dataset>.parquet, models/target/<target>/, data/checks/<target>.json
+data/images/<dataset>.parquet, models/target/<target>/, models/base/<target>/, data/checks/<target>.json
 -> data/suspects/<set>/scores.parquet, data/suspects/<set>/null.parquet
 """
 
@@ -10,7 +10,7 @@ from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
 from leakgauge.config import role_leaks, source_of, suspects_entry
 from leakgauge.errors import InputError
-from leakgauge.scoring import Outputs, score_options, score_table, take_scores
+from leakgauge.scoring import Outputs, base_of, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -31,7 +31,7 @@ def score_suspects(suspects: str) -> None:
         take_scores(given, images, named, out)
         return
     of_roles = role_leaks(entry.target).model_copy(update={"leaks": {}})  # of the suspects: `suspects` looks at it
-    job = Job(entry.target, model, images, score_options(entry.target))
+    job = Job(entry.target, model, images, score_options(entry.target), base_of(entry.target))
     score_table(f"score_suspects@{suspects}", job, out, of_roles)
 
 

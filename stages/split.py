@@ -1,8 +1,8 @@
 """split: give every image of a target's dataset its role in the audit.
 
-`member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates.  Members are drawn by
-seed, matched by their names, listed in an index file, or given by the target's file of scores (`source: scores`), which
-may tell every role; else non-members are shared out by seed.
+`member` trained the target, `auxiliary` fits the thresholds, `holdout` only measures error rates, `reference` trains a
+reference where one is asked for.  Members are drawn by seed, matched by their names, listed in an index file, or given
+by the target's file of scores (`source: scores`), which may tell every role; else non-members are shared out by seed.
 
 A draw is a hash of the seed and the unit, in [0, 1): what is independent, the image unless the dataset names another
 (a patient, a shoot).  Neither names nor the order of files decide, and an image more moves no other; only where a count
@@ -13,7 +13,7 @@ column `copies` says how many there are; counts and shares are of distinct image
 drawn member are members, those of members that were given are dropped from the non-members and counted, as is all else
 of their units, and a file of scores that gives a unit different roles is refused.
 
-data/images/<dataset>.parquet, data/features/<dataset>.parquet -> {member,auxiliary,holdout}.parquet in
+data/images/<dataset>.parquet, data/features/<dataset>.parquet -> {member,auxiliary,holdout,reference}.parquet in
 data/roles/<target>/, each with its images, and in data/features/<target>/, with their features
 """
 
@@ -128,7 +128,8 @@ def split(target: str) -> None:
         write_table(Path(f"data/roles/{target}/{role}.parquet"), table, {**facts, "role": role, **left_out, **merged})
         described = features.take(pa.array(rows))
         write_table(Path(f"data/features/{target}/{role}.parquet"), described, {**facts, "role": role})
-    print(f"{target}: " + ", ".join(f"{len(rows)} {role}" for role, rows in drawn.rows.items()))
+    counts = {role: len(rows) for role, rows in drawn.rows.items() if role in ROLES or len(rows)}
+    print(f"{target}: " + ", ".join(f"{count} {role}" for role, count in counts.items()))
 
 
 def _copies(images: pa.Table, image: np.ndarray, pool: np.ndarray) -> pd.DataFrame:
@@ -197,6 +198,7 @@ def _given(population: Population, options: Split, path: str, target: str) -> Dr
     given = {role: places[scores.role == role] for role in ROLES}
     _refuse_copies(path, population, given)
     rows = {role: population.distinct(of_role) for role, of_role in given.items()}
+    rows["reference"] = np.empty(0, dtype=np.int64)
     return Draw(rows, places, {"role": path}, {"duplicates_dropped": 0, "units_dropped": 0, **left_out})
 
 
@@ -231,22 +233,28 @@ def _share_out(
     related = np.isin(population.unit[others], population.unit[members]) & ~copies
     others = others[~copies & ~related]
     chosen = population.first(others, options.auxiliary, "auxiliary", options.seed)
-    auxiliary, holdout = population.distinct(others[chosen]), others[~chosen]
+    fits, left = population.distinct(others[chosen]), others[~chosen]
+    chosen = population.first(left, options.reference, "reference", options.seed)
+    reference, holdout = population.distinct(left[chosen]), left[~chosen]
     if options.holdout != "rest":
         holdout = holdout[population.first(holdout, options.holdout, "holdout", options.seed)]
-    rows = {"member": population.distinct(members), "auxiliary": auxiliary, "holdout": population.distinct(holdout)}
+    rows = {"member": population.distinct(members), "auxiliary": fits, "holdout": population.distinct(holdout)}
+    rows["reference"] = reference
     wanted = {
         "auxiliary": 1 if isinstance(options.auxiliary, float) else options.auxiliary,
         "holdout": 1 if options.holdout == "rest" else options.holdout,
+        "reference": options.reference,
     }
-    if any(len(rows[role]) < 1 for role in wanted) or (
+    if any(len(rows[role]) < min(count, 1) for role, count in wanted.items()) or (
         len(population.units) == len(np.unique(population.image))  # with larger units a count is a bound
         and any(len(rows[role]) < count for role, count in wanted.items())
     ):
         distinct = len(population.distinct(others))
+        auxiliary = f"{wanted['auxiliary']} auxiliary"
+        auxiliary += f", {options.reference} reference" if options.reference else ""
         raise InputError(
             f"{PARAMS}: {key_name('split', 'auxiliary', target)}: {len(rows['member'])} members leave {distinct} "
-            f"distinct non-members, too few for {wanted['auxiliary']} auxiliary and {wanted['holdout']} holdout images"
+            f"distinct non-members, too few for {auxiliary} and {wanted['holdout']} holdout images"
         )
     dropped = {"duplicates_dropped": int(copies.sum()), "units_dropped": int(related.sum())}
     return Draw(rows, np.concatenate([members, others]), drawn_by, {**dropped, **left_out})

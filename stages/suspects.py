@@ -36,7 +36,7 @@ from leakgauge.inference.suspects import set_figures, suspect_verdicts
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Check
 from leakgauge.quantile.bag import Bag, z_columns
-from leakgauge.quantile.inputs import Inputs
+from leakgauge.quantile.inputs import Inputs, read_under_base
 from leakgauge.tables import (
     check_computed_on,
     check_target,
@@ -65,7 +65,7 @@ def suspects(suspects: str) -> None:
     _refuse_strange(images, table, {role: of.table for role, of in known.items()})
     picture, findings = _checks(suspects, target, table, features, known)
     facts = read_metadata(Path(f"data/verdicts/{target}.parquet"))
-    result = _result(target, facts, scores, Inputs(decode_images(table), features))
+    result = _result(target, facts, scores, decode_images(table), features)
     options = facts["options"]
     ids = table.column("image_id").to_pylist()
     verdicts = suspect_verdicts(ids, result, picture, options["alphas"], options["false_discovery_rate"])
@@ -168,8 +168,11 @@ def _null_scores(suspects: str, target: str, distinct: set[str]) -> dict[str, np
     return scores
 
 
-def _result(target: str, facts: dict[str, Any], scores: Path, inputs: Inputs) -> AttackResult:
-    """The headline judge's result of the suspects.  Raises InputError if it is not the one that `evaluate` measured."""
+def _result(target: str, facts: dict[str, Any], scores: Path, pixels: np.ndarray, features: np.ndarray) -> AttackResult:
+    """The headline judge's result of the suspects.  Raises InputError if it is not the one that `evaluate` measured.
+
+    pixels : (N, C, H, W) uint8.  features : (N, F) float32.
+    """
     how = facts["made_of"][facts["headline"]["judge"]]
     bag = Bag.open(Path(f"models/quantile/{target}/{how['learner']}"))
     calibration = ZTable.open(Path(f"data/z/{target}/{how['learner']}.parquet"))
@@ -180,7 +183,7 @@ def _result(target: str, facts: dict[str, Any], scores: Path, inputs: Inputs) ->
     check_computed_on(scores, bag.description, bag.folder)
     learnt = bag.description["scores"]
     observed = np.stack([log_scores(scores, column) for column in learnt], axis=1)
-    columns = z_columns(bag, inputs, observed, "suspect")
+    columns = z_columns(bag, Inputs(pixels, features, read_under_base(scores)), observed, "suspect")
     used = how["fusion"] or [facts["selection"]["score"]]
     auxiliary, asked_about = (
         fuse(np.stack([read(column) for column in used], axis=-1))

@@ -25,11 +25,10 @@ from PIL import Image
 from torch import Tensor
 
 from leakgauge.cli import run
-from leakgauge.compute import best_device
 from leakgauge.config import PARAMS, key_name, section, source_of
-from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.diffusion.denoiser import open_taken
 from leakgauge.diffusion.loading import filled_in
-from leakgauge.diffusion.pipelines import copy_pipeline, download
+from leakgauge.diffusion.pipelines import copy_pipeline, take_from_hub
 from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from leakgauge.diffusion.training import sample_sheet, train
 from leakgauge.errors import InputError
@@ -66,7 +65,7 @@ def target(target: str) -> None:
             pytorch_ddpm_pipeline(source).save_pretrained(made)
         else:
             _write_scores(source, made, options.scores)
-        sampler = None if entry.source == "scores" else _sampler(source, made, pixels)
+        sampler = None if entry.source == "scores" else open_taken(made, source, pixels.shape)
         _describe(target, losses, sample_sheet(sampler, pixels, options.seed))
         _list_taken(target, not_taken, {} if entry.source == "scores" else filled_in(made))
         place_folder(made, Path(f"models/target/{target}"))
@@ -89,33 +88,15 @@ def _write_scores(source: Path, destination: Path, columns: list[str]) -> None:
 
 
 def _take_from_hub(options: TargetOptions, target: str, work: Path, destination: Path) -> tuple[Path, list[str]]:
-    """The pipeline that `target.hub` names, in `destination`.
-
-    Returns the repository's name, and the names of the files that were not taken.
-    """
+    """The name of the repository that `target.hub` gives, and the names of its files that were not taken."""
     key = f"{PARAMS}: {key_name('target', 'hub', target)}"
     if not options.hub:
         raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
-    downloaded = work / options.hub.repo
-    shutil.rmtree(downloaded, ignore_errors=True)
     try:
-        download(options.hub, options.pickle, options.leave_out, downloaded)
-        not_taken = copy_pipeline(downloaded, destination, options.pickle, options.leave_out)
+        not_taken = take_from_hub(options.hub, options.pickle, options.leave_out, work, destination)
     except InputError as error:
-        raise InputError(f"{key}: {error}".replace(str(downloaded), options.hub.repo)) from None
+        raise InputError(f"{key}: {error}") from None
     return Path(options.hub.repo), not_taken
-
-
-def _sampler(source: Path, made: Path, pixels: np.ndarray) -> Denoiser:
-    """The target in `made`, once it is clear that it can be scored and takes these images."""
-    try:
-        denoiser = Denoiser.from_pipeline(made, best_device())
-    except InputError as error:
-        raise InputError(str(error).replace(str(made), str(source))) from None
-    if len(pixels):
-        denoiser.check_images(source, *pixels.shape[1:])
-    denoiser.check_runs(source, *pixels.shape[2:])
-    return denoiser
 
 
 def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:

@@ -245,7 +245,7 @@ def _clone(folder: Path) -> None:
     from pipeline import clone, commit, repro
 
     executed = repro(clone(folder, quick_params()))
-    assert len(executed) == len(set(executed)) == 14
+    assert len(executed) == len(set(executed)) == 15
     commit(folder, "audit")
 
 

@@ -2,9 +2,12 @@
 
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from leakgauge.config import PARAMS, key_name
 from leakgauge.errors import InputError
 from leakgauge.options import Attacks
+from leakgauge.tables import BASE, RATIO, base_columns
 
 Columns = dict[str, dict[str, str | int]]  # name -> definition and network calls an image, as if computed alone
 
@@ -31,6 +34,24 @@ def score_columns(attacks: Attacks) -> Columns:
     return columns
 
 
+def with_base(columns: Columns) -> Columns:
+    """The columns of a table of scores whose target has a base: all scores, all under the base, and all ratios."""
+    under: Columns = {
+        f"{name}{BASE}": {**facts, "definition": f"{name} under the base"} for name, facts in columns.items()
+    }
+    ratios: Columns = {
+        f"{name}{RATIO}": {"definition": f"{name} / {name}{BASE}", "network_calls": 2 * int(facts["network_calls"])}
+        for name, facts in columns.items()
+    }
+    return {**columns, **under, **ratios}
+
+
+def beside_base(scores: np.ndarray, under_base: np.ndarray) -> np.ndarray:
+    """The values of `with_base`'s columns.  scores, under_base : (N, columns) float64.  Returns (N, 3 * columns)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.concatenate([scores, under_base, scores / under_base], axis=1)
+
+
 def problem(attacks: Attacks, num_train_timesteps: int | None = None) -> str | None:
     """The option that cannot be answered, and why; None if there is none.
 
@@ -54,10 +75,16 @@ def problem(attacks: Attacks, num_train_timesteps: int | None = None) -> str | N
 
 
 def choose(target: str, patterns: list[str], columns: list[str]) -> list[str]:
-    """The score columns that `fit.scores` names, in its order.  Raises InputError for a pattern that names none."""
+    """The score columns that `fit.scores` names, in its order.  Raises InputError for a pattern that names none.
+
+    Scores under a base are what learners see, and none of what they learn; a ratio is learnt where a pattern says so.
+    """
     found: dict[str, None] = {}
+    under = base_columns(columns)
+    ratios = [f"{name.removesuffix(BASE)}{RATIO}" for name in under]
     for pattern in patterns:
-        matching = [column for column in columns if fnmatchcase(column, pattern)]
+        learnable = [name for name in columns if name not in under and (name not in ratios or pattern.endswith(RATIO))]
+        matching = [column for column in learnable if fnmatchcase(column, pattern)]
         if not matching:
             raise InputError(
                 f"{PARAMS}: {key_name('fit', 'scores', target)}: no score column '{pattern}'; there are "

@@ -78,6 +78,17 @@ class Job:
     model: Path  # a diffusers pipeline folder
     images: Path  # a table of images
     options: Score
+    base: Path | None = None  # another, whose scores stand beside the target's
+
+    @property
+    def models(self) -> list[Path]:
+        """All whose scores are asked for."""
+        return [self.model, *([self.base] if self.base else [])]
+
+    def under_base(self) -> "Job":
+        """The job of the base alone."""
+        assert self.base
+        return replace(self, model=self.base, base=None)
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,7 @@ class Scorer:
         ids, pixels = table.column("image_id").to_pylist(), torch.from_numpy(decode_images(table))
         trained, job, columns = self.denoiser, self.job, []
         cheap = _cheap(job.options.attacks)
-        wanted = list(score_columns(cheap)).index(f"t_error_t{cheap.t_error.last}")
+        wanted = list(score_columns(cheap)).index(null_column(cheap))
         self.job = replace(job, options=job.options.model_copy(update={"attacks": cheap}))
         for number in range(NETWORKS):
             self.denoiser = untrained(trained, NETWORKS * seed + number)
@@ -205,6 +216,11 @@ class Scorer:
         except InputError as error:
             key = key_name("score", "condition", job.target)
             raise InputError(f"{PARAMS}: {key}: {error} ({job.images})") from None
+
+
+def null_column(attacks: Attacks) -> str:
+    """The score of the null check: the second t-error of the walk, or the only one."""
+    return f"t_error_t{min(attacks.t_error.interval, attacks.t_error.last)}"
 
 
 def _cheap(attacks: Attacks) -> Attacks:

@@ -1,4 +1,7 @@
-"""Do networks that have learnt nothing tell the role?  Then something other than training does."""
+"""Do networks that have learnt nothing tell the role?  Then something other than training does.
+
+Nor must a base, which saw as little of members as of others; else what it tells passes for what the target learnt.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +13,7 @@ from leakgauge.inference.roc import auc
 
 
 def null_check(scores: Mapping[str, np.ndarray], plan: Plan) -> dict[str, dict[str, Any]]:
-    """Role -> the AUC of telling it, under untrained networks, from the images that it must look like.
+    """Role -> the AUC of telling it, under untrained networks and the base, from the images that it must look like.
 
     scores : role -> (N, K) under each of K networks, lower is more member-like.  The AUC is that of the network under
     which it is farthest from 0.5.  Its interval allows for that: the intervals of all networks hold together at the

@@ -2,10 +2,12 @@
 
     leakgauge audit my_pipeline photos --members 'members/*'
     leakgauge audit my_pipeline photos --suspects asked --name mine
+    leakgauge audit my_fine_tune photos --members 'members/*' --base my_pipeline
 
 MODEL is a diffusers pipeline folder, owner/name@commit on the Hugging Face Hub, or a folder with ckpt.pt and
 flagfile.txt.  IMAGES are images of its size that it was certainly not trained on, from the same source as the others;
---members says which of them it was trained on after all, --suspects where images in question are.
+--members says which of them it was trained on after all, --suspects where images in question are.  A fine-tune leaks
+more than shows without --base, the model that it was fine-tuned from.
 
 Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes entries into the registries
 `datasets`, `targets` and `suspects` of params.yaml, as you would by hand; says what the audit takes, and computes it.
@@ -28,7 +30,7 @@ from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError, warn
-from leakgauge.files import write_bytes
+from leakgauge.files import file_hash, write_bytes
 
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 NULL = "tag:yaml.org,2002:null"
@@ -43,6 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("images", metavar="IMAGES", help="a folder of images, a Parquet file, or a folder of such files")
     add("--members", metavar="PATTERN", help="those of IMAGES that the model was trained on, like 'members/*'")
     add("--suspects", metavar="PATH", help="images in question: a folder or a Parquet file")
+    add("--base", metavar="MODEL", help="what the model was fine-tuned from: a pipeline folder or owner/name@commit")
     add("--name", help=f"what to call the audit (default: after the model); {NAME_RULE}")
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
@@ -59,6 +62,7 @@ def run(
     images: str,
     members: str | None = None,
     suspects: str | None = None,
+    base: str | None = None,
     name: str | None = None,
     entry_only: bool = False,
     estimate_only: bool = False,
@@ -72,11 +76,12 @@ def run(
     """
     need_project()
     name = name or named_after(model)
-    wanted = prepare(name, model, images, members, suspects, conversions, keep=not entry_only)
+    wanted = prepare(name, model, images, members, suspects, base, conversions, keep=not entry_only)
     if entry_only:
         return 0
     gate.check_levels([name], fail_above or [])
-    first = [*(f"images@{dataset}" for dataset in wanted["datasets"]), f"check@{name}", f"target@{name}"]
+    first = [*(f"images@{dataset}" for dataset in wanted["datasets"])]
+    first += [f"{stage}@{name}" for stage in ("check", "base", "target")]
     reproduce(first, stale_runs(first))
     stale = stale_runs(["report"])
     found = estimate(name, stale)
@@ -94,6 +99,7 @@ def prepare(
     images: str,
     members: str | None,
     suspects: str | None,
+    base: str | None,
     conversions: dict[str, Any],
     keep: bool = True,
 ) -> Entries:
@@ -103,10 +109,12 @@ def prepare(
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{name}: {NAME_RULE}")
-    wanted = wanted_entries(name, model, images, members, suspects, conversions)
+    wanted = wanted_entries(name, model, images, members, suspects, base, conversions)
     new = _new(wanted)
     if keep:
-        track([*(entry["path"] for entry in wanted["datasets"].values()), wanted["targets"][name]["model"]])
+        read = [*(entry["path"] for entry in wanted["datasets"].values()), wanted["targets"][name]["model"]]
+        of_base = wanted["targets"][name].get("target", {}).get("base", {})
+        track([*read, *([of_base["path"]] if "path" in of_base else [])])
     if new:
         _add(new)
         wrote = [f"{registry}.{key}" for registry, added in new.items() for key in added]
@@ -124,7 +132,13 @@ def named_after(model: str) -> str:
 
 
 def wanted_entries(
-    name: str, model: str, images: str, members: str | None, suspects: str | None, conversions: dict[str, Any]
+    name: str,
+    model: str,
+    images: str,
+    members: str | None,
+    suspects: str | None,
+    base: str | None,
+    conversions: dict[str, Any],
 ) -> Entries:
     """The entries of an audit.  Raises InputError for paths without a model or without images."""
     if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
@@ -137,6 +151,8 @@ def wanted_entries(
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
     target = {"images": name, **_model(model)}
+    if base:
+        target["target"] = {**target.get("target", {}), "base": _base(_portable(base))}
     entries["targets"] = {name: target | ({"members": members} if members else {})}
     if suspects:
         found = _images(Path(suspects), "--suspects")
@@ -232,6 +248,18 @@ def _model(model: str) -> dict[str, Any]:
     raise InputError(
         f"{model}: has neither a diffusers pipeline (model_index.json) nor a pytorch-ddpm checkpoint (flagfile.txt); "
         "a pipeline on the Hub is owner/name@ and the full hash of a commit"
+    )
+
+
+def _base(model: str) -> dict[str, str]:
+    """`target.base`: a repository at a commit, or a folder pinned by its hash."""
+    if found := re.fullmatch(HUB, model):
+        return found.groupdict()
+    if (Path(model) / "model_index.json").is_file():
+        return {"path": model, "sha256": file_hash(Path(model))}
+    raise InputError(
+        f"{model}: --base names a diffusers pipeline (a folder with model_index.json), or owner/name@ and the full "
+        "hash of a commit"
     )
 
 

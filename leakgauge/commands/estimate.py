@@ -30,7 +30,7 @@ CALLS, SECONDS = 3, 2.0  # that are timed: so many calls, or fewer once they hav
 NETWORKS, NULL_IMAGES = 3, 300  # as in leakgauge.attacks.scorer and leakgauge.scoring, which take seconds to import
 # seconds an attacker and auxiliary image take on one core with the default options; gbm: of each score column; resnet:
 # of 64 pixels
-FITTING = {"marginal": 0.0, "gbm": 0.8e-3, "mlp": 1.0e-3, "resnet": 3.5e-3}
+FITTING = {"marginal": 0.0, "linear": 1e-4, "gbm": 0.8e-3, "mlp": 1.0e-3, "resnet": 3.5e-3}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _said(run: str) -> str:
 def estimate(target: str, stale: Collection[str]) -> Estimate:
     """What the runs that are not up to date take, as far as they are of this target.
 
-    Stages config, split, check and target must be up to date.  Raises InputError where the model cannot be opened.
+    Stages config, split, check, base and target must be up to date.  Raises InputError where a model cannot be opened.
     """
     every = image_counts(target)
     if source_of(target).source == "scores":
@@ -103,11 +103,12 @@ def estimate(target: str, stale: Collection[str]) -> Estimate:
     local = asked("score", Score, target).backend == "local"
     measured = _measured_elsewhere(target) if images and local else None
     tried = measured.tried if measured else 0
-    calls = {run: calls_of(count, attacks, tried) for run, count in images.items()}
+    models = 2 if Path(f"models/base/{target}/pipeline").is_dir() else 1
+    calls = {run: calls_of(count, attacks, tried, models) for run, count in images.items()}
     seconds = {run: took for run, took in _others(target, image_counts(target)).items() if run in stale}
     if measured:
         for run, count in images.items():
-            seconds[run] = measured.opening + count * measured.encoding + calls[run] * measured.call
+            seconds[run] = models * (measured.opening + count * measured.encoding) + calls[run] * measured.call
     return Estimate(images, sum(calls.values()), seconds, measured)
 
 
@@ -125,10 +126,10 @@ def image_counts(target: str) -> dict[str, int]:
     return counts
 
 
-def calls_of(images: int, attacks: Attacks, tried: int = 0) -> int:
-    """Network calls of scoring a table of images.  tried : see `Measured`."""
+def calls_of(images: int, attacks: Attacks, tried: int = 0, models: int = 1) -> int:
+    """Network calls of scoring a table of images.  tried : see `Measured`.  models : the target, and perhaps a base."""
     trained = (images + 2 * min(images, tried)) * network_calls(attacks)
-    return trained + NETWORKS * min(images, NULL_IMAGES) * null_calls(attacks)
+    return models * trained + NETWORKS * min(images, NULL_IMAGES) * null_calls(attacks)
 
 
 def network_calls(attacks: Attacks) -> int:
@@ -203,11 +204,12 @@ def measure(target: str) -> Measured:
 
     from leakgauge.attacks.scorer import TRIED_ON, Job, Scorer, precision_asked
     from leakgauge.compute import best_device
-    from leakgauge.scoring import score_options
+    from leakgauge.scoring import base_of, score_options
 
     device = best_device()
     images = Path(f"data/roles/{target}/auxiliary.parquet")
-    scorer = Scorer(Job(target, Path(f"models/target/{target}"), images, score_options(target)), device)
+    job = Job(target, Path(f"models/target/{target}"), images, score_options(target), base_of(target))
+    scorer = Scorer(job, device)
     opening = time.monotonic() - BEGAN
     batch, encoding, call, calls = _timed(scorer)
     cuda = device.type == "cuda"
@@ -220,7 +222,7 @@ def measure(target: str) -> Measured:
         call=call,
         calls=calls,
         batch=batch,
-        memory=peak + weights,  # the null check has a second network beside the target
+        memory=peak + weights * len(job.models),  # the null check has a network more, and so has a base
         device=torch.cuda.get_device_name(device) if cuda else f"{threads} CPU thread{'s' * (threads > 1)}",
         tried=TRIED_ON if precision_asked(scorer.job) else 0,
     )

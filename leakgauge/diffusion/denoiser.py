@@ -176,6 +176,21 @@ class Denoiser:
             return self.call(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]].float()
 
 
+def open_taken(made: Path, source: Path | str, shape: tuple[int, ...]) -> Denoiser:
+    """A model that was taken from elsewhere, once it is clear that it can be scored and takes these images.
+
+    made : the pipeline folder.  source : what errors name.  shape : (N, C, H, W) of the images.  Raises InputError.
+    """
+    try:
+        denoiser = Denoiser.from_pipeline(made, best_device())
+    except InputError as error:
+        raise InputError(str(error).replace(str(made), str(source))) from None
+    if shape[0]:
+        denoiser.check_images(Path(source), *shape[1:])
+    denoiser.check_runs(Path(source), *shape[2:])
+    return denoiser
+
+
 def to_unit_range(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 in [-1, 1], as diffusion models are trained."""
     return pixels.float() / 127.5 - 1.0

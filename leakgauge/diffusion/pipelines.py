@@ -191,6 +191,19 @@ def download(pipeline: HubPipeline, pickle: str | None, leave_out: list[str], de
         shutil.copyfile(blob, destination / name)
 
 
+def take_from_hub(
+    pipeline: HubPipeline, pickle: str | None, leave_out: list[str], work: Path, destination: Path
+) -> list[str]:
+    """`copy_pipeline` of a repository on the Hub, by way of the folder `work`."""
+    downloaded = work / pipeline.repo
+    shutil.rmtree(downloaded, ignore_errors=True)
+    try:
+        download(pipeline, pickle, leave_out, downloaded)
+        return copy_pipeline(downloaded, destination, pickle, leave_out)
+    except InputError as error:
+        raise InputError(str(error).replace(str(downloaded), pipeline.repo)) from None
+
+
 def _cached(pipeline: HubPipeline, patterns: list[str], leave_out: list[str]) -> Path:
     """The commit's folder in the Hub's cache, with its files of these patterns and perhaps others."""
     logging.set_verbosity_error()  # not a line for every retry

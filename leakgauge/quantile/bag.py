@@ -16,15 +16,26 @@ from safetensors.numpy import load_file, save_file
 
 from leakgauge.compute import best_device, spread
 from leakgauge.errors import InputError
-from leakgauge.options import GBMOptions, Learner, LearnerOptions, MarginalOptions, MLPOptions, ResNetOptions
+from leakgauge.options import (
+    GBMOptions,
+    Learner,
+    LearnerOptions,
+    LinearOptions,
+    MarginalOptions,
+    MLPOptions,
+    ResNetOptions,
+)
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, Resample
 from leakgauge.quantile.gbm import GBMAttacker
 from leakgauge.quantile.inputs import Inputs, TrainingSet
 from leakgauge.quantile.networks import MLPAttacker, NetworkAttacker, ResNetAttacker
+from leakgauge.quantile.regression import Regression, shifted
+
+REGRESSION = "regression.safetensors"
 
 
 class MarginalAttacker:
-    """Quantiles of the auxiliary log scores; the image is not looked at."""
+    """Quantiles of the auxiliary log scores, or of what a regression left of them; the image is not looked at."""
 
     needs_pixels = False
 
@@ -32,7 +43,7 @@ class MarginalAttacker:
         self.quantiles = quantiles  # (S, K) float64
 
     @classmethod
-    def fit(cls, training_set: TrainingSet, options: MarginalOptions, seed: int) -> Self:
+    def fit(cls, training_set: TrainingSet, options: MarginalOptions | LinearOptions, seed: int) -> Self:
         """The quantiles of the training set."""
         log_scores = training_set.log_scores[training_set.resample.rows]  # (n, S)
         attacker = cls(np.quantile(log_scores, LEVELS, axis=0).T.copy())
@@ -48,13 +59,14 @@ class MarginalAttacker:
         save_file({"quantiles": self.quantiles}, folder / "quantiles.safetensors")
 
     @classmethod
-    def load(cls, folder: Path, options: MarginalOptions) -> Self:
+    def load(cls, folder: Path, options: MarginalOptions | LinearOptions) -> Self:
         """Read what `save` wrote."""
         return cls(load_file(folder / "quantiles.safetensors")["quantiles"])
 
 
 DEFAULTS: dict[str, LearnerOptions] = {
     "marginal": MarginalOptions(),
+    "linear": LinearOptions(),
     "gbm": GBMOptions(),
     "mlp": MLPOptions(),
     "resnet": ResNetOptions(),
@@ -68,16 +80,22 @@ class Attacker(Protocol):
 
     needs_pixels: bool  # or at their features alone
 
-    @classmethod
-    def fit(cls, training_set: TrainingSet, options: Any, seed: int) -> Self: ...
     def predict(self, inputs: Inputs) -> Prediction: ...
     def save(self, folder: Path) -> None: ...
+
+
+class Kind(Attacker, Protocol):
+    """A kind of learner."""
+
+    @classmethod
+    def fit(cls, training_set: TrainingSet, options: Any, seed: int) -> Self: ...
     @classmethod
     def load(cls, folder: Path, options: Any) -> Self: ...
 
 
-ATTACKERS: dict[str, type[Attacker]] = {
+ATTACKERS: dict[str, type[Kind]] = {
     "marginal": MarginalAttacker,
+    "linear": MarginalAttacker,
     "gbm": GBMAttacker,
     "mlp": MLPAttacker,
     "resnet": ResNetAttacker,
@@ -102,7 +120,22 @@ def fit_attackers(
 
     log_scores : (N, S) float64.
     """
-    training_sets = [TrainingSet(inputs, log_scores, resample) for resample in drawn]
+    seen = regressors(inputs, options)
+    if seen is None:
+        return _fit_kind([TrainingSet(inputs, log_scores, resample) for resample in drawn], options, seeds)
+    regressions = [Regression.fit(seen, log_scores, resample.rows) for resample in drawn]
+    left = [log_scores - regression.predict(seen) for regression in regressions]
+    training_sets = [TrainingSet(inputs, residual, resample) for residual, resample in zip(left, drawn, strict=True)]
+    fitted = _fit_kind(training_sets, options, seeds)
+    return [
+        (OfResidual(attacker, regression, options), curve)
+        for (attacker, curve), regression in zip(fitted, regressions, strict=True)
+    ]
+
+
+def _fit_kind(
+    training_sets: list[TrainingSet], options: LearnerOptions, seeds: list[int]
+) -> list[tuple[Attacker, pd.DataFrame]]:
     kind = ATTACKERS[options.kind]
     if issubclass(kind, NetworkAttacker):
         attackers: list[Attacker] = [*kind.fit_together(training_sets, options, seeds)]
@@ -111,6 +144,35 @@ def fit_attackers(
             kind.fit(training_set, options, seed) for training_set, seed in zip(training_sets, seeds, strict=True)
         ]
     return [(attacker, training_set.curve()) for attacker, training_set in zip(attackers, training_sets, strict=True)]
+
+
+def regressors(inputs: Inputs, options: LearnerOptions) -> np.ndarray | None:
+    """What a learner's log scores are regressed on before it learns the rest, (N, K); None: on nothing."""
+    if options.kind == "marginal":
+        return None
+    if inputs.has_base:
+        return inputs.under_base
+    return inputs.features if options.kind == "linear" else None
+
+
+class OfResidual:
+    """An attacker that learnt what a regression leaves of log scores; it predicts the log scores."""
+
+    def __init__(self, attacker: Attacker, regression: Regression, options: LearnerOptions) -> None:
+        self.attacker, self.regression, self.options = attacker, regression, options
+        self.needs_pixels = attacker.needs_pixels
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """The residual's distribution, moved by what the regression foretells."""
+        seen = regressors(inputs, self.options)
+        if seen is None or seen.shape[1] != len(self.regression.mean):
+            raise InputError("an attacker was fitted beside the scores of another base: run `dvc repro`")
+        return shifted(self.attacker.predict(inputs), self.regression.predict(seen))
+
+    def save(self, folder: Path) -> None:
+        """Write regression.safetensors beside the attacker's own files."""
+        self.attacker.save(folder)
+        self.regression.save(folder / REGRESSION)
 
 
 def fit_attacker(
@@ -149,9 +211,12 @@ class Bag:
 
     def attacker(self, number: int) -> Attacker:
         """Read one attacker.  Raises InputError if it is not whole."""
-        options = self.options
+        options, folder = self.options, attacker_folder(self.folder, number)
         try:
-            return ATTACKERS[options.kind].load(attacker_folder(self.folder, number), options)
+            attacker = ATTACKERS[options.kind].load(folder, options)
+            if not self.description.get("regressors"):
+                return attacker
+            return OfResidual(attacker, Regression.load(folder / REGRESSION), options)
         except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
             raise InputError(f"{self.folder}: not a whole bag: attacker {number}: {error}") from None
 

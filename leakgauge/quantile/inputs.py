@@ -5,7 +5,7 @@ gone down for a while; what was best is kept (Prechelt, "Early Stopping - But Wh
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,15 @@ from numpy.lib import format as npy
 from leakgauge.errors import InputError
 from leakgauge.files import new_file
 from leakgauge.quantile.base import Resample, mean_pinball_loss
-from leakgauge.tables import decode_images, features_of, read_groups, read_table
+from leakgauge.tables import (
+    base_columns,
+    column_names,
+    decode_images,
+    features_of,
+    log_scores,
+    read_groups,
+    read_table,
+)
 
 PART = 1024  # rows in memory at once, where all are needed
 
@@ -43,34 +51,54 @@ def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> np.ndarra
 DECODED = 256  # images decoded at once
 
 
+NO_BASE = np.empty((0, 0), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """N images.  images : (N, C, H, W) uint8.  features : (N, F) float32.  Either in memory or mapped from a file."""
+    """N images.  images : (N, C, H, W) uint8.  features : (N, F) float32.  Either in memory or mapped from a file.
+
+    under_base : (N, K) float32, in memory: logs of all scores under the target's base; K = 0 where there is none.
+    """
 
     images: np.ndarray
     features: np.ndarray
+    under_base: np.ndarray = field(default_factory=lambda: NO_BASE)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Self:
         """Those of some rows, in their order."""
-        return type(self)(self.images[rows], self.features[rows])
+        return type(self)(self.images[rows], self.features[rows], self.under_base[rows] if self.has_base else NO_BASE)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether log scores under a base are known."""
+        return self.under_base.shape[1] > 0
 
 
-def read_inputs(images: Path, features: Path, needs_pixels: bool, folder: Path) -> Inputs:
+def read_inputs(images: Path, features: Path, scores: Path, needs_pixels: bool, folder: Path) -> Inputs:
     """Tables of images and of their features as files of rows in `folder`, which live as long as it does.
 
-    needs_pixels : of the learner; images that no learner looks at are not decoded, and have no pixels.
+    scores : a table of their scores, perhaps with some under a base.  needs_pixels : of the learner; images that no
+    learner looks at are not decoded, and have no pixels.
 
     Raises InputError for a damaged table, or a statistic that is not finite.
     """
+    under_base = read_under_base(scores)
     count = read_table(features, ["image_id"]).num_rows
     parts = (features_of(group, features) for group in read_groups(features))
     described = write_rows(folder / f"{features.stem}.features.npy", count, parts)
     if needs_pixels:
-        return Inputs(write_rows(folder / f"{images.stem}.images.npy", count, _decoded(images)), described)
-    return Inputs(np.empty((count, 0, 0, 0), dtype=np.uint8), described)
+        return Inputs(write_rows(folder / f"{images.stem}.images.npy", count, _decoded(images)), described, under_base)
+    return Inputs(np.empty((count, 0, 0, 0), dtype=np.uint8), described, under_base)
+
+
+def read_under_base(scores: Path) -> np.ndarray:
+    """The logs of all scores under the base in a table of scores, (N, K) float32; `NO_BASE` without a base."""
+    under = base_columns(column_names(scores))
+    return np.stack([log_scores(scores, name) for name in under], 1).astype(np.float32) if under else NO_BASE
 
 
 def _decoded(images: Path) -> Iterator[np.ndarray]:

@@ -30,8 +30,10 @@ GLOSSARY = {
     "non-member has a p-value of at most 1 % with probability 1 %.",
     "interval": "A range that contains the true value in 95 % of audits (or as `evaluate.confidence` says).",
     "near-duplicate": "An image whose pixels are closer to another's than is typical between images of the dataset.",
-    "null check": "The same attack on networks of the target's architecture that were not trained: it must find "
-    "nothing.",
+    "null check": "The same attack on networks of the target's architecture that were not trained, and on the base "
+    "where there is one: it must find nothing.",
+    "base": "The model that the target was fine-tuned from, or a reference of the target's recipe that was trained on "
+    "other images. An image's scores under it foretell those under the target.",
     "named": "Called a training image by Benjamini and Hochberg's rule, which bounds the share of wrong ones among "
     "them (the false discovery rate).",
     "headline judge": "The attack behind the verdict: the learner, other than one threshold for all, with the lowest "

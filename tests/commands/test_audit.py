@@ -16,7 +16,8 @@ from leakgauge.commands import parser
 from leakgauge.commands.audit import named_after, prepare
 from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
-from leakgauge.options import Split
+from leakgauge.files import file_hash
+from leakgauge.options import HubPipeline, PinnedFolder, Split, TargetOptions
 from stages.config import config
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -42,7 +43,7 @@ def ask(desk, capsys):
     def run(*words: str, keep: bool = False) -> tuple[int, str]:
         values = vars(parser().parse_args(["audit", *words]))
         conversions = {name: values[name] for name in ("size", "crop", "colour", "classes")}
-        own = [values[name] for name in ("model", "images", "members", "suspects")]
+        own = [values[name] for name in ("model", "images", "members", "suspects", "base")]
         try:
             with errors_in_one_line("leakgauge audit"):
                 prepare(values["name"] or named_after(values["model"]), *own, conversions, keep)
@@ -51,6 +52,18 @@ def ask(desk, capsys):
         return 0, capsys.readouterr().err.strip()
 
     return run
+
+
+def test_a_base_is_pinned_by_its_hash_or_its_commit_and_must_be_a_pipeline(ask):
+    shutil.copytree("pipeline", "before")
+    assert ask("pipeline", "photos", "--name", "mine", "--base", "before") == (0, "")
+    options = asked("target", TargetOptions, "mine")
+    assert options.base == PinnedFolder(path="before", sha256=file_hash(Path("before")))
+    assert ask("pipeline", "photos", "--name", "ours", "--base", f"a/b@{'0' * 40}") == (0, "")
+    assert asked("target", TargetOptions, "ours").base == HubPipeline(repo="a/b", revision="0" * 40)
+    status, said = ask("pipeline", "photos", "--name", "none", "--base", "photos")
+    assert status == 1
+    assert "photos: --base names a diffusers pipeline" in said
 
 
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
