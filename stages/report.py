@@ -18,7 +18,7 @@ import pandas as pd
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
 from leakgauge.files import file_hash, write_bytes, write_json
-from leakgauge.options import Report, TargetOptions
+from leakgauge.options import PinnedFolder, Report, Split, TargetOptions
 from leakgauge.report.compare import git
 from leakgauge.report.figures import EACH, ONE, draw_figures, draw_p_values
 from leakgauge.report.page import (
@@ -113,6 +113,7 @@ def _page(target: str, options: Report) -> TargetPage:
         verdict=verdict,
         source=source,
         hub=section("target", TargetOptions, target).hub if source.source == "hub" else None,
+        base=_base(target),
         roles=described,
         facts=facts,
         checks=check_rows(checks),
@@ -178,6 +179,14 @@ def _left_out(datasets: dict[str, str]) -> list[str]:
 
 def _json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _base(target: str) -> str | None:
+    """The base or the reference of a target, in words; None where there is neither."""
+    base, reference = section("target", TargetOptions, target).base, section("split", Split, target).reference
+    if base:
+        return f"the base {base.path if isinstance(base, PinnedFolder) else f'{base.repo} at {base.revision[:12]}'}"
+    return f"a reference, trained on {reference} images set apart" if reference else None
 
 
 def _describe_role(path: Path) -> dict:

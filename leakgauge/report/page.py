@@ -42,6 +42,7 @@ class TargetPage:
     verdict: Verdict
     source: Source  # where it comes from
     hub: HubPipeline | None  # the repository on the Hub that it was taken from
+    base: str | None  # what its scores are judged beside, in words
     roles: dict[str, dict]  # role -> how its images were drawn, and how many
     facts: dict[str, Any]  # figures, results, bags and options as `evaluate` left them
     checks: list[CheckRow]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_params, write_params
+from planted import page
 
 from leakgauge.attacks.columns import choose
 from leakgauge.errors import InputError
@@ -69,6 +70,8 @@ def test_under_a_base_that_is_the_target_every_ratio_is_one_and_nothing_is_found
     for learner in ("marginal", "linear"):
         predict(TARGET, learner)
     evaluate(TARGET)
+    assert "by scores beside those under" in page()
+    assert "the base given" in page()
     found = json.loads(Path(f"metrics/details/{TARGET}.json").read_text())
     assert found["headline"]["judge"] == "linear"
     assert found["headline"]["auc_ci_low"] < 0.5 < found["headline"]["auc_ci_high"]
@@ -126,6 +129,7 @@ def test_a_reference_is_trained_on_images_of_no_other_role_and_tells_no_role(aud
     for learner in ("marginal", "linear"):
         predict(TARGET, learner)
     evaluate(TARGET)
+    assert "a reference, trained on 100 images set apart" in page()
     found = json.loads(Path(f"metrics/details/{TARGET}.json").read_text())["null_check"]
     assert not any(one["fails"] for one in found.values())
 

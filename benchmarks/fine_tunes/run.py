@@ -1,0 +1,208 @@
+"""Fine-tunes: what do scores under the base add, from light to heavy fine-tuning?
+
+    python -m benchmarks.fine_tunes.run [--seeds 0 1 2] [--steps 75 150 300 600]
+
+A DDPM is trained on 600 of scikit-learn's digits: the base.  Copies of it are fine-tuned on 100 other digits, all
+weights, for so many steps.  The other 1,097 are certain non-members of both: half fit and calibrate, half measure.
+Every judge then ranks the same images:
+
+- one threshold for all images, on the score and on its ratio to that under the base;
+- learners that see image features alone;
+- the same beside the scores under the base.
+
+Two controls, of the heaviest fine-tune: a base that is the target itself, and one that learnt nothing.
+Writes results.json and results.md beside this file, or to --out.  Some ten minutes a seed on two cores; a run that was
+killed goes on with the seed that it was at.
+"""
+
+import argparse
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from benchmarks.fine_tunes.table import as_markdown
+from leakgauge import QuantileBag, image_features
+from leakgauge.attacks.columns import score_columns
+from leakgauge.attacks.registry import score_batch
+from leakgauge.cli import parser_of
+from leakgauge.diffusion.denoiser import Denoiser, reinitialised, to_unit_range
+from leakgauge.diffusion.process import NoiseProcess
+from leakgauge.diffusion.training import train
+from leakgauge.files import file_hash, resumable, write_json
+from leakgauge.inference.conformal import judge
+from leakgauge.inference.roc import auc
+from leakgauge.options import Attacks, Training
+from leakgauge.quantile.inputs import Inputs
+
+HERE = Path(__file__).parent
+BASE, MEMBERS = 600, 100  # digits
+LEARNING_RATE, WARMUP, BATCH = 3e-4, 20, 64  # of fine-tuning
+SCORES = ("t_error_t10", "t_error_t20", "pia_t100", "sima_t20")
+LEARNERS, BESIDE = ("linear", "gbm", "mlp"), " beside the base"
+MEASURED, CONTROLS = ("member", "holdout"), ("unrelated", "itself")
+FPR, CONFIDENCE, ATTACKERS = 0.01, 0.95, 10
+DRAWS = 2000  # of the bootstrap
+ATTACKS = Attacks()
+Judged = dict[str, dict[str, dict[str, list[float]]]]  # score -> judge -> membership scores by role, and p-values
+
+
+def main() -> None:
+    """Train, fine-tune, score, judge."""
+    parser = parser_of(main)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, nargs="+", default=[75, 150, 300, 600], help="of fine-tuning")
+    parser.add_argument("--base-steps", type=int, default=1500)
+    parser.add_argument("--out", type=Path, default=HERE)
+    options = parser.parse_args()
+    with resumable("fine_tunes", {**vars(options), "out": "", "code": file_hash(HERE / "run.py")}, []) as work:
+        found = [_of_seed(seed, options, work / str(seed)) for seed in options.seeds]
+    results = {"seeds": options.seeds, "base_steps": options.base_steps, "fpr": FPR}
+    results |= {"steps": {str(steps): _figures(found, str(steps)) for steps in options.steps}}
+    results |= {"controls": {name: _figures(found, name) for name in CONTROLS}}
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / "results.json", results)
+    (options.out / "results.md").write_text(as_markdown(results), encoding="utf-8")
+    print(as_markdown(results))
+
+
+def _of_seed(seed: int, options: argparse.Namespace, work: Path) -> dict[str, Judged]:
+    """Steps of fine-tuning, or a control -> what the judges say; kept in `work`."""
+    kept = work / "found.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    work.mkdir(exist_ok=True)
+    digits = np.round(load_digits().images * 255 / 16).astype(np.uint8)[:, None]  # (N, 1, 8, 8)
+    order = np.random.default_rng(seed).permutation(len(digits))
+    members, others = order[BASE : BASE + MEMBERS], order[BASE + MEMBERS :]
+    rows = {"member": members, "auxiliary": others[::2], "holdout": others[1::2]}
+    recipe = Training(seed=seed, steps=options.base_steps)
+    base = train(torch.from_numpy(digits[order[:BASE]]), recipe, work)[0].unet
+    unrelated = reinitialised(base, seed)
+    under_base, under_unrelated = (_log_scores(network, digits) for network in (base, unrelated))
+    features, found = image_features(digits), dict[str, Judged]()
+    for steps, network in _fine_tuned(base, digits[members], max(options.steps), seed):
+        if steps in options.steps:
+            scores = _log_scores(network, digits)
+            found[str(steps)] = _judged(scores, under_base, features, rows, seed)
+    found["unrelated"] = _judged(scores, under_unrelated, features, rows, seed)
+    found["itself"] = _judged(scores, scores, features, rows, seed)
+    write_json(kept, found)
+    return found
+
+
+def _fine_tuned(base: UNet2DModel, pixels: np.ndarray, steps: int, seed: int) -> Iterator[tuple[int, UNet2DModel]]:
+    """The step, and the network as it is then, step after step."""
+    network, generator = copy.deepcopy(base).train().requires_grad_(True), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    x0, process = to_unit_range(torch.from_numpy(pixels)), _process()
+    for step in tqdm(range(1, steps + 1), desc="fine-tune", unit="step", disable=None):
+        batch = torch.randperm(len(x0), generator=generator)[:BATCH]
+        noise = torch.randn((len(batch), *x0.shape[1:]), generator=generator)
+        t = torch.randint(process.num_train_timesteps, (len(batch),), generator=generator)
+        alpha, sigma = (of[t].float()[:, None, None, None] for of in (process.alpha, process.sigma))
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1.0, step / WARMUP)
+        F.mse_loss(network(alpha * x0[batch] + sigma * noise, t).sample, noise).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        yield step, network
+
+
+def _process() -> NoiseProcess:
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    kept = torch.cumprod(1 - betas, dim=0)
+    return NoiseProcess(kept.sqrt(), (1 - kept).sqrt())
+
+
+def _log_scores(network: UNet2DModel, pixels: np.ndarray) -> np.ndarray:
+    """(N, columns) float64."""
+    target = Denoiser(copy.deepcopy(network), _process(), torch.device("cpu"))
+    parts = []
+    for start in tqdm(range(0, len(pixels), BATCH), desc="score", disable=None):
+        part = pixels[start : start + BATCH]
+        ids = [f"digit-{start + number}" for number in range(len(part))]
+        parts.append(score_batch(target, target.encode(part), ids, ATTACKS).numpy())
+    return np.log(np.concatenate(parts))
+
+
+def _judged(
+    scores: np.ndarray, under_base: np.ndarray, features: np.ndarray, rows: dict[str, np.ndarray], seed: int
+) -> Judged:
+    """What each judge says of the images.  scores, under_base : (N, columns) log scores.  features : (N, F)."""
+    columns = [list(score_columns(ATTACKS)).index(name) for name in SCORES]
+    observed, no_pixels = scores[:, columns], np.empty((len(features), 0, 0, 0), dtype=np.uint8)
+    alone, beside = Inputs(no_pixels, features), Inputs(no_pixels, features, under_base.astype(np.float32))
+    judges = {"one threshold": ("marginal", alone, observed)}
+    judges["ratio"] = ("marginal", alone, observed - under_base[:, columns])
+    judges |= {name: (name, alone, observed) for name in LEARNERS}
+    judges |= {f"{name}{BESIDE}": (name, beside, observed) for name in LEARNERS}
+    found: Judged = {score: {} for score in SCORES}
+    for name, (learner, inputs, values) in judges.items():
+        bag = QuantileBag(learner, ATTACKERS, seed).fit(inputs[rows["auxiliary"]], values[rows["auxiliary"]])
+        z = {role: bag.z_scores(inputs[rows[role]], values[rows[role]]) for role in MEASURED}  # (n, B, S)
+        for number, score in enumerate(SCORES):
+            of_score = {role: of[..., number] for role, of in z.items()}
+            result = judge(of_score, bag.auxiliary_z[..., number], bag.out_of_bag, np.ones(len(bag.out_of_bag), bool))
+            found[score][name] = {role: result.membership_score[role].tolist() for role in MEASURED}
+            found[score][name]["p_value"] = result.p_value["holdout"].tolist()
+    return found
+
+
+def _figures(found: list[dict[str, Judged]], name: str) -> dict[str, Any]:
+    """Score -> judge -> figures, means over seeds, of the fine-tunes of so many steps, or of a control."""
+    figures: dict[str, Any] = {}
+    for score in SCORES:
+        of_seeds = [of[name][score] for of in found]
+        judges = {one: _means([of[one] for of in of_seeds]) for one in of_seeds[0]}
+        without = max((one for one in judges if BESIDE not in one), key=lambda one: judges[one]["tpr"])
+        for one in judges:
+            if BESIDE in one:
+                judges[one] |= {"compared_with": without, **_gain(of_seeds, one, without)}
+        figures[score] = judges
+    return figures
+
+
+def _means(of_seeds: list[dict[str, list[float]]]) -> dict[str, Any]:
+    """TPR at `FPR`, AUC and the share of the holdout with a p-value of at most `FPR`."""
+    whole = [{role: np.array(one[role]) for role in MEASURED} for one in of_seeds]
+    return {
+        "tpr": float(np.mean([_tpr(**one) for one in whole])),
+        "auc": float(np.mean([auc(one["member"], one["holdout"], CONFIDENCE)[0] for one in whole])),
+        "realised": float(np.mean([np.mean(np.array(one["p_value"]) <= FPR + 1e-9) for one in of_seeds])),
+    }
+
+
+def _gain(of_seeds: list[dict[str, Any]], one: str, other: str) -> dict[str, Any]:
+    """By how much the TPR at `FPR` of a judge is higher, mean over seeds, with a paired bootstrap interval.
+
+    Images are drawn anew within each seed, the same for both judges; seeds are as they are.
+    """
+    rng, draws, gain = np.random.default_rng(0), np.zeros(DRAWS), 0.0
+    for of in of_seeds:
+        a, b = ({role: np.array(of[name][role]) for role in MEASURED} for name in (one, other))
+        gain += (_tpr(**a) - _tpr(**b)) / len(of_seeds)
+        for draw in range(DRAWS):
+            rows = {role: rng.integers(len(a[role]), size=len(a[role])) for role in MEASURED}
+            again = (_tpr(**{role: values[role][rows[role]] for role in MEASURED}) for values in (a, b))
+            draws[draw] += (next(again) - next(again)) / len(of_seeds)
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return {"gain": gain, "gain_ci_low": float(low), "gain_ci_high": float(high)}
+
+
+def _tpr(member: np.ndarray, holdout: np.ndarray) -> float:
+    """The share of members above all but `FPR` of the holdout."""
+    return float(np.mean(member > np.sort(holdout)[len(holdout) - 1 - int(FPR * len(holdout) + 1e-9)]))
+
+
+if __name__ == "__main__":
+    main()
