@@ -123,7 +123,7 @@ def false_alarms(verdict: Mapping[str, Any]) -> str:
         return f"{verdict['images']['auxiliary']} auxiliary images support none of {percent(verdict['fpr'])} %"
     low, high = verdict["realised_fpr_expected_low"], verdict["realised_fpr_expected_high"]
     return (
-        f"{percent(verdict['fpr'])} % asked for, {percent(verdict['realised_fpr'])} % of "
+        f"{percent(verdict['fpr'])} % asked for, {percent(verdict['realised_fpr'])} % found on "
         f"{verdict['images']['holdout']} holdout images (chance allows {percent(low)} to {percent(high)} %)"
     )
 
