@@ -48,7 +48,8 @@ def test_importing_the_library_imports_no_torch():
 
 def test_the_default_learners_are_those_of_the_params_file():
     learners = YAML(typ="safe", pure=True).load((REPOSITORY / "params.yaml").read_text())["learners"]
-    assert {name: options.model_dump() for name, options in DEFAULTS.items()} == learners
+    assert {name: DEFAULTS[name].model_dump() for name in learners} == learners
+    assert set(DEFAULTS) - set(learners) == {"linear"}, "it is for fine-tunes, of which the default audit has none"
 
 
 def test_a_z_score_is_how_many_deviations_a_log_score_lies_from_what_non_members_have():
@@ -135,7 +136,7 @@ def test_another_number_of_scores_than_was_learnt_is_refused_and_not_broadcast()
 
 
 def test_an_unknown_learner_and_one_without_its_pixels_are_refused():
-    with pytest.raises(ValueError, match="no learner 'forest'; there are marginal, gbm, mlp, resnet"):
+    with pytest.raises(ValueError, match="no learner 'forest'; there are marginal, linear, gbm, mlp, resnet"):
         QuantileBag("forest")
     with pytest.raises(ValueError, match="resnet needs pixels"):
         QuantileBag("resnet").fit(*drawn(np.random.default_rng(0), 60))

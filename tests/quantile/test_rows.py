@@ -17,7 +17,9 @@ from leakgauge.quantile.inputs import PART, Inputs, TrainingSet, read_inputs, wr
 from leakgauge.tables import decode_images, image_table, read_features, read_table, write_table
 
 TARGET = "digits_ddpm"
-ROLE, FEATURES = (Path(f"data/{folder}/{TARGET}/auxiliary.parquet") for folder in ("roles", "features"))
+ROLE, FEATURES, SCORES = (
+    Path(f"data/{folder}/{TARGET}/auxiliary.parquet") for folder in ("roles", "features", "scores")
+)
 
 NUMBERS = np.arange(10)[:, None]
 
@@ -105,7 +107,7 @@ def test_rows_that_were_read_do_not_stay_in_memory(tmp_path):
 
 
 def test_inputs_in_files_are_those_in_memory(audit, tmp_path):
-    inputs = read_inputs(ROLE, FEATURES, needs_pixels=True, folder=tmp_path)
+    inputs = read_inputs(ROLE, FEATURES, SCORES, needs_pixels=True, folder=tmp_path)
     np.testing.assert_array_equal(inputs.images[:], decode_images(read_table(ROLE)))
     np.testing.assert_array_equal(inputs.features[:], read_features(FEATURES)[1])
 
@@ -118,7 +120,8 @@ def test_several_row_groups_of_images_are_decoded_in_order(tmp_path, monkeypatch
     write_table(images, image_table(names, pixels, [None] * 5000, [None] * 5000), {})
     table = read_table(images, ["image_id"]).append_column("mean", [pixels.mean((1, 2, 3)).astype(np.float32)])
     write_table(features, table, {})
-    inputs = read_inputs(images, features, needs_pixels=True, folder=tmp_path)
+    write_table(tmp_path / "scores", table.select(["image_id"]), {})
+    inputs = read_inputs(images, features, tmp_path / "scores", needs_pixels=True, folder=tmp_path)
     np.testing.assert_array_equal(inputs.images[:], pixels.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(inputs.features[:], table.column("mean").to_numpy()[:, None])
 
@@ -131,15 +134,15 @@ def test_images_are_decoded_for_who_looks_at_them_alone(kind, audit, tmp_path, m
     monkeypatch.setattr(inputs_module, "decode_images", refuse)
     if kind == "resnet":
         with pytest.raises(AssertionError, match="decoded"):
-            read_inputs(ROLE, FEATURES, ATTACKERS[kind].needs_pixels, tmp_path)
+            read_inputs(ROLE, FEATURES, SCORES, ATTACKERS[kind].needs_pixels, tmp_path)
     else:
-        assert read_inputs(ROLE, FEATURES, ATTACKERS[kind].needs_pixels, tmp_path).images.size == 0
+        assert read_inputs(ROLE, FEATURES, SCORES, ATTACKERS[kind].needs_pixels, tmp_path).images.size == 0
 
 
 @pytest.mark.parametrize("kind", ["gbm", "mlp", "resnet"])
 def test_learners_learn_the_same_from_files(kind, audit, tmp_path):
     options = Learner.model_validate(tiny_params()["learners"][kind]).root
-    in_files = read_inputs(ROLE, FEATURES, needs_pixels=True, folder=tmp_path)
+    in_files = read_inputs(ROLE, FEATURES, SCORES, needs_pixels=True, folder=tmp_path)
     in_memory = Inputs(in_files.images[:], in_files.features[:])
     scores = in_memory.features[:, :2].astype(float)
     everyone = Resample(np.arange(len(scores)), np.zeros(len(scores), dtype=bool))
