@@ -10,7 +10,7 @@ params.yaml -> data/config/<target>/{source,split,check,target,score,fit,evaluat
 from pathlib import Path
 from typing import Literal
 
-from leakgauge.attacks.columns import choose, problem, score_columns
+from leakgauge.attacks.columns import choose, problem, score_columns, with_base
 from leakgauge.cli import run
 from leakgauge.config import (
     CONFIG,
@@ -58,7 +58,8 @@ def config(target: str) -> None:
     _check_names(target, own)
     evaluate, fit = asked("evaluate", Evaluate, target), asked("fit", Fit, target)
     if source.source != "scores":
-        learnt = _check_scores(target, asked("score", Score, target), fit)
+        beside = asked("target", TargetOptions, target).base or asked("split", Split, target).reference
+        learnt = _check_scores(target, asked("score", Score, target), fit, bool(beside))
         chosen_score(target, learnt, evaluate)
     _check_stack(target, evaluate, learners)
     levels = Levels(alphas=evaluate.alphas, curve_fpr=evaluate.curve_fpr, calibration=fit.calibration)
@@ -132,11 +133,12 @@ def _unknown(key: str, kind: str, name: str, registry: str) -> str:
     return f"{PARAMS}: {key}: no {kind} '{name}'; there are {', '.join(names(registry)) or 'none'}"
 
 
-def _check_scores(target: str, score: Score, fit: Fit) -> list[str]:
+def _check_scores(target: str, score: Score, fit: Fit, beside_base: bool) -> list[str]:
     """The scores to learn.  Raises InputError for attacks that cannot be computed, or that make no such score."""
     if wrong := problem(score.attacks):
         raise InputError(f"{PARAMS}: {key_name('score', 'attacks', target)}.{wrong}")
-    return choose(target, fit.scores, list(score_columns(score.attacks)))
+    columns = score_columns(score.attacks)
+    return choose(target, fit.scores, list(with_base(columns) if beside_base else columns))
 
 
 def _check_stack(target: str, evaluate: Evaluate, learners: dict[str, LearnerOptions]) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ from leakgauge.diffusion.process import NoiseProcess
 from leakgauge.diffusion.training import train
 from leakgauge.files import file_hash, resumable, write_json
 from leakgauge.inference.conformal import judge
-from leakgauge.inference.roc import auc
+from leakgauge.inference.roc import auc, true_positives_at_fpr
 from leakgauge.options import Attacks, Training
 from leakgauge.quantile.inputs import Inputs
 
@@ -51,7 +51,7 @@ LEARNERS, BESIDE = ("linear", "gbm", "mlp"), " beside the base"
 MEASURED, CONTROLS = ("member", "holdout"), ("unrelated", "itself")
 FPR, CONFIDENCE, ATTACKERS = 0.01, 0.95, 10
 DRAWS = 2000  # of the bootstrap
-ATTACKS = Attacks()
+ATTACKS, PROCESS = Attacks(), NoiseProcess.from_scheduler(DDPMScheduler())  # as `train` has it
 Judged = dict[str, dict[str, dict[str, list[float]]]]  # score -> judge -> membership scores by role, and p-values
 
 
@@ -103,7 +103,7 @@ def _fine_tuned(base: UNet2DModel, pixels: np.ndarray, steps: int, seed: int) ->
     """The step, and the network as it is then, step after step."""
     network, generator = copy.deepcopy(base).train().requires_grad_(True), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    x0, process = to_unit_range(torch.from_numpy(pixels)), _process()
+    x0, process = to_unit_range(torch.from_numpy(pixels)), PROCESS
     for step in tqdm(range(1, steps + 1), desc="fine-tune", unit="step", disable=None):
         batch = torch.randperm(len(x0), generator=generator)[:BATCH]
         noise = torch.randn((len(batch), *x0.shape[1:]), generator=generator)
@@ -118,15 +118,9 @@ def _fine_tuned(base: UNet2DModel, pixels: np.ndarray, steps: int, seed: int) ->
         yield step, network
 
 
-def _process() -> NoiseProcess:
-    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    kept = torch.cumprod(1 - betas, dim=0)
-    return NoiseProcess(kept.sqrt(), (1 - kept).sqrt())
-
-
 def _log_scores(network: UNet2DModel, pixels: np.ndarray) -> np.ndarray:
     """(N, columns) float64."""
-    target = Denoiser(copy.deepcopy(network), _process(), torch.device("cpu"))
+    target = Denoiser(copy.deepcopy(network), PROCESS, torch.device("cpu"))
     parts = []
     for start in tqdm(range(0, len(pixels), BATCH), desc="score", disable=None):
         part = pixels[start : start + BATCH]
@@ -200,8 +194,7 @@ def _gain(of_seeds: list[dict[str, Any]], one: str, other: str) -> dict[str, Any
 
 
 def _tpr(member: np.ndarray, holdout: np.ndarray) -> float:
-    """The share of members above all but `FPR` of the holdout."""
-    return float(np.mean(member > np.sort(holdout)[len(holdout) - 1 - int(FPR * len(holdout) + 1e-9)]))
+    return (true_positives_at_fpr(member, holdout, FPR) or 0) / len(member)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def run(
     """
     need_project()
     name = name or named_after(model)
-    wanted = prepare(name, model, images, members, suspects, base, conversions, keep=not entry_only)
+    wanted = wanted_entries(name, model, images, members, suspects, base, conversions)
+    prepare(name, wanted, keep=not entry_only)
     if entry_only:
         return 0
     gate.check_levels([name], fail_above or [])
@@ -93,23 +94,11 @@ def run(
     return gate.status([name], fail_above or [])
 
 
-def prepare(
-    name: str,
-    model: str,
-    images: str,
-    members: str | None,
-    suspects: str | None,
-    base: str | None,
-    conversions: dict[str, Any],
-    keep: bool = True,
-) -> Entries:
-    """Write the entries of an audit into params.yaml, and have DVC keep what they read; returns them.
+def prepare(name: str, wanted: Entries, keep: bool = True) -> None:
+    """Write the entries of an audit into params.yaml, and have DVC keep what they read.
 
     Raises InputError, with nothing written.
     """
-    if not NAME.fullmatch(name):
-        raise InputError(f"{name}: {NAME_RULE}")
-    wanted = wanted_entries(name, model, images, members, suspects, base, conversions)
     new = _new(wanted)
     if keep:
         read = [*(entry["path"] for entry in wanted["datasets"].values()), wanted["targets"][name]["model"]]
@@ -119,7 +108,6 @@ def prepare(
         _add(new)
         wrote = [f"{registry}.{key}" for registry, added in new.items() for key in added]
         print(f"{PARAMS}: wrote {', '.join(wrote)}", flush=True)
-    return wanted
 
 
 def named_after(model: str) -> str:
@@ -140,7 +128,9 @@ def wanted_entries(
     base: str | None,
     conversions: dict[str, Any],
 ) -> Entries:
-    """The entries of an audit.  Raises InputError for paths without a model or without images."""
+    """The entries of an audit.  Raises InputError for a name that is none, and paths without a model or images."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name}: {NAME_RULE}")
     if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
         raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)

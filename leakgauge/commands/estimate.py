@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leakgauge.attacks.columns import choose, score_columns
+from leakgauge.attacks.columns import choose, score_columns, with_base
 from leakgauge.commands.pipeline import environment, minutes
 from leakgauge.config import asked, names, section, source_of, suspects_entry
 from leakgauge.errors import InputError
@@ -103,7 +103,7 @@ def estimate(target: str, stale: Collection[str]) -> Estimate:
     local = asked("score", Score, target).backend == "local"
     measured = _measured_elsewhere(target) if images and local else None
     tried = measured.tried if measured else 0
-    models = 2 if Path(f"models/base/{target}/pipeline").is_dir() else 1
+    models = 2 if _has_base(target) else 1
     calls = {run: calls_of(count, attacks, tried, models) for run, count in images.items()}
     seconds = {run: took for run, took in _others(target, image_counts(target)).items() if run in stale}
     if measured:
@@ -149,7 +149,8 @@ def _others(target: str, images: dict[str, int]) -> dict[str, float]:
     """Seconds of the stages that score nothing.  images : see `image_counts`."""
     auxiliary, every = images[f"score@{target}-auxiliary"], sum(images.values())
     fit, attacks = section("fit", Fit, target), section("score", Score, target).attacks
-    scores = choose(target, fit.scores, list(score_columns(attacks)))
+    columns = score_columns(attacks)
+    scores = choose(target, fit.scores, list(with_base(columns) if _has_base(target) else columns))
     seconds = {f"evaluate@{target}": START + every / 100, "report": START + 4.0}
     for name in names("learners"):
         options = section(f"learners/{name}", Learner, target).root
@@ -160,6 +161,10 @@ def _others(target: str, images: dict[str, int]) -> dict[str, float]:
         if suspects_entry(name).target == target:
             seconds[f"suspects@{name}"] = START + 5.0
     return seconds
+
+
+def _has_base(target: str) -> bool:
+    return Path(f"models/base/{target}/pipeline").is_dir()  # as `leakgauge.scoring`, which imports torch, looks for it
 
 
 def _fitting(options: LearnerOptions, scores: int, pixels: int) -> float:

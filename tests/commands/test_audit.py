@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from leakgauge.cli import errors_in_one_line
 from leakgauge.commands import parser
-from leakgauge.commands.audit import named_after, prepare
+from leakgauge.commands.audit import named_after, prepare, wanted_entries
 from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
 from leakgauge.files import file_hash
@@ -46,7 +46,8 @@ def ask(desk, capsys):
         own = [values[name] for name in ("model", "images", "members", "suspects", "base")]
         try:
             with errors_in_one_line("leakgauge audit"):
-                prepare(values["name"] or named_after(values["model"]), *own, conversions, keep)
+                name = values["name"] or named_after(values["model"])
+                prepare(name, wanted_entries(name, *own, conversions), keep)
         except SystemExit as stop:
             return int(stop.code or 0), capsys.readouterr().err.strip()
         return 0, capsys.readouterr().err.strip()

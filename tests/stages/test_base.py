@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_params, write_params
+from conftest import dump_params, tiny_params, write_params
 from planted import page
 
 from leakgauge.attacks.columns import choose
+from leakgauge.config import asked
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
+from leakgauge.options import TargetOptions
 from leakgauge.tables import BASE, RATIO, ROLES, base_columns, read_metadata, read_table
 from stages.base import base
 from stages.check import check
+from stages.config import config
 from stages.evaluate import evaluate
 from stages.fit import fit
 from stages.predict import predict
@@ -43,6 +46,15 @@ def scored() -> list[str]:
     return read_table(SCORES / "holdout.parquet").column_names[1:]
 
 
+def judge() -> None:
+    """Fit, predict and evaluate the learners of `ask`."""
+    shutil.rmtree(f"data/z/{TARGET}")
+    for learner in ("marginal", "linear"):
+        fit(TARGET, learner)
+        predict(TARGET, learner)
+    evaluate(TARGET)
+
+
 def test_without_a_base_the_folder_says_so_and_scores_stand_alone(audit):
     before = (SCORES / "holdout.parquet").read_bytes()
     base(TARGET)
@@ -63,13 +75,7 @@ def test_under_a_base_that_is_the_target_every_ratio_is_one_and_nothing_is_found
         assert table.column(name) == alone.column(name)
         assert table.column(f"{name}{BASE}") == alone.column(name)
         assert set(table.column(f"{name}{RATIO}").to_pylist()) == {1.0}
-    for learner in ("marginal", "linear"):
-        fit(TARGET, learner)
-        predict(TARGET, learner)
-    shutil.rmtree(f"data/z/{TARGET}")
-    for learner in ("marginal", "linear"):
-        predict(TARGET, learner)
-    evaluate(TARGET)
+    judge()
     assert "by scores beside those under" in page()
     assert "the base given" in page()
     found = json.loads(Path(f"metrics/details/{TARGET}.json").read_text())
@@ -97,13 +103,8 @@ def test_a_folder_with_another_hash_than_was_pinned_is_refused_with_the_hash_it_
 
 def test_a_base_of_a_repository_and_of_a_folder_are_told_apart_by_their_keys(audit):
     for wrong, key in (({"repo": "a/b"}, "target.base.revision"), ({"path": "given"}, "target.base.sha256")):
+        ask(base=wrong)
         with pytest.raises(InputError, match=f"{key}: missing"):
-            from leakgauge.config import asked
-            from leakgauge.options import TargetOptions
-
-            params = tiny_params()
-            params["target"]["base"] = wrong
-            write_params(params)
             asked("target", TargetOptions, TARGET)
 
 
@@ -124,14 +125,23 @@ def test_a_reference_is_trained_on_images_of_no_other_role_and_tells_no_role(aud
     values = np.stack([table.column(name).to_numpy() for name in names])
     assert np.isfinite(values).all()
     assert read_table(Path(f"data/null/{TARGET}/member.parquet")).column_names[-1] == "base"
-    fit(TARGET, "marginal")
-    fit(TARGET, "linear")
-    for learner in ("marginal", "linear"):
-        predict(TARGET, learner)
-    evaluate(TARGET)
+    judge()
     assert "a reference, trained on 100 images set apart" in page()
     found = json.loads(Path(f"metrics/details/{TARGET}.json").read_text())["null_check"]
     assert not any(one["fails"] for one in found.values())
+
+
+@pytest.mark.parametrize("reference", [0, 100])
+def test_a_ratio_may_be_learnt_where_there_is_something_to_divide_by(reference, audit):
+    params = tiny_params()
+    params["split"]["reference"] = reference
+    params["fit"]["scores"] = ["t_error_t10", "t_error_t10_ratio"]
+    dump_params(params)
+    if reference:
+        config(TARGET)
+    else:
+        with pytest.raises(InputError, match="no score column 't_error_t10_ratio'"):
+            config(TARGET)
 
 
 def test_what_is_learnt_is_never_a_score_under_the_base_and_a_ratio_where_a_pattern_says_so():
