@@ -1,31 +1,32 @@
 """Fine-tunes: what do scores under the base add, from light to heavy fine-tuning?
 
-    python -m benchmarks.fine_tunes.run [--seeds 0 1 2] [--steps 75 150 300 600]
+    pip install -e '.[lora]'
+    python -m benchmarks.fine_tunes.run [--seeds 0 1 2]
 
-A DDPM is trained on 600 of scikit-learn's digits: the base.  Copies of it are fine-tuned on 100 other digits, all
-weights, for so many steps.  The other 1,097 are certain non-members of both: half fit and calibrate, half measure.
-Every judge then ranks the same images:
+A DDPM is trained on 600 of scikit-learn's digits: the base.  Copies of it are fine-tuned on 100 other digits: all
+weights, or a LoRA of rank 4 or 64 (PEFT), for so many steps.  The other 1,097 are certain non-members of both: half fit
+and calibrate, half measure.  Every judge then ranks the same images:
 
 - one threshold for all images, on the score and on its ratio to that under the base;
 - learners that see image features alone;
 - the same beside the scores under the base.
 
-Two controls, of the heaviest fine-tune: a base that is the target itself, and one that learnt nothing.
-Writes results.json and results.md beside this file, or to --out.  Some ten minutes a seed on two cores; a run that was
+Two controls, of the heaviest fine-tune of all weights: a base that is the target itself, and one that learnt nothing.
+Writes results.json and results.md beside this file, or to --out.  Some 20 minutes a seed on one core; a run that was
 killed goes on with the seed that it was at.
 """
 
-import argparse
 import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
+from peft import LoraConfig, inject_adapter_in_model
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
@@ -40,18 +41,37 @@ from leakgauge.diffusion.training import train
 from leakgauge.files import file_hash, resumable, write_json
 from leakgauge.inference.conformal import judge
 from leakgauge.inference.roc import auc, true_positives_at_fpr
-from leakgauge.options import Attacks, Training
+from leakgauge.options import Attacks, TErrorGrid, Training
 from leakgauge.quantile.inputs import Inputs
 
 HERE = Path(__file__).parent
 BASE, MEMBERS = 600, 100  # digits
-LEARNING_RATE, WARMUP, BATCH = 3e-4, 20, 64  # of fine-tuning
+WARMUP, BATCH = 20, 64  # of fine-tuning
+BASE_STEPS = 1500
 SCORES = ("t_error_t10", "t_error_t20", "pia_t100", "sima_t20")
 LEARNERS, BESIDE = ("linear", "gbm", "mlp"), " beside the base"
 MEASURED, CONTROLS = ("member", "holdout"), ("unrelated", "itself")
 FPR, CONFIDENCE, ATTACKERS = 0.01, 0.95, 10
 DRAWS = 2000  # of the bootstrap
-ATTACKS, PROCESS = Attacks(), NoiseProcess.from_scheduler(DDPMScheduler())  # as `train` has it
+ATTACKS = Attacks(t_error=TErrorGrid(last=50), pian=[], naive_loss=[])
+PROCESS = NoiseProcess.from_scheduler(DDPMScheduler())  # as `train` has it
+
+
+class Way(NamedTuple):
+    """How the base is fine-tuned, and the steps after which it is audited."""
+
+    name: str
+    rank: int | None  # of the LoRA; None: all weights
+    learning_rate: float
+    steps: tuple[int, ...]
+
+
+WAYS = (
+    Way("all weights", None, 3e-4, (75, 150, 300, 600)),
+    Way("LoRA of rank 4", 4, 1e-3, (150, 300, 600, 1200)),
+    Way("LoRA of rank 64", 64, 1e-3, (75, 150, 300, 600)),
+)
+LAYERS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj"]  # of the UNet, that a LoRA changes
 Judged = dict[str, dict[str, dict[str, list[float]]]]  # score -> judge -> membership scores by role, and p-values
 
 
@@ -59,14 +79,13 @@ def main() -> None:
     """Train, fine-tune, score, judge."""
     parser = parser_of(main)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, nargs="+", default=[75, 150, 300, 600], help="of fine-tuning")
-    parser.add_argument("--base-steps", type=int, default=1500)
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
-    with resumable("fine_tunes", {**vars(options), "out": "", "code": file_hash(HERE / "run.py")}, []) as work:
-        found = [_of_seed(seed, options, work / str(seed)) for seed in options.seeds]
-    results = {"seeds": options.seeds, "base_steps": options.base_steps, "fpr": FPR}
-    results |= {"steps": {str(steps): _figures(found, str(steps)) for steps in options.steps}}
+    with resumable("fine_tunes", {"code": file_hash(HERE / "run.py")}, []) as work:
+        found = [_of_seed(seed, work / str(seed)) for seed in options.seeds]
+    names = [_name(way, steps) for way in WAYS for steps in way.steps]
+    results = {"seeds": options.seeds, "fpr": FPR}
+    results |= {"fine_tunes": {name: _figures(found, name) for name in names}}
     results |= {"controls": {name: _figures(found, name) for name in CONTROLS}}
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "results.json", results)
@@ -74,8 +93,12 @@ def main() -> None:
     print(as_markdown(results))
 
 
-def _of_seed(seed: int, options: argparse.Namespace, work: Path) -> dict[str, Judged]:
-    """Steps of fine-tuning, or a control -> what the judges say; kept in `work`."""
+def _name(way: Way, steps: int) -> str:
+    return f"{way.name}, {steps} steps"
+
+
+def _of_seed(seed: int, work: Path) -> dict[str, Judged]:
+    """A fine-tune, or a control -> what the judges say; kept in `work`."""
     kept = work / "found.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -84,35 +107,42 @@ def _of_seed(seed: int, options: argparse.Namespace, work: Path) -> dict[str, Ju
     order = np.random.default_rng(seed).permutation(len(digits))
     members, others = order[BASE : BASE + MEMBERS], order[BASE + MEMBERS :]
     rows = {"member": members, "auxiliary": others[::2], "holdout": others[1::2]}
-    recipe = Training(seed=seed, steps=options.base_steps)
+    recipe = Training(seed=seed, steps=BASE_STEPS)
     base = train(torch.from_numpy(digits[order[:BASE]]), recipe, work)[0].unet
     unrelated = reinitialised(base, seed)
     under_base, under_unrelated = (_log_scores(network, digits) for network in (base, unrelated))
     features, found = image_features(digits), dict[str, Judged]()
-    for steps, network in _fine_tuned(base, digits[members], max(options.steps), seed):
-        if steps in options.steps:
-            scores = _log_scores(network, digits)
-            found[str(steps)] = _judged(scores, under_base, features, rows, seed)
-    found["unrelated"] = _judged(scores, under_unrelated, features, rows, seed)
-    found["itself"] = _judged(scores, scores, features, rows, seed)
+    for way in WAYS:
+        for steps, network in _fine_tuned(base, way, digits[members], seed):
+            if steps in way.steps:
+                scores = _log_scores(network, digits)
+                found[_name(way, steps)] = _judged(scores, under_base, features, rows, seed)
+        if way.rank is None:
+            found["unrelated"] = _judged(scores, under_unrelated, features, rows, seed)
+            found["itself"] = _judged(scores, scores, features, rows, seed)
     write_json(kept, found)
     return found
 
 
-def _fine_tuned(base: UNet2DModel, pixels: np.ndarray, steps: int, seed: int) -> Iterator[tuple[int, UNet2DModel]]:
+def _fine_tuned(base: UNet2DModel, way: Way, pixels: np.ndarray, seed: int) -> Iterator[tuple[int, UNet2DModel]]:
     """The step, and the network as it is then, step after step."""
-    network, generator = copy.deepcopy(base).train().requires_grad_(True), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    network, generator = copy.deepcopy(base).train().requires_grad_(way.rank is None), torch.Generator()
+    generator.manual_seed(seed)
+    if way.rank is not None:
+        torch.manual_seed(seed)  # of the LoRA's weights
+        inject_adapter_in_model(LoraConfig(r=way.rank, lora_alpha=way.rank, target_modules=LAYERS), network)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=way.learning_rate, weight_decay=0.0)
     x0, process = to_unit_range(torch.from_numpy(pixels)), PROCESS
-    for step in tqdm(range(1, steps + 1), desc="fine-tune", unit="step", disable=None):
+    for step in tqdm(range(1, max(way.steps) + 1), desc=way.name, unit="step", disable=None):
         batch = torch.randperm(len(x0), generator=generator)[:BATCH]
         noise = torch.randn((len(batch), *x0.shape[1:]), generator=generator)
         t = torch.randint(process.num_train_timesteps, (len(batch),), generator=generator)
         alpha, sigma = (of[t].float()[:, None, None, None] for of in (process.alpha, process.sigma))
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, step / WARMUP)
+            group["lr"] = way.learning_rate * min(1.0, step / WARMUP)
         F.mse_loss(network(alpha * x0[batch] + sigma * noise, t).sample, noise).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         yield step, network
@@ -153,7 +183,7 @@ def _judged(
 
 
 def _figures(found: list[dict[str, Judged]], name: str) -> dict[str, Any]:
-    """Score -> judge -> figures, means over seeds, of the fine-tunes of so many steps, or of a control."""
+    """Score -> judge -> figures, means over seeds, of a fine-tune, or of a control."""
     figures: dict[str, Any] = {}
     for score in SCORES:
         of_seeds = [of[name][score] for of in found]

@@ -18,13 +18,16 @@ def as_markdown(results: dict[str, Any]) -> str:
         "is the gain of `linear` beside the base, in points, over the best judge without it, which these figures pick, "
         "with a paired bootstrap interval over images. In brackets: AUC.",
     ]
-    for steps, figures in results["steps"].items():
-        parts += [f"## {steps} steps", _table(figures)]
-    parts += ["## Controls", "Of the heaviest fine-tune."]
+    for name, figures in results["fine_tunes"].items():
+        parts += [f"## {name[0].upper()}{name[1:]}", _table(figures)]
+    parts += ["## Controls", "Of the heaviest fine-tune of all weights."]
     for name, figures in results["controls"].items():
         parts += [f"### {CONTROLS[name].capitalize()}", _table(figures)]
     realised = [
-        judge["realised"] for of in results["steps"].values() for figures in of.values() for judge in figures.values()
+        judge["realised"]
+        for of in results["fine_tunes"].values()
+        for figures in of.values()
+        for judge in figures.values()
     ]
     parts.append(
         f"Realised false-positive rate at {fpr} of the {len(realised)} rows by judge above the controls: mean "
