@@ -222,6 +222,7 @@ class TargetOptions(Training):
         "{repo: owner/name, revision: a commit's full hash}",
     )
     pickle: str | None = _(None, "of a pipeline: the pickled weights to take all the same, by their file's name")
+    variant: str | None = _(None, "of a pipeline: which weights, where a part has several: like non_ema, or fp16")
     leave_out: list[str] = _([], 'of a pipeline: files that are no part of the model, like "unet_ema/*", "*.fp16.*"')
     scores: list[str] = _(
         ["t_error_t*", "pia_t*", "pian_t*", "loss_t*", "sima_t*", "rediffuse_t*"],

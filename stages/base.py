@@ -48,12 +48,12 @@ def _take(options: TargetOptions, target: str, work: Path, destination: Path) ->
     try:
         if isinstance(options.base, HubPipeline):
             source = Path(options.base.repo)
-            take_from_hub(options.base, None, options.leave_out, work / "hub", destination)
+            take_from_hub(options.base, work / "hub", destination, None, options.leave_out, options.variant)
         elif isinstance(options.base, PinnedFolder):
             source = Path(options.base.path)
             if (found := file_hash(source)) != options.base.sha256:
                 raise InputError(f"the sha256 of {source} is {found}")
-            copy_pipeline(source, destination, None, options.leave_out)
+            copy_pipeline(source, destination, None, options.leave_out, options.variant)
         open_taken(destination, source, (0, 0, 0, 0))
     except InputError as error:
         raise InputError(f"{key}: {error}") from None

@@ -58,7 +58,7 @@ def target(target: str) -> None:
             pipeline, losses = train(torch.from_numpy(repeated), options, folder)
             pipeline.save_pretrained(made)
         elif entry.source == "path":
-            not_taken = copy_pipeline(source, made, options.pickle, options.leave_out)
+            not_taken = copy_pipeline(source, made, options.pickle, options.leave_out, options.variant)
         elif entry.source == "hub":
             source, not_taken = _take_from_hub(options, target, folder / "hub", made)
         elif entry.source == "pytorch_ddpm":
@@ -93,7 +93,7 @@ def _take_from_hub(options: TargetOptions, target: str, work: Path, destination:
     if not options.hub:
         raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
     try:
-        not_taken = take_from_hub(options.hub, options.pickle, options.leave_out, work, destination)
+        not_taken = take_from_hub(options.hub, work, destination, options.pickle, options.leave_out, options.variant)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
     return Path(options.hub.repo), not_taken

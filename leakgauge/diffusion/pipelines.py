@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from leakgauge.errors import InputError
-from leakgauge.files import file_hash, files_below
+from leakgauge.files import file_hash, files_below, write_json
 from leakgauge.options import HubPipeline
 
 
@@ -60,74 +60,162 @@ def check_weights(path: Path, weights: Any) -> dict[str, Tensor]:
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 WEIGHTS = (".safetensors", ".msgpack", ".h5", ".onnx", ".pb", ".gguf", *PICKLES)
-TEXTS = (".json", ".txt")  # configurations, vocabularies
-UNUSED = ("safety_checker", "feature_extractor")  # parts that no score depends on
-TEXT_ENCODER = "text_encoder"
+ROUNDED = ("fp16", "bf16")  # variants that are the same weights in half precision, by convention
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts that no score depends on
+TEXT_ENCODER, TOKENIZER = "text_encoder", "tokenizer"
+TEXTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in (TOKENIZER, TEXT_ENCODER))
+KEPT = ("transformer", "unet", "vae", "vqvae", "scheduler", *TEXTS)  # parts that are opened
 INDEX = "model_index.json"
+# What diffusers' training scripts leave beside the pipeline that they save: states to go on from.
+TRAINING = re.compile(r"checkpoint-\d+/.*|(optimizer|scheduler|sampler)\w*\.bin|scaler\.pt|random_states_\d+\.pkl")
 
 
-def copy_pipeline(source: Path, destination: Path, pickle: str | None, leave_out: list[str]) -> list[str]:
-    """Copy what is opened of a pipeline folder.  `destination` then holds safetensors, whatever `source` has.
+def copy_pipeline(
+    source: Path, destination: Path, pickle: str | None, leave_out: list[str], variant: str | None = None
+) -> list[str]:
+    """Copy what is opened of a pipeline folder.  `destination` then holds safetensors of diffusers' plain names.
 
     pickle : a pickled file of weights, relative to `source`, to be taken in place of its folder's safetensors; it is
-    read as tensors alone.  leave_out : patterns of files that are no part of the model.  Returns the names of the files
-    that were not taken.  Raises InputError for a link that leads out of the folder, and for weights that are not taken:
-    to leave them out in silence might take another model than was meant.
+    read as tensors alone.  leave_out : patterns of files that are no part of the model.  variant : of the weights, like
+    fp16 or non_ema, where a part has several.  Returns the names of the files that were not taken.  Raises InputError
+    for a link that leads out of the folder, for a part that cannot be scored, and for weights that are not taken: to
+    leave them out in silence might take another model than was meant.
     """
     names = [file.relative_to(source).as_posix() for file in files_below(source)]
     if INDEX not in names:
-        raise InputError(f"{source}: not a diffusers pipeline folder: it has no {INDEX}")
-    _check_index(source / INDEX)
+        raise InputError(f"{source}: not a diffusers pipeline folder: it has no {INDEX}{_instead(source, names)}")
     if pickle and pickle not in names:
         raise InputError(f"{source}: has no {pickle}, which target.pickle names")
     left_out = {name for name in names if any(fnmatchcase(name, pattern) for pattern in leave_out)}
     parts = _parts([name for name in names if name not in left_out])
-    taken = [name for name in names if name == INDEX or (_is_of(name, parts) and name not in left_out)]
+    _check_index(source, names)
+    taken = {INDEX: INDEX}  # name -> what it is called in `destination`
+    for part in parts:
+        taken |= _of_part(source, part, [name for name in names if name not in left_out], variant)
+    if variant and not any(f".{variant}" in name for name in taken):
+        raise InputError(f"{source}: has no weights of variant '{variant}', which target.variant names")
     if pickle:
         if Path(pickle).parent.as_posix() not in parts:
             raise InputError(f"{source}: target.pickle: {pickle} lies in no part of the pipeline ({', '.join(parts)})")
-        taken = [name for name in taken if not _replaced(name, pickle)]
+        taken = {name: plain for name, plain in taken.items() if not _replaced(name, pickle)}
     for name in sorted({*names} - {*taken} - left_out - {pickle}):
-        if name.endswith(WEIGHTS) and Path(name).parts[0] not in UNUSED and not (pickle and _replaced(name, pickle)):
+        known = _is_known(name, taken) or (pickle and _replaced(name, pickle)) or (variant and _is_set(name, parts))
+        if name.endswith(WEIGHTS) and not known:
             _refuse(source, name)
-    for name in taken:
-        (destination / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, destination / name)
+    for name, plain in taken.items():
+        _copy(source / name, destination / plain)
     if pickle:
         _convert(source / pickle, destination / Path(pickle).parent)
     return [name for name in names if name not in taken and name != pickle]
 
 
-def _check_index(path: Path) -> None:
+def _instead(source: Path, names: list[str]) -> str:
+    """What the folder is, where it is something else that is known."""
+    if snapshots := sorted((source / "snapshots").glob("*/" + INDEX)):
+        return f": it is a repository of the Hub's cache: name {snapshots[-1].parent}, one of its commits"
+    if inner := [name for name in names if name.endswith("/" + INDEX)]:
+        return f"; {Path(inner[0]).parent} in it has one"
+    if "unet/config.json" in names or "transformer/config.json" in names:
+        return ", only parts of one: save the whole pipeline (save_pretrained of the pipeline, not of the network)"
+    return ""
+
+
+def _check_index(source: Path, names: list[str]) -> None:
+    """Raises InputError unless every part that the index names is known here, and there."""
+    path = source / INDEX
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(index, dict):
         raise InputError(f"{path}: holds a {type(index).__name__}, expected the parts of a pipeline by name")
+    for part, of in index.items():
+        if not isinstance(of, list) or part.startswith("_") or not any(of):
+            continue  # an option, or a part that the pipeline goes without
+        if part in KEPT and not any(name.startswith(f"{part}/") for name in names):
+            raise InputError(f"{path}: names the part {part}, but there is no folder {part}/: a download cut short?")
+        if part not in (*KEPT, *UNUSED):
+            raise InputError(
+                f"{path}: the part '{part}' ({of[-1]}) is not supported: what the model does depends on it, "
+                "and no score would know; score images with the model's own code (scores from elsewhere)"
+            )
 
 
 def _parts(names: list[str]) -> list[str]:
     """The folders that are opened: one network, one autoencoder at most, and what goes with them."""
     there = {name.partition("/")[0] for name in names if "/" in name}
-    one_of = (("transformer", "unet"), ("vae", "vqvae"), ("scheduler",), ("tokenizer",), (TEXT_ENCODER,))
+    one_of = (("transformer", "unet"), ("vae", "vqvae"), ("scheduler",), *((part,) for part in TEXTS))
     found = [[part for part in choice if part in there][:1] for choice in one_of]
     return [part for choice in found for part in choice]
 
 
-def _is_of(name: str, parts: list[str]) -> bool:
-    """Whether a file is the configuration or the weights of one of these parts, by diffusers' names."""
-    part, _, file = name.partition("/")
-    return part in parts and "/" not in file and (file.endswith(TEXTS) or _is_main(part, file))
+def _of_part(source: Path, part: str, names: list[str], variant: str | None) -> dict[str, str]:
+    """What is taken of a part: name -> the plain name.  Raises InputError where it must be said which weights."""
+    files = [name for name in names if Path(name).parent.as_posix() == part]
+    taken = {name: name for name in files if not name.endswith(WEIGHTS) and ".safetensors.index" not in name}
+    if part.startswith(TOKENIZER):
+        return taken
+    taken = {name: name for name in taken if name.endswith((".json", ".txt"))}
+    sets: dict[str, dict[str, str]] = {}  # of weights: variant, "" for the plain one -> name -> the plain name
+    for name in files:
+        if found := _weights_name(part, Path(name).name):
+            sets.setdefault(found[0], {})[name] = f"{part}/{found[1]}"
+    if variant in sets:
+        return taken | sets[variant]
+    whole = [kind for kind in sets if kind not in ROUNDED] or list(sets)
+    if "" not in sets and len(whole) > 1:
+        raise InputError(
+            f"{source}: {part} has several sets of weights: name one by target.variant: {' or '.join(sorted(whole))}"
+        )
+    return taken | (sets.get("") or (sets[whole[0]] if whole else {}))
 
 
-def _is_main(part: str, file: str) -> bool:
-    return bool(re.fullmatch(rf"{_stem(part)}(-\d{{5}}-of-\d{{5}})?\.safetensors", file))
+def _weights_name(part: str, file: str) -> tuple[str, str] | None:
+    """The variant of a file of weights, or of the index of its shards, and its name without; None of other files.
+
+    diffusers and transformers call them <stem>[.<variant>][-00001-of-00002].safetensors, and earlier
+    <stem>[-00001-of-00002][.<variant>].safetensors; the index <stem>.safetensors.index[.<variant>].json.
+    """
+    stem, shard, kind = _stem(part), r"(?P<shard>-\d{5}-of-\d{5})?", r"(?:\.(?P<variant>[\w-]+?))?"
+    for pattern in (rf"{stem}{kind}{shard}\.safetensors", rf"{stem}{shard}{kind}\.safetensors"):
+        if found := re.fullmatch(pattern, file):
+            return found["variant"] or "", f"{stem}{found['shard'] or ''}.safetensors"
+    if found := re.fullmatch(rf"{stem}\.safetensors\.index{kind}\.json", file):
+        return found["variant"] or "", f"{stem}.safetensors.index.json"
+    return None
 
 
 def _stem(part: str) -> str:
     """What the weights of a part are called."""
-    return "model" if part == TEXT_ENCODER else "diffusion_pytorch_model"
+    return "model" if part.startswith(TEXT_ENCODER) else "diffusion_pytorch_model"
+
+
+def _is_known(name: str, taken: dict[str, str]) -> bool:
+    """Whether weights that are not taken are no second model: of an unused part, a training state, or rounded."""
+    rounded = any(f".{kind}" in Path(name).name for kind in ROUNDED)
+    beside = any(Path(name).parent == Path(other).parent and other.endswith(".safetensors") for other in taken)
+    return Path(name).parts[0] in UNUSED or bool(TRAINING.fullmatch(name)) or (rounded and beside)
+
+
+def _is_set(name: str, parts: list[str]) -> bool:
+    """Whether weights are one of the sets of a part, of which one was named."""
+    part, _, file = name.partition("/")
+    return part in parts and _weights_name(part, file) is not None
+
+
+def _copy(file: Path, destination: Path) -> None:
+    """Copy a file; an index of shards then names them as they are called there."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if ".safetensors.index" not in file.name or file.name == destination.name:
+        shutil.copyfile(file, destination)
+        return
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        found = {key: _weights_name(file.parent.name, name) for key, name in index["weight_map"].items()}
+        index["weight_map"] = {key: names[1] for key, names in found.items() if names}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file}: no index of shards: {error}") from None
+    write_json(destination, index)
 
 
 def _replaced(name: str, pickle: str) -> bool:
@@ -143,9 +231,11 @@ def _refuse(source: Path, name: str) -> None:
                 f"{source}: {name} are weights of an adapter, which is not supported: merge it into the network "
                 f"(diffusers: fuse_lora, unload_lora_weights, save_pretrained), or {leave}"
             )
+        variant = (found := _weights_name(Path(name).parent.name, Path(name).name)) and found[0]
+        take = f"to take them instead, say target.variant: {variant}; " if variant and "/" in name else ""
         raise InputError(
             f"{source}: {name} are weights beside those that are taken (<part>/diffusion_pytorch_model.safetensors, "
-            f"text_encoder/model.safetensors): {leave}, or move it away"
+            f"text_encoder/model.safetensors): {take}{leave}, or move it away"
         )
     if any((source / name).parent.glob("*.safetensors")):
         raise InputError(
@@ -173,7 +263,7 @@ def download(pipeline: HubPipeline, pickle: str | None, leave_out: list[str], de
     no network.  Raises InputError if the Hub cannot be reached, does not have them, or if their bytes are not those it
     names.
     """
-    patterns = ["*.json", "*.safetensors", "*.txt", *([pickle] if pickle else [])]
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", *([pickle] if pickle else [])]
     cached = _cached(pipeline, patterns, leave_out)
     present = [file.relative_to(cached).as_posix() for file in sorted(cached.rglob("*")) if file.is_file()]
     # other programs may have cached others
@@ -192,14 +282,19 @@ def download(pipeline: HubPipeline, pickle: str | None, leave_out: list[str], de
 
 
 def take_from_hub(
-    pipeline: HubPipeline, pickle: str | None, leave_out: list[str], work: Path, destination: Path
+    pipeline: HubPipeline,
+    work: Path,
+    destination: Path,
+    pickle: str | None,
+    leave_out: list[str],
+    variant: str | None = None,
 ) -> list[str]:
     """`copy_pipeline` of a repository on the Hub, by way of the folder `work`."""
     downloaded = work / pipeline.repo
     shutil.rmtree(downloaded, ignore_errors=True)
     try:
         download(pipeline, pickle, leave_out, downloaded)
-        return copy_pipeline(downloaded, destination, pickle, leave_out)
+        return copy_pipeline(downloaded, destination, pickle, leave_out, variant)
     except InputError as error:
         raise InputError(str(error).replace(str(downloaded), pipeline.repo)) from None
 

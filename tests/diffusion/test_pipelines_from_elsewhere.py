@@ -124,7 +124,6 @@ def test_only_what_is_opened_is_copied_and_the_rest_is_listed(pipeline, tmp_path
         "unet_2/diffusion_pytorch_model.safetensors",
         "unet/diffusion_pytorch_model.non_ema.safetensors",
         "unet/diffusion_pytorch_model.ema.safetensors",
-        "unet/diffusion_pytorch_model.fp16.safetensors",
         "unet/older/diffusion_pytorch_model.safetensors",
         "controlnet/diffusion_pytorch_model.safetensors",
         "v1-5-pruned.safetensors",
@@ -175,6 +174,87 @@ def test_weights_in_shards_are_taken_with_their_index(pipeline, tmp_path):
     assert copy_pipeline(pipeline, tmp_path / "copy", None, []) == []
     opened = Denoiser.from_pipeline(tmp_path / "copy", torch.device("cpu")).network.state_dict()
     assert all(torch.equal(opened[name], weights[name]) for name in weights)
+
+
+def variant(pipeline: Path, name: str, move: bool = True) -> None:
+    """The weights as those of a variant too, or instead."""
+    (shutil.move if move else shutil.copy)(
+        pipeline / SAFE, pipeline / f"unet/diffusion_pytorch_model.{name}.safetensors"
+    )
+
+
+def test_rounded_weights_beside_whole_ones_are_listed_and_the_whole_ones_taken(pipeline, tmp_path):
+    put(pipeline, "unet/diffusion_pytorch_model.fp16.safetensors")
+    assert copied(pipeline, tmp_path, []) == ["unet/diffusion_pytorch_model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["fp16", "non_ema"])
+def test_a_variant_that_is_all_there_is_is_taken_and_called_plainly(name, pipeline, tmp_path):
+    variant(pipeline, name)
+    assert copied(pipeline, tmp_path, []) == []
+
+
+def test_of_several_sets_of_weights_one_must_be_named(pipeline, tmp_path):
+    variant(pipeline, "ema", move=False)
+    theirs = "unet/diffusion_pytorch_model.ema.safetensors"
+    with pytest.raises(InputError, match=r"to take them instead, say target\.variant: ema"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    (pipeline / SAFE).rename(pipeline / "unet/diffusion_pytorch_model.non_ema.safetensors")
+    with pytest.raises(InputError, match=r"several sets of weights: name one by target\.variant: ema or non_ema"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    with pytest.raises(InputError, match=r"has no weights of variant 'fp16', which target\.variant names"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [], "fp16")
+    (pipeline / theirs).write_bytes(b"of another")
+    not_taken = copy_pipeline(pipeline, tmp_path / "copy", None, [theirs], "non_ema")
+    assert not_taken == [theirs]
+    assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
+
+
+def test_shards_of_a_variant_are_taken_with_their_index(pipeline, tmp_path):
+    weights = load_file(pipeline / SAFE)
+    (pipeline / SAFE).unlink()
+    unet = Denoiser.from_pipeline(REFERENCE / "target", torch.device("cpu")).network.half()
+    size = sum(weight.nbytes for weight in weights.values()) // 2
+    unet.save_pretrained(pipeline / "unet", max_shard_size=size // 2, variant="fp16")
+    assert len(list((pipeline / "unet").glob("*.fp16-*-of-*"))) > 1
+    assert copy_pipeline(pipeline, tmp_path / "copy", None, []) == []
+    opened = Denoiser.from_pipeline(tmp_path / "copy", torch.device("cpu")).network.state_dict()
+    assert all(torch.equal(opened[name], weights[name].half().float()) for name in weights)
+
+
+def test_states_of_training_beside_a_pipeline_are_listed_not_taken(pipeline, tmp_path):
+    """What diffusers' train_unconditional.py leaves."""
+    states = ["optimizer.bin", "random_states_0.pkl", "scheduler.bin", "unet/diffusion_pytorch_model.safetensors"]
+    names = [f"checkpoint-500/{name}" for name in states] + ["logs/train/hparams.yml"]
+    put(pipeline, *names)
+    assert sorted(copied(pipeline, tmp_path, [])) == sorted(names)
+
+
+def test_a_part_that_no_score_would_know_is_refused_by_name_and_so_is_one_that_is_missing(pipeline, tmp_path):
+    index = json.loads((pipeline / "model_index.json").read_text())
+    for part, said in (
+        ("controlnet", "the part 'controlnet' (ControlNetModel) is not supported: what the model does depends on it"),
+        ("vae", "names the part vae, but there is no folder vae/: a download cut short?"),
+    ):
+        changed = index | {part: ["diffusers", "ControlNetModel"], "requires_safety_checker": [False]}
+        (pipeline / "model_index.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match=re.escape(f"{pipeline}/model_index.json: {said}")):
+            copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    (pipeline / "model_index.json").write_text(json.dumps(index | {"controlnet": [None, None]}))
+    copy_pipeline(pipeline, tmp_path / "copy", None, [])
+
+
+def test_a_folder_that_is_no_pipeline_says_what_it_is(pipeline, tmp_path):
+    commit = Path(shutil.copytree(pipeline, tmp_path / f"models--owner--name/snapshots/{REVISION}"))
+    for folder, said in (
+        (tmp_path / "models--owner--name", f"it is a repository of the Hub's cache: name {commit}"),
+        (tmp_path / "models--owner--name/snapshots", f"{REVISION} in it has one"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            copy_pipeline(folder, tmp_path / "copy", None, [])
+    (pipeline / "model_index.json").unlink()
+    with pytest.raises(InputError, match=r"it has no model_index\.json, only parts of one: save the whole pipeline"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
 
 
 SECRET = "-----BEGIN OPENSSH PRIVATE KEY-----"
