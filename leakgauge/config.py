@@ -14,11 +14,19 @@ from pydantic import BaseModel, ValidationError
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.errors import InputError
-from leakgauge.options import SECTIONS, Evaluate, Levels, RoleLeaks, Source, Suspects, Target
+from leakgauge.options import SECTIONS, Evaluate, Kind, Levels, RoleLeaks, Source, Suspects, Target
 
 PARAMS = Path("params.yaml")
 CONFIG = Path("data/config")
 REGISTRIES = ("datasets", "targets", "suspects", "learners")
+RECIPES: dict[str, Kind] = {"training.py": "train", "pipelines.py": "hub"}  # of leakgauge/diffusion
+ADAPTERS = (  # files of a folder that is one
+    *("adapter_config.json", "*/adapter_config.json", "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"),
+)
+NO_MODEL = (
+    "neither a diffusers pipeline (model_index.json), nor an adapter (.safetensors, adapter_config.json), nor a "
+    "pytorch-ddpm checkpoint (flagfile.txt), nor a file of scores (.parquet, .csv)"
+)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -103,6 +111,20 @@ def entry(registry: str, name: str, model: type[Model]) -> Model:
         known = ", ".join(entries) if isinstance(entries, Mapping) and entries else "nothing"
         raise InputError(f"{PARAMS}: {registry}.{name} is not there (there is {known})")
     return validated(model, entries[name], lambda _: f"{registry}.{name}")
+
+
+def kind_of(model: Path) -> Kind | None:
+    """What kind of target a path looks like, by its names; None where that is none."""
+    if model.name in RECIPES:
+        return RECIPES[model.name]
+    if model.suffix in (".parquet", ".csv"):
+        return "scores"
+    if (model / "model_index.json").is_file():
+        return "path"
+    if (model / "flagfile.txt").is_file():
+        return "pytorch_ddpm"
+    is_adapter = model.suffix == ".safetensors" or any(any(model.glob(pattern)) for pattern in ADAPTERS)
+    return "adapter" if is_adapter else None
 
 
 def names(registry: str) -> list[str]:

@@ -37,18 +37,20 @@ def _(default: Any, sentence: str, **bounds: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------------- registries
 
 
+Kind = Literal["train", "path", "hub", "adapter", "pytorch_ddpm", "scores"]
+
+
 class Target(Options):
     """An entry of `targets`: a model under audit.  A section's name in it overrides options of that section."""
 
     images: str = Field(description="a name in `datasets`")
     model: str = Field(
-        description="what DVC watches: a diffusers pipeline, a folder with ckpt.pt and flagfile.txt, a file of scores, "
+        description="what DVC watches: a diffusers pipeline, a LoRA or another adapter (of `target.base`), "
+        "a folder with ckpt.pt and flagfile.txt, a file of scores, "
         "or leakgauge/diffusion/training.py to train one here, leakgauge/diffusion/pipelines.py to take one on the Hub"
     )
     members: NonNegativeInt | str | None = _(None, "short for `split: {member: ...}`")
-    source: Literal["train", "path", "hub", "pytorch_ddpm", "scores"] | None = _(
-        None, "train | path | hub | pytorch_ddpm | scores; null: what `model` looks like"
-    )
+    source: Kind | None = _(None, "train | path | hub | adapter | pytorch_ddpm | scores; null: what `model` looks like")
     split: dict[str, Any] = _({}, "overrides")
     check: dict[str, Any] = _({}, "overrides")
     target: dict[str, Any] = _({}, "overrides")
@@ -192,6 +194,14 @@ Base = Annotated[
 ]
 
 
+class Adapter(Options):
+    """A LoRA or another adapter beside the first."""
+
+    path: str = Field(description="of the file or folder")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of its bytes; where another is named the stage says it")
+    scale: float = _(1.0, "by which it is fused")
+
+
 class Training(Options):
     """How a target is trained here: a DDPM by the simple epsilon loss."""
 
@@ -221,6 +231,8 @@ class TargetOptions(Training):
         "the model that the target was fine-tuned from, whose scores learners see: {path: folder, sha256: its hash} or "
         "{repo: owner/name, revision: a commit's full hash}",
     )
+    scale: float = _(1.0, "of an adapter: by which it is fused into its base")
+    adapters: list[Adapter] = _([], "of an adapter: others fused with it: {path: file, sha256: its hash, scale: 1.0}")
     pickle: str | None = _(None, "of a pipeline: the pickled weights to take all the same, by their file's name")
     variant: str | None = _(None, "of a pipeline: which weights, where a part has several: like non_ema, or fp16")
     leave_out: list[str] = _([], 'of a pipeline: files that are no part of the model, like "unet_ema/*", "*.fp16.*"')
@@ -356,7 +368,7 @@ class Source(Options):
 
     images: str
     model: str
-    source: Literal["train", "path", "hub", "pytorch_ddpm", "scores"]
+    source: Kind
 
 
 class Levels(Options):

@@ -17,8 +17,8 @@ import numpy as np
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, section
 from leakgauge.errors import InputError
-from leakgauge.files import file_hash, place_folder, resumable, write_json
-from leakgauge.options import HubPipeline, PinnedFolder, TargetOptions
+from leakgauge.files import place_folder, resumable, write_json
+from leakgauge.options import TargetOptions
 from leakgauge.tables import decode_images, read_table
 
 
@@ -42,19 +42,12 @@ def base(target: str) -> None:
 def _take(options: TargetOptions, target: str, work: Path, destination: Path) -> None:
     """The pipeline that `target.base` names.  Raises InputError for another than was pinned."""
     from leakgauge.diffusion.denoiser import open_taken  # takes seconds, and most targets have no base
-    from leakgauge.diffusion.pipelines import copy_pipeline, take_from_hub
+    from leakgauge.diffusion.pipelines import take
 
     key = f"{PARAMS}: {key_name('target', 'base', target)}"
     try:
-        if isinstance(options.base, HubPipeline):
-            source = Path(options.base.repo)
-            take_from_hub(options.base, work / "hub", destination, None, options.leave_out, options.variant)
-        elif isinstance(options.base, PinnedFolder):
-            source = Path(options.base.path)
-            if (found := file_hash(source)) != options.base.sha256:
-                raise InputError(f"the sha256 of {source} is {found}")
-            copy_pipeline(source, destination, None, options.leave_out, options.variant)
-        open_taken(destination, source, (0, 0, 0, 0))
+        if options.base:
+            open_taken(destination, take(options.base, options, work, destination), (0, 0, 0, 0))
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
 

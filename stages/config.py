@@ -8,18 +8,19 @@ params.yaml -> data/config/<target>/{source,split,check,target,score,fit,evaluat
 """
 
 from pathlib import Path
-from typing import Literal
 
 from leakgauge.attacks.columns import choose, problem, score_columns, with_base
 from leakgauge.cli import run
 from leakgauge.config import (
     CONFIG,
+    NO_MODEL,
     PARAMS,
     asked,
     check_levels,
     chosen_score,
     entry,
     key_name,
+    kind_of,
     names,
     suspects_entry,
     target_entry,
@@ -41,15 +42,16 @@ from leakgauge.options import (
     TargetOptions,
 )
 
-Kind = Literal["train", "path", "hub", "pytorch_ddpm", "scores"]
-RECIPES: dict[str, Kind] = {"training.py": "train", "pipelines.py": "hub"}  # of leakgauge/diffusion
 NOT_SCORES = {"backend"}  # of section `score`: where scores are computed is no part of what they are
 
 
 def config(target: str) -> None:
     """Write data/config/<target>/.  Raises InputError naming the key that is wrong."""
     own, folder = target_entry(target), CONFIG / target
-    source = Source(images=own.images, model=own.model, source=own.source or _kind(target, own))
+    kind = own.source or kind_of(Path(own.model))
+    if kind is None:
+        raise InputError(f"{PARAMS}: targets.{target}.model: {own.model}: {NO_MODEL}")
+    source = Source(images=own.images, model=own.model, source=kind)
     sections = {name: asked(name, model, target) for name, model in SECTIONS.items() if name != "report"}
     learners = {name: entry("learners", name, Learner).root for name in names("learners")}
     if not learners:
@@ -73,23 +75,6 @@ def config(target: str) -> None:
     for name, options in learners.items():
         write_json(folder / "learners" / f"{name}.json", options.model_dump())
     print(f"{target}: {len(sections)} sections and {len(learners)} learners are valid")
-
-
-def _kind(target: str, own: Target) -> Kind:
-    """What kind of target `model` looks like.  Raises InputError where that is none."""
-    path = Path(own.model)
-    if path.name in RECIPES:
-        return RECIPES[path.name]
-    if path.suffix in (".parquet", ".csv"):
-        return "scores"
-    if (path / "model_index.json").is_file():
-        return "path"
-    if (path / "flagfile.txt").is_file():
-        return "pytorch_ddpm"
-    raise InputError(
-        f"{PARAMS}: targets.{target}.model: {path}: neither a diffusers pipeline (model_index.json), nor a "
-        "pytorch-ddpm checkpoint (flagfile.txt), nor a file of scores (.parquet, .csv)"
-    )
 
 
 def _check_names(target: str, own: Target) -> None:
@@ -125,6 +110,11 @@ def _check_base(target: str, source: Source, split: Split, options: TargetOption
     keys += [key_name("split", "reference", target)] * (split.reference > 0)
     if len(keys) > 1:
         raise InputError(f"{PARAMS}: {keys[0]}: {keys[1]} asks for a reference too: remove one of the two")
+    if source.source == "adapter" and options.base is None:
+        raise InputError(
+            f"{PARAMS}: {key_name('target', 'base', target)}: null, but {source.model} is an adapter: name the model "
+            "that it was trained for, {path: folder, sha256: its hash} or {repo: owner/name, revision: a commit's hash}"
+        )
     if keys and source.source == "scores":
         raise InputError(f"{PARAMS}: {keys[0]}: nothing can be scored beside {source.model}: remove this key")
 

@@ -2,8 +2,9 @@
 
 `source: train` trains a DDPM on the members, with all their copies, and on nothing else; a run that was killed goes on
 from its last checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only; `source: hub` one on the
-Hugging Face Hub, at one commit.  `source: pytorch_ddpm` converts a checkpoint of the code that most of the literature
-attacks.  `source: scores` takes a file of scores that were computed elsewhere: all that is known of such a target.
+Hugging Face Hub, at one commit.  `source: adapter` fuses a LoRA, or another adapter, into the base that it names.
+`source: pytorch_ddpm` converts a checkpoint of the code that most of the literature attacks.  `source: scores` takes a
+file of scores that were computed elsewhere: all that is known of such a target.
 
 data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
 data/taken/<target>.json (the files that were not taken, and the values that diffusers filled in),
@@ -26,9 +27,10 @@ from torch import Tensor
 
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, section, source_of
+from leakgauge.diffusion.adapters import fuse
 from leakgauge.diffusion.denoiser import open_taken
 from leakgauge.diffusion.loading import filled_in
-from leakgauge.diffusion.pipelines import copy_pipeline, take_from_hub
+from leakgauge.diffusion.pipelines import check_pin, copy_pipeline, take, take_from_hub
 from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from leakgauge.diffusion.training import sample_sheet, train
 from leakgauge.errors import InputError
@@ -61,6 +63,8 @@ def target(target: str) -> None:
             not_taken = copy_pipeline(source, made, options.pickle, options.leave_out, options.variant)
         elif entry.source == "hub":
             source, not_taken = _take_from_hub(options, target, folder / "hub", made)
+        elif entry.source == "adapter":
+            _fuse(options, target, source, folder, made)
         elif entry.source == "pytorch_ddpm":
             pytorch_ddpm_pipeline(source).save_pretrained(made)
         else:
@@ -97,6 +101,23 @@ def _take_from_hub(options: TargetOptions, target: str, work: Path, destination:
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
     return Path(options.hub.repo), not_taken
+
+
+def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> None:
+    """The base with the adapter, and with others that go with it, fused into it.  Raises InputError."""
+    if not options.base:
+        raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: null, but {adapter} needs its base")
+    try:
+        take(options.base, options, work, destination)
+    except InputError as error:
+        raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: {error}") from None
+    fuse(adapter, options.scale, destination)
+    for other in options.adapters:
+        try:
+            check_pin(Path(other.path), other.sha256)
+        except InputError as error:
+            raise InputError(f"{PARAMS}: {key_name('target', 'adapters', target)}: {error}") from None
+        fuse(Path(other.path), other.scale, destination)
 
 
 def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:

@@ -3,11 +3,12 @@
     leakgauge audit my_pipeline photos --members 'members/*'
     leakgauge audit my_pipeline photos --suspects asked --name mine
     leakgauge audit my_fine_tune photos --members 'members/*' --base my_pipeline
+    leakgauge audit my_lora.safetensors photos --members 'members/*' --base my_pipeline
 
-MODEL is a diffusers pipeline folder, owner/name@commit on the Hugging Face Hub, or a folder with ckpt.pt and
-flagfile.txt.  IMAGES are images of its size that it was certainly not trained on, from the same source as the others;
---members says which of them it was trained on after all, --suspects where images in question are.  A fine-tune leaks
-more than shows without --base, the model that it was fine-tuned from.
+MODEL is a diffusers pipeline folder, owner/name@commit on the Hugging Face Hub, a LoRA or another adapter, or a folder
+with ckpt.pt and flagfile.txt.  IMAGES are images of its size that it was certainly not trained on, from the same source
+as the others; --members says which of them it was trained on after all, --suspects where images in question are.  A
+fine-tune leaks more than shows without --base, the model that it was fine-tuned from; an adapter needs it.
 
 Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes entries into the registries
 `datasets`, `targets` and `suspects` of params.yaml, as you would by hand; says what the audit takes, and computes it.
@@ -28,7 +29,7 @@ from leakgauge.commands import gate, show
 from leakgauge.commands.code import git
 from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
-from leakgauge.config import PARAMS
+from leakgauge.config import PARAMS, kind_of
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
 
@@ -141,6 +142,8 @@ def wanted_entries(
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
     target = {"images": name, **_model(model)}
+    if not base and kind_of(Path(model)) == "adapter":
+        raise InputError(f"{model}: is an adapter: --base names the model that it was trained for")
     if base:
         target["target"] = {**target.get("target", {}), "base": _base(_portable(base))}
     entries["targets"] = {name: target | ({"members": members} if members else {})}
@@ -233,11 +236,12 @@ def _model(model: str) -> dict[str, Any]:
     """`model` of a target, and what else says where it comes from."""
     if found := re.fullmatch(HUB, model):
         return {"model": "leakgauge/diffusion/pipelines.py", "target": {"hub": found.groupdict()}}
-    if any((Path(model) / name).is_file() for name in ("model_index.json", "flagfile.txt")):
+    if kind_of(Path(model)) in ("path", "adapter", "pytorch_ddpm") and Path(model).exists():
         return {"model": model}
     raise InputError(
-        f"{model}: has neither a diffusers pipeline (model_index.json) nor a pytorch-ddpm checkpoint (flagfile.txt); "
-        "a pipeline on the Hub is owner/name@ and the full hash of a commit"
+        f"{model}: has neither a diffusers pipeline (model_index.json), nor an adapter (.safetensors, "
+        "adapter_config.json), nor a pytorch-ddpm checkpoint (flagfile.txt); a pipeline on the Hub is owner/name@ and "
+        "the full hash of a commit"
     )
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, files_below, write_json
-from leakgauge.options import HubPipeline
+from leakgauge.options import HubPipeline, PinnedFolder, TargetOptions
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -297,6 +297,22 @@ def take_from_hub(
         return copy_pipeline(downloaded, destination, pickle, leave_out, variant)
     except InputError as error:
         raise InputError(str(error).replace(str(downloaded), pipeline.repo)) from None
+
+
+def take(named: HubPipeline | PinnedFolder, options: TargetOptions, work: Path, destination: Path) -> Path:
+    """`copy_pipeline` of what `target.base` names.  Returns what errors call it.  Raises InputError."""
+    if isinstance(named, HubPipeline):
+        take_from_hub(named, work / "hub", destination, None, options.leave_out, options.variant)
+        return Path(named.repo)
+    check_pin(Path(named.path), named.sha256)
+    copy_pipeline(Path(named.path), destination, None, options.leave_out, options.variant)
+    return Path(named.path)
+
+
+def check_pin(path: Path, sha256: str) -> None:
+    """Raise InputError unless a file or folder has this hash."""
+    if (found := file_hash(path)) != sha256:
+        raise InputError(f"the sha256 of {path} is {found}")
 
 
 def _cached(pipeline: HubPipeline, patterns: list[str], leave_out: list[str]) -> Path:

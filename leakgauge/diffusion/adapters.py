@@ -1,0 +1,207 @@
+"""Adapters, fused into the pipeline that they were trained for: what remains is a pipeline like any other.
+
+| form | what it is |
+|---|---|
+| a .safetensors file, or a folder with pytorch_lora_weights.safetensors | a LoRA of diffusers or kohya |
+| a folder with adapter_config.json, or with such folders unet/, transformer/, text_encoder/ | an adapter of PEFT |
+| a .safetensors file with an embedding alone, or learned_embeds.safetensors in a folder | a textual inversion |
+
+diffusers and PEFT read and fuse them.  Both pass over weights that they do not know, with a warning at most; here every
+pair of matrices that is not zero must have changed a weight.
+
+Hu et al., "LoRA", ICLR 2022: W + scale * alpha / rank * B A.  Gal et al., "An Image is Worth One Word", ICLR 2023.
+"""
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from leakgauge.diffusion.pipelines import INDEX, TEXT_ENCODER, TOKENIZER, UNUSED, check_weights
+from leakgauge.errors import InputError
+from leakgauge.files import files_below
+
+PIPELINES = (  # for which diffusers reads a LoRA
+    *("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline"),
+    *("SanaPipeline", "Lumina2Pipeline", "LuminaText2ImgPipeline"),
+)
+PEFT_KINDS = ("LORA", "LOHA", "LOKR")  # that merge into weights, and say so by their configuration alone
+PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LORA, EMBEDDING = "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"
+NETWORKS = ("unet", "transformer")
+DOWN = re.compile(
+    r"(.*)(lora_down|lora\.down|lora_A|lora_linear_layer\.down|hada_w1_a|lokr_w1)(\.weight|\.default\.weight)?"
+)
+Weights = dict[str, Tensor]
+
+
+def fuse(adapter: Path, scale: float, folder: Path) -> None:
+    """Fuse an adapter into the pipeline in `folder`, by `scale`; of a textual inversion, add its token.
+
+    Raises InputError for what is no adapter, does not fit the pipeline, or has weights that would change nothing.
+    """
+    try:
+        from peft import PeftModel  # noqa: F401, diffusers needs it too
+    except ImportError:
+        raise InputError(f"{adapter}: is an adapter: needs `pip install -e '.[lora]'`") from None
+    try:
+        found = _peft_folders(adapter, folder)
+        if found:
+            for part, of_part in found.items():
+                _fuse_peft(of_part, scale, folder, part)
+            return
+        file = _file(adapter)
+        weights = _read(file)
+        if all(weight.ndim <= 2 and "lora" not in name for name, weight in weights.items()):
+            _add_token(file, weights, folder)
+        else:
+            _fuse_lora(file, weights, scale, folder)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # what does not fit raises nearly anything
+        said = str(error).strip().splitlines()[:1]
+        raise InputError(f"{adapter}: cannot be fused into its base: {type(error).__name__}: {''.join(said)}") from None
+
+
+def _file(adapter: Path) -> Path:
+    if adapter.is_file():
+        return adapter
+    there = [file for file in files_below(adapter) if file.name in (LORA, EMBEDDING)]
+    if len(there) == 1:
+        return there[0]
+    weights = [file.name for file in files_below(adapter) if file.suffix == ".safetensors"]
+    raise InputError(f"{adapter}: holds {', '.join(weights) or 'no .safetensors'}: name the adapter's file itself")
+
+
+def _read(file: Path) -> Weights:
+    try:
+        return check_weights(file, load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: no safetensors that can be read: {error}") from None
+
+
+def _pipeline(adapter: Path, folder: Path) -> DiffusionPipeline:
+    """The base, opened by its own class of diffusers."""
+    name = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("_class_name")
+    if name not in PIPELINES:
+        raise InputError(
+            f"{adapter}: its base is a {name}, for which diffusers reads no LoRA (but for {', '.join(PIPELINES)}); "
+            f"an adapter of PEFT, a folder with {PEFT_CONFIG}, fits any network"
+        )
+    kind = getattr(diffusers, name)
+    unused: dict[str, Any] = {part: None for part in UNUSED if part in inspect.signature(kind).parameters}
+    return kind.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, **unused
+    )
+
+
+def _fuse_lora(file: Path, weights: Weights, scale: float, folder: Path) -> None:
+    pipeline = _pipeline(file, folder)
+    parts = {part: getattr(pipeline, part) for part in pipeline._lora_loadable_modules if getattr(pipeline, part, None)}
+    before = {part: _copy(network) for part, network in parts.items()}
+    pipeline.load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True, adapter_name="taken")
+    touched = [part for part, network in parts.items() if getattr(network, "peft_config", None)]
+    pipeline.fuse_lora(components=touched, lora_scale=scale)
+    pipeline.unload_lora_weights()
+    _check_changed(file, weights, scale, {part: (before[part], parts[part]) for part in parts})
+    for part in touched:
+        parts[part].save_pretrained(folder / part)
+
+
+def _peft_folders(adapter: Path, folder: Path) -> dict[str, Path]:
+    """The folders of an adapter of PEFT, by the part of the pipeline that they change."""
+    if (adapter / PEFT_CONFIG).is_file():
+        return {next(part for part in NETWORKS if (folder / part).is_dir()): adapter}
+    found = {file.parent.name: file.parent for file in sorted(adapter.glob(f"*/{PEFT_CONFIG}"))}
+    for part, of_part in found.items():
+        if (part not in NETWORKS and not part.startswith(TEXT_ENCODER)) or not (folder / part).is_dir():
+            raise InputError(f"{of_part}: its base has no part '{part}'")
+    return found
+
+
+def _fuse_peft(adapter: Path, scale: float, folder: Path, part: str) -> None:
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    weights = _read(adapter / PEFT_WEIGHTS)
+    config = json.loads((adapter / PEFT_CONFIG).read_text(encoding="utf-8"))
+    if config.get("peft_type") not in PEFT_KINDS:
+        raise InputError(
+            f"{adapter}: peft_type is {config.get('peft_type')!r}; those that are fused are {', '.join(PEFT_KINDS)}"
+        )
+    network = _network(folder, part)
+    before = _copy(network)
+    model: Any = PeftModel.from_pretrained(network, str(adapter), local_files_only=True)
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.set_scale("default", scale)
+    merged = model.merge_and_unload()
+    _check_changed(adapter, weights, scale, {part: (before, merged)})
+    merged.save_pretrained(folder / part)
+
+
+def _network(folder: Path, part: str) -> Any:
+    """A part of a pipeline, in float32."""
+    options = {"local_files_only": True, "use_safetensors": True}
+    config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+    if part in NETWORKS:
+        kind = getattr(diffusers, config["_class_name"])
+        return kind.from_pretrained(folder, subfolder=part, torch_dtype=torch.float32, **options)
+    import transformers
+
+    kind = getattr(transformers, config["architectures"][0])
+    return kind.from_pretrained(folder, subfolder=part, dtype=torch.float32, **options)
+
+
+def _copy(network: nn.Module) -> Weights:
+    return {name: weight.clone() for name, weight in network.state_dict().items()}
+
+
+def _check_changed(adapter: Path, weights: Weights, scale: float, parts: dict[str, tuple[Weights, nn.Module]]) -> None:
+    """Raise InputError unless as many weights changed as the adapter has pairs of matrices that are not zero.
+
+    parts : name -> weights before, and the network after.  A pair changes one weight, or several of a network that has
+    apart what the adapter has in one.
+    """
+    if scale == 0:
+        return
+    pairs = 0
+    for name in weights:
+        if found := DOWN.fullmatch(name):
+            of_pair = [weight for other, weight in weights.items() if other.startswith(found[1]) and weight.ndim > 1]
+            pairs += all(bool(weight.any()) for weight in of_pair)
+    changed = sum(
+        not torch.equal(before[name], weight)
+        for before, network in parts.values()
+        for name, weight in network.state_dict().items()
+        if name in before
+    )
+    if changed < pairs or not changed:
+        raise InputError(
+            f"{adapter}: has {pairs} pairs of matrices, and only {changed} weights of its base change: it was trained "
+            f"for another network, or in a form that diffusers does not read"
+        )
+
+
+def _add_token(file: Path, weights: Weights, folder: Path) -> None:
+    """Add the token of a textual inversion to the tokenizer, its embedding to the text encoder."""
+    if len(weights) != 1 or (folder / f"{TEXT_ENCODER}_2").is_dir():
+        raise InputError(
+            f"{file}: holds {len(weights)} arrays, and no LoRA: a textual inversion has one, for a pipeline with one "
+            "text encoder"
+        )
+    (token, embedding), *_ = weights.items()
+    if len(embedding.reshape(-1, embedding.shape[-1])) != 1:
+        raise InputError(f"{file}: the token '{token}' has several vectors, which is not supported")
+    pipeline = _pipeline(file, folder)
+    pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, local_files_only=True)
+    pipeline.tokenizer.save_pretrained(folder / TOKENIZER)
+    pipeline.text_encoder.save_pretrained(folder / TEXT_ENCODER)

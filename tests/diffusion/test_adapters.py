@@ -1,0 +1,249 @@
+"""LoRA and other adapters: fused, they are what diffusers and PEFT compute unfused; what would change nothing is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REFERENCE, tiny_params, write_params
+from diffusers import StableDiffusionPipeline, UNet2DModel
+from safetensors.torch import load_file, save_file
+
+from leakgauge.diffusion.adapters import fuse
+from leakgauge.diffusion.denoiser import Denoiser
+from leakgauge.errors import InputError
+from leakgauge.files import file_hash
+from stages.config import config
+from stages.target import target as make_target
+
+peft = pytest.importorskip("peft", reason="the lora extra is not installed")
+OF_UNET, OF_TEXT = ["to_q", "to_k", "to_v", "to_out.0"], ["q_proj", "k_proj", "v_proj", "out_proj"]
+ALPHA, X = 4.0, torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+PROMPTS = ["a", "a a"]
+LORA = "pytorch_lora_weights.safetensors"
+
+
+def opened(folder: Path) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+
+
+def train(*networks: torch.nn.Module) -> None:
+    """Weights of adapters as if they had been trained: none is zero."""
+    torch.manual_seed(1)
+    for network in networks:
+        for name, weight in network.named_parameters():
+            if "lora" in name or "hada" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+
+
+@torch.no_grad()
+def said(pipeline: StableDiffusionPipeline) -> torch.Tensor:
+    """What the network says, by diffusers alone."""
+    embedded, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
+    return pipeline.unet(X, 10, embedded).sample
+
+
+def found(folder: Path) -> torch.Tensor:
+    """The same, by the denoiser of a pipeline folder."""
+    target = Denoiser.from_pipeline(folder, torch.device("cpu"))
+    return target.with_condition(PROMPTS).epsilon(X, 10)
+
+
+@pytest.fixture
+def base(family, tmp_path) -> Path:
+    return Path(shutil.copytree(family("text"), tmp_path / "base"))
+
+
+@pytest.fixture
+def lora(base, tmp_path) -> tuple[Path, StableDiffusionPipeline]:
+    """A LoRA of the UNet and the text encoder as diffusers saves it, and the pipeline with it unfused."""
+    pipeline = opened(base)
+    for network, layers in ((pipeline.unet, OF_UNET), (pipeline.text_encoder, OF_TEXT)):
+        network.add_adapter(peft.LoraConfig(r=2, lora_alpha=ALPHA, target_modules=layers))
+    train(pipeline.unet, pipeline.text_encoder)
+    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    layers = {f"{part}_lora_layers": peft.get_peft_model_state_dict(of) for part, of in parts.items()}
+    facts = {f"{part}_lora_adapter_metadata": of.peft_config["default"].to_dict() for part, of in parts.items()}
+    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", **layers, **facts)
+    return tmp_path / "lora", pipeline
+
+
+def as_kohya(file: Path, destination: Path) -> Path:
+    """The same LoRA as kohya's scripts save it."""
+    weights = {}
+    for name, weight in load_file(file).items():
+        part, _, rest = name.partition(".")
+        layer, way = rest.removesuffix(".weight").rsplit(".lora_", 1)
+        way = {"A": "down", "B": "up"}[way]
+        key = f"{'lora_unet' if part == 'unet' else 'lora_te_text_model'}_{layer.replace('.', '_')}"
+        weights |= {f"{key}.lora_{way}.weight": weight.clone(), f"{key}.alpha": torch.tensor(ALPHA)}
+    save_file(weights, destination)
+    return destination
+
+
+def test_a_lora_of_diffusers_fused_says_what_diffusers_says_with_it_unfused(base, lora):
+    adapter, pipeline = lora
+    plain = found(base)
+    fuse(adapter, 1.0, base)
+    torch.testing.assert_close(found(base), said(pipeline), rtol=0, atol=1e-5)
+    assert (found(base) - plain).abs().max() > 0.01
+
+
+def test_a_kohya_file_of_the_same_weights_gives_the_same_pipeline(base, lora, tmp_path):
+    adapter, _ = lora
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    fuse(adapter / LORA, 1.0, base)
+    fuse(as_kohya(adapter / LORA, tmp_path / "kohya.safetensors"), 1.0, other)
+    for part in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
+        expected = load_file(base / part)
+        for name, weight in load_file(other / part).items():
+            torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-6)
+
+
+def test_a_scale_is_diffusers_scale_and_adapters_add_up(base, lora):
+    adapter, pipeline = lora
+    pipeline.unload_lora_weights()
+    pipeline.load_lora_weights(str(adapter), adapter_name="one", local_files_only=True)
+    pipeline.load_lora_weights(str(adapter), adapter_name="two", local_files_only=True)
+    pipeline.set_adapters(["one", "two"], [0.5, 0.25])
+    fuse(adapter, 0.5, base)
+    fuse(adapter, 0.25, base)
+    torch.testing.assert_close(found(base), said(pipeline), rtol=0, atol=1e-5)
+
+
+CONFIGS: dict[str, Callable[[], object]] = {
+    "lora": lambda: peft.LoraConfig(r=4, lora_alpha=8, target_modules=["conv1", "conv2", "time_emb_proj"]),
+    "rank-stabilised": lambda: peft.LoraConfig(r=4, use_rslora=True, target_modules=["conv1"]),
+    "dora": lambda: peft.LoraConfig(r=4, use_dora=True, target_modules=["conv1", "time_emb_proj"]),
+    "loha": lambda: peft.LoHaConfig(r=4, target_modules=["conv1", "time_emb_proj"]),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_adapter_of_peft_fits_any_network_and_fused_says_what_peft_says_with_it_unfused(name, tmp_path):
+    base = Path(shutil.copytree(REFERENCE / "target", tmp_path / "base"))
+    network = UNet2DModel.from_pretrained(base, subfolder="unet")
+    model = peft.get_peft_model(network, CONFIGS[name]())
+    train(model)
+    model.save_pretrained(tmp_path / "adapter")
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = Denoiser.from_pipeline(base, torch.device("cpu")).epsilon(x, 10)
+    with torch.no_grad():
+        expected = model.eval()(x, torch.tensor(10)).sample
+    fuse(tmp_path / "adapter", 1.0, base)
+    fused = Denoiser.from_pipeline(base, torch.device("cpu")).epsilon(x, 10)
+    torch.testing.assert_close(fused, expected, rtol=1e-5, atol=1e-5)
+    assert (fused - plain).abs().max() > 0.01
+
+
+def test_folders_of_peft_by_part_change_these_parts(base, lora, tmp_path):
+    _, pipeline = lora
+    expected = said(pipeline)
+    adapter, fresh = tmp_path / "parts", opened(base)
+    for part, layers in (("unet", OF_UNET), ("text_encoder", OF_TEXT)):
+        model = peft.get_peft_model(getattr(fresh, part), peft.LoraConfig(r=2, lora_alpha=ALPHA, target_modules=layers))
+        weights = peft.get_peft_model_state_dict(getattr(pipeline, part))
+        peft.set_peft_model_state_dict(model, {f"base_model.model.{name}": of for name, of in weights.items()})
+        model.save_pretrained(adapter / part)
+    fuse(adapter, 1.0, base)
+    torch.testing.assert_close(found(base), expected, rtol=0, atol=1e-5)
+
+
+def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
+    embedding = torch.randn(8, generator=torch.Generator().manual_seed(0))
+    save_file({"<mine>": embedding}, tmp_path / "learned_embeds.safetensors")
+    pipeline = opened(base)
+    pipeline.load_textual_inversion(str(tmp_path), weight_name="learned_embeds.safetensors", local_files_only=True)
+    expected, _ = pipeline.encode_prompt(["a <mine>"], "cpu", 1, do_classifier_free_guidance=False)
+    unknown = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])
+    fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
+    embedded = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])
+    torch.testing.assert_close(embedded, expected)
+    assert not torch.allclose(embedded, unknown)
+
+
+def refused(adapter: Path, base: Path) -> str:
+    """The line that refuses an adapter; the base stays as it was."""
+    before = file_hash(base)
+    with pytest.raises(InputError) as error:
+        fuse(adapter, 1.0, base)
+    assert file_hash(base) == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes_over_them(base, lora, tmp_path):
+    weights = load_file(lora[0] / LORA)
+    elsewhere = {name.replace("down_blocks.1", "down_blocks.7"): of for name, of in weights.items()}
+    save_file(elsewhere, tmp_path / "elsewhere.safetensors")
+    assert "elsewhere.safetensors: " in refused(tmp_path / "elsewhere.safetensors", base)
+    second = {name.replace("text_encoder.", "text_encoder_2."): of for name, of in weights.items()}
+    save_file(second, tmp_path / "second.safetensors")
+    assert "pairs of matrices, and only" in refused(tmp_path / "second.safetensors", base)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"unet.to_q.lora_A.weight": torch.full((2, 8), torch.nan)}, "weights are not finite (NaN or inf in"),
+        (
+            {"model.diffusion_model.x": torch.ones(2, 2, 3, 3)},
+            "cannot be fused into its base: ValueError: Invalid LoRA",
+        ),
+        ({"one": torch.ones(8), "two": torch.ones(8)}, "holds 2 arrays, and no LoRA: a textual inversion has one"),
+        ({"<mine>": torch.ones(2, 8)}, "the token '<mine>' has several vectors, which is not supported"),
+    ],
+)
+def test_what_is_no_adapter_of_the_base_is_refused(weights, said, base, tmp_path):
+    save_file(weights, tmp_path / "adapter.safetensors")
+    assert said in refused(tmp_path / "adapter.safetensors", base)
+
+
+def test_a_folder_without_safetensors_and_a_kind_that_does_not_merge_are_refused(base, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    torch.save({}, tmp_path / "adapter/pytorch_lora_weights.bin")
+    assert "adapter: holds no .safetensors" in refused(tmp_path / "adapter", base)
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
+    assert "adapter_model.safetensors: no safetensors that can be read" in refused(tmp_path / "adapter", base)
+    save_file({"a": torch.ones(1)}, tmp_path / "adapter/adapter_model.safetensors")
+    assert "peft_type is 'PREFIX_TUNING'; those that are fused are LORA" in refused(tmp_path / "adapter", base)
+
+
+def test_a_lora_of_diffusers_for_a_pipeline_that_has_none_is_refused_with_what_fits(lora, tmp_path):
+    base = Path(shutil.copytree(REFERENCE / "target", tmp_path / "plain"))
+    line = refused(lora[0], base)
+    assert "its base is a DDPMPipeline, for which diffusers reads no LoRA" in line
+    assert "an adapter of PEFT, a folder with adapter_config.json, fits any network" in line
+
+
+def test_an_adapter_becomes_the_target_with_others_beside_it_and_needs_its_base(audit, refusal, tmp_path):
+    base, name = Path(shutil.copytree(REFERENCE / "target", tmp_path / "base")), "digits_ddpm"
+    network = UNet2DModel.from_pretrained(base, subfolder="unet")
+    model = peft.get_peft_model(network, CONFIGS["lora"]())
+    train(model)
+    model.save_pretrained(tmp_path / "adapter")
+    adapter = tmp_path / "adapter"
+    params = tiny_params()
+    params["targets"][name]["model"] = str(adapter)
+    write_params(params)
+    assert f"targets.{name}.target.base: null, but {adapter} is an adapter" in refusal(config, target=name).replace(
+        "params.yaml: target.base", f"params.yaml: targets.{name}.target.base"
+    )
+    beside = {"path": str(adapter), "sha256": file_hash(adapter), "scale": 0.5}
+    options = {"base": {"path": str(base), "sha256": file_hash(base)}, "scale": 0.25, "adapters": [beside]}
+    params["targets"][name]["target"] = options
+    write_params(params)
+    config(name)
+    make_target(name)
+    fuse(adapter, 0.25, base)
+    fuse(adapter, 0.5, base)
+    made = load_file(Path(f"models/target/{name}/unet/diffusion_pytorch_model.safetensors"))
+    expected = load_file(base / "unet/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(made[weight], expected[weight]) for weight in expected)
+    params["targets"][name]["target"]["base"]["sha256"] = file_hash(base)  # which has been fused into since
+    params["targets"][name]["target"]["adapters"] = [beside | {"sha256": "0" * 64}]
+    write_params(params)
+    config(name)
+    assert f"targets.{name}.target.adapters: the sha256 of {adapter} is" in refusal(make_target, target=name)
