@@ -12,7 +12,7 @@ from pathlib import Path
 
 LOADING = Path(__file__).parents[1] / "diffusion/loading.py"
 REFUSED = (
-    ("LoRA and other adapters", "merge them into the network first, for example by fuse_lora() and save_pretrained()"),
+    ("adapters in a pipeline's folder", "audit the adapter itself, with --base FOLDER"),
     ("pickled weights", "name the file: `target: {pickle: unet/diffusion_pytorch_model.bin}`; tensors alone are read"),
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
@@ -36,6 +36,7 @@ def run() -> int:
         ("  processes", ", ".join(constant("SCHEDULERS"))),
         ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
         ("  conditioning", "none, classes, captions (one CLIP text encoder: pip install -e '.[text]')"),
+        ("LoRA and other adapters", "of diffusers, kohya or PEFT, fused into --base: pip install -e '.[lora]'"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (

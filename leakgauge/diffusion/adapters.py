@@ -49,9 +49,13 @@ def fuse(adapter: Path, scale: float, folder: Path) -> None:
     Raises InputError for what is no adapter, does not fit the pipeline, or has weights that would change nothing.
     """
     try:
-        from peft import PeftModel  # noqa: F401, diffusers needs it too
+        import peft  # noqa: F401, diffusers needs it too
+        import transformers
     except ImportError:
         raise InputError(f"{adapter}: is an adapter: needs `pip install -e '.[lora]'`") from None
+    for library in (diffusers, transformers):  # what they warn of ends the stage here
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
     try:
         found = _peft_folders(adapter, folder)
         if found:

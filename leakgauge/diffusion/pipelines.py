@@ -228,8 +228,8 @@ def _refuse(source: Path, name: str) -> None:
     if not name.endswith(PICKLES):
         if "lora" in name.lower() or "adapter" in name.lower():
             raise InputError(
-                f"{source}: {name} are weights of an adapter, which is not supported: merge it into the network "
-                f"(diffusers: fuse_lora, unload_lora_weights, save_pretrained), or {leave}"
+                f"{source}: {name} are weights of an adapter: move it out of the folder, and audit it with this folder "
+                f"as its base (target.base), or {leave}"
             )
         variant = (found := _weights_name(Path(name).parent.name, Path(name).name)) and found[0]
         take = f"to take them instead, say target.variant: {variant}; " if variant and "/" in name else ""

@@ -1,4 +1,4 @@
-"""LoRA and other adapters: fused, they are what diffusers and PEFT compute unfused; what would change nothing is refused."""
+"""LoRA and other adapters: fused, they compute what diffusers and PEFT compute with them unfused."""
 
 import json
 import shutil

@@ -144,7 +144,7 @@ def test_weights_beside_those_that_are_taken_are_refused_by_name_until_they_are_
 @pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "unet/my_LoRA.safetensors", "ip_adapter/a.bin"])
 def test_weights_of_an_adapter_are_refused_by_name(name, pipeline, tmp_path):
     put(pipeline, name)
-    said = "is a pickle" if name.endswith(".bin") else "are weights of an adapter, which is not supported: merge it"
+    said = "is a pickle" if name.endswith(".bin") else "are weights of an adapter: move it out of the folder"
     with pytest.raises(InputError, match=re.escape(f"{pipeline}: {name} {said}")):
         copy_pipeline(pipeline, tmp_path / "copy", None, [])
     assert copied(pipeline, tmp_path, ["*lora*", "*LoRA*", "ip_adapter/*"]) == [name]
