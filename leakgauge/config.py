@@ -21,7 +21,8 @@ CONFIG = Path("data/config")
 REGISTRIES = ("datasets", "targets", "suspects", "learners")
 RECIPES: dict[str, Kind] = {"training.py": "train", "pipelines.py": "hub"}  # of leakgauge/diffusion
 ADAPTERS = (  # files of a folder that is one
-    *("adapter_config.json", "*/adapter_config.json", "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"),
+    *("adapter_config.json", "unet/adapter_config.json", "transformer/adapter_config.json"),
+    *("text_encoder*/adapter_config.json", "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"),
 )
 NO_MODEL = (
     "neither a diffusers pipeline (model_index.json), nor an adapter (.safetensors, adapter_config.json), nor a "

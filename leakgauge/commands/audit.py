@@ -4,11 +4,13 @@
     leakgauge audit my_pipeline photos --suspects asked --name mine
     leakgauge audit my_fine_tune photos --members 'members/*' --base my_pipeline
     leakgauge audit my_lora.safetensors photos --members 'members/*' --base my_pipeline
+    leakgauge audit epochs photos --members 'members/*' --base my_pipeline
 
 MODEL is a diffusers pipeline folder, owner/name@commit on the Hugging Face Hub, a LoRA or another adapter, or a folder
-with ckpt.pt and flagfile.txt.  IMAGES are images of its size that it was certainly not trained on, from the same source
-as the others; --members says which of them it was trained on after all, --suspects where images in question are.  A
-fine-tune leaks more than shows without --base, the model that it was fine-tuned from; an adapter needs it.
+with ckpt.pt and flagfile.txt; or a folder of pipelines or adapters, one an epoch: leakage against epochs.  IMAGES are
+images of its size that it was certainly not trained on, from the same source as the others; --members says which of
+them it was trained on after all, --suspects where images in question are.  A fine-tune leaks more than shows without
+--base, the model that it was fine-tuned from; an adapter needs it.
 
 Has DVC keep what the audit reads (`dvc add`), so that colleagues can fetch it; writes entries into the registries
 `datasets`, `targets` and `suspects` of params.yaml, as you would by hand; says what the audit takes, and computes it.
@@ -25,7 +27,7 @@ from typing import Any
 from ruamel.yaml import YAML, RoundTripRepresenter
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
-from leakgauge.commands import gate, show
+from leakgauge.commands import epochs, gate, show
 from leakgauge.commands.code import git
 from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
@@ -78,33 +80,40 @@ def run(
     need_project()
     name = name or named_after(model)
     wanted = wanted_entries(name, model, images, members, suspects, base, conversions)
-    prepare(name, wanted, keep=not entry_only)
+    targets = list(wanted["targets"])
+    prepare(wanted, keep=not entry_only)
     if entry_only:
         return 0
-    gate.check_levels([name], fail_above or [])
+    gate.check_levels(targets, fail_above or [])
     first = [*(f"images@{dataset}" for dataset in wanted["datasets"])]
-    first += [f"{stage}@{name}" for stage in ("check", "base", "target")]
+    first += [f"{stage}@{target}" for target in targets for stage in ("check", "base", "target")]
     reproduce(first, stale_runs(first))
     stale = stale_runs(["report"])
-    found = estimate(name, stale)
-    print("\n".join(found.sentences()), flush=True)
+    seconds: dict[str, float] = {}
+    for target in targets:
+        found = estimate(target, stale)
+        seconds |= found.seconds
+        print("\n".join([*([f"{target}:"] if len(targets) > 1 else []), *found.sentences()]), flush=True)
     if estimate_only:
         return 0
-    reproduce(["report"], stale, found.seconds)
-    show.verdicts([name])
-    return gate.status([name], fail_above or [])
+    reproduce(["report"], stale, seconds)
+    show.verdicts(targets)
+    if len(targets) > 1 and members:
+        epochs.curve(name, targets)
+    return gate.status(targets, fail_above or [])
 
 
-def prepare(name: str, wanted: Entries, keep: bool = True) -> None:
+def prepare(wanted: Entries, keep: bool = True) -> None:
     """Write the entries of an audit into params.yaml, and have DVC keep what they read.
 
     Raises InputError, with nothing written.
     """
     new = _new(wanted)
     if keep:
-        read = [*(entry["path"] for entry in wanted["datasets"].values()), wanted["targets"][name]["model"]]
-        of_base = wanted["targets"][name].get("target", {}).get("base", {})
-        track([*read, *([of_base["path"]] if "path" in of_base else [])])
+        targets = wanted["targets"].values()
+        read = [*(entry["path"] for entry in wanted["datasets"].values()), *(entry["model"] for entry in targets)]
+        bases = [entry.get("target", {}).get("base", {}) for entry in targets]
+        track([*read, *(base["path"] for base in bases if "path" in base)])
     if new:
         _add(new)
         wrote = [f"{registry}.{key}" for registry, added in new.items() for key in added]
@@ -141,12 +150,20 @@ def wanted_entries(
     entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
-    target = {"images": name, **_model(model)}
-    if not base and kind_of(Path(model)) == "adapter":
-        raise InputError(f"{model}: is an adapter: --base names the model that it was trained for")
-    if base:
-        target["target"] = {**target.get("target", {}), "base": _base(_portable(base))}
-    entries["targets"] = {name: target | ({"members": members} if members else {})}
+    of_base: dict[str, Any] = {"base": _base(_portable(base))} if base else {}
+    own_members = {"members": members} if members else {}
+    several = epochs.models_in(Path(model))
+    points = {f"{name}_{named_after(path.stem)}": str(path) for path in several}
+    if len(points) < len(several):
+        raise InputError(f"{model}: two of its models would have one name as targets: rename one")
+    for target, path in (points or {name: model}).items():
+        if not base and kind_of(Path(path)) == "adapter":
+            raise InputError(f"{path}: is an adapter: --base names the model that it was trained for")
+        made: dict[str, Any] = {"images": name, **_model(path)}
+        options = made.get("target", {}) | of_base
+        entries.setdefault("targets", {})[target] = made | ({"target": options} if options else {}) | own_members
+    if suspects and points:
+        raise InputError(f"{model}: holds {len(points)} models: --suspects asks one of them")
     if suspects:
         found = _images(Path(suspects), "--suspects")
         alike = {key: value for key, value in own.items() if key != "classes" or found["source"] == "folder"}

@@ -47,7 +47,7 @@ def ask(desk, capsys):
         try:
             with errors_in_one_line("leakgauge audit"):
                 name = values["name"] or named_after(values["model"])
-                prepare(name, wanted_entries(name, *own, conversions), keep)
+                prepare(wanted_entries(name, *own, conversions), keep)
         except SystemExit as stop:
             return int(stop.code or 0), capsys.readouterr().err.strip()
         return 0, capsys.readouterr().err.strip()
