@@ -15,7 +15,7 @@ REFUSED = (
     ("adapters in a pipeline's folder", "audit the adapter itself, with --base FOLDER"),
     ("pickled weights", "name the file: `target: {pickle: unet/diffusion_pytorch_model.bin}`; tensors alone are read"),
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
-    ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
+    ("one file for a whole model, pickled (.ckpt)", "convert it to .safetensors: it is then fused into --base, whole"),
     (
         "other networks (SDXL, SD 3, FLUX)",
         "score images with their own code: scores from elsewhere",
@@ -37,6 +37,7 @@ def run() -> int:
         ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
         ("  conditioning", "none, classes, captions (one CLIP text encoder: pip install -e '.[text]')"),
         ("LoRA and other adapters", "of diffusers, kohya or PEFT, fused into --base: pip install -e '.[lora]'"),
+        ("one file for a whole model", ".safetensors, laid out as its --base: pip install -e '.[lora]'"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (

@@ -1,9 +1,12 @@
 """Adapters, fused into the pipeline that they were trained for: what remains is a pipeline like any other.
 
+So is a whole model in one file, whose weights replace those of its base.
+
 | form | what it is |
 |---|---|
 | a .safetensors file, or a folder with pytorch_lora_weights.safetensors | a LoRA of diffusers or kohya |
 | a folder with adapter_config.json, or with such folders unet/, transformer/, text_encoder/ | an adapter of PEFT |
+| a .safetensors file with `model.diffusion_model.` weights | a whole model, as the original codes and ComfyUI have it |
 | a .safetensors file with an embedding alone, or learned_embeds.safetensors in a folder | a textual inversion |
 
 diffusers and PEFT read and fuse them.  Both pass over weights that they do not know, with a warning at most; here every
@@ -37,6 +40,7 @@ PEFT_KINDS = ("LORA", "LOHA", "LOKR")  # that merge into weights, and say so by 
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LORA, EMBEDDING = "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"
 NETWORKS = ("unet", "transformer")
+WHOLE = "model.diffusion_model."  # what the names of a network's weights begin with in a file of a whole model
 DOWN = re.compile(
     r"(.*)(lora_down|lora\.down|lora_A|lora_linear_layer\.down|hada_w1_a|lokr_w1)(\.weight|\.default\.weight)?"
 )
@@ -64,7 +68,9 @@ def fuse(adapter: Path, scale: float, folder: Path) -> None:
             return
         file = _file(adapter)
         weights = _read(file)
-        if all(weight.ndim <= 2 and "lora" not in name for name, weight in weights.items()):
+        if any(name.startswith(WHOLE) for name in weights):
+            _replace(file, weights, folder)
+        elif all(weight.ndim <= 2 and "lora" not in name for name, weight in weights.items()):
             _add_token(file, weights, folder)
         else:
             _fuse_lora(file, weights, scale, folder)
@@ -92,8 +98,8 @@ def _read(file: Path) -> Weights:
         raise InputError(f"{file}: no safetensors that can be read: {error}") from None
 
 
-def _pipeline(adapter: Path, folder: Path) -> DiffusionPipeline:
-    """The base, opened by its own class of diffusers."""
+def _kind(adapter: Path, folder: Path) -> tuple[type[DiffusionPipeline], dict[str, Any]]:
+    """The base's own class of diffusers, and what it is opened without."""
     name = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("_class_name")
     if name not in PIPELINES:
         raise InputError(
@@ -102,9 +108,39 @@ def _pipeline(adapter: Path, folder: Path) -> DiffusionPipeline:
         )
     kind = getattr(diffusers, name)
     unused: dict[str, Any] = {part: None for part in UNUSED if part in inspect.signature(kind).parameters}
+    return kind, unused
+
+
+def _pipeline(adapter: Path, folder: Path) -> DiffusionPipeline:
+    """The base, opened."""
+    kind, unused = _kind(adapter, folder)
     return kind.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, **unused
     )
+
+
+def _replace(file: Path, weights: Weights, folder: Path) -> None:
+    """Put the weights of a whole model in the place of those of the pipeline, which gives its configuration.
+
+    diffusers fills in at random what the file lacks: it is opened twice, and must be the same.
+    """
+    kind, unused = _kind(file, folder)
+    states, parts = [], {}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        pipeline = kind.from_single_file(
+            str(file), config=str(folder), local_files_only=True, torch_dtype=torch.float32, **unused
+        )
+        parts = {part: of for part, of in pipeline.components.items() if isinstance(of, nn.Module)}
+        states.append({(part, name): of for part in parts for name, of in parts[part].state_dict().items()})
+    for (part, name), weight in states[0].items():
+        if not torch.equal(weight, states[1][part, name]):
+            raise InputError(f"{file}: has no {part}: {name}, which its base {folder.name} has")
+    given = sum(name.startswith(WHOLE) for name in weights)
+    if "unet" in parts and given != (needed := len(parts["unet"].state_dict())):
+        raise InputError(f"{file}: has {given} weights of a network, its base has {needed}: it is of another model")
+    for part, network in parts.items():
+        network.save_pretrained(folder / part)
 
 
 def _fuse_lora(file: Path, weights: Weights, scale: float, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """LoRA and other adapters: fused, they compute what diffusers and PEFT compute with them unfused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +165,94 @@ def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
     assert not torch.allclose(embedded, unknown)
 
 
+RESNET = {
+    **{"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"},
+    **{"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"},
+}
+OF_UNET_ALONE = {
+    **{"conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0"},
+    **{"time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2"},
+}
+OF_VAE = {  # in this order
+    **{"conv_norm_out": "norm_out", "conv_shortcut": "nin_shortcut", "group_norm": "norm", "to_out.0": "proj_out"},
+    **{
+        "mid_block.resnets.0": "mid.block_1",
+        "mid_block.resnets.1": "mid.block_2",
+        "mid_block.attentions.0": "mid.attn_1",
+    },
+    **{"to_q": "q", "to_k": "k", "to_v": "v", "downsamplers.0": "downsample", "upsamplers.0": "upsample"},
+    **{"down_blocks": "down", "resnets": "block", "up_blocks.0": "up.1", "up_blocks.1": "up.0"},
+}
+
+
+def original_unet(name: str) -> str:
+    """The name of a weight of the UNet, of two levels and one layer a level, in the original code of latent diffusion."""
+    for ours, theirs in OF_UNET_ALONE.items():
+        if name.startswith(f"{ours}."):
+            return name.replace(ours, theirs, 1)
+    if found := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(\w+)\.(.*)", name):
+        kind, number, layer, rest = found.groups()
+        of_resnet = f"{2 * int(number)}.{RESNET.get(layer)}"
+        return f"middle_block.{of_resnet if kind == 'resnets' else f'1.{layer}'}.{rest}"
+    found = re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(\w+)\.(.*)", name)
+    way, level, kind, number, layer, rest = found.groups()
+    place = 2 * int(level) + (int(number) if kind in ("resnets", "attentions") else 1)
+    block = f"input_blocks.{place + 1}" if way == "down" else f"output_blocks.{place}"
+    if kind == "downsamplers":
+        return f"{block}.0.op.{rest}"
+    if kind == "upsamplers":  # of the one level that has attentions
+        return f"{block}.2.conv.{rest}"
+    return f"{block}.0.{RESNET[layer]}.{rest}" if kind == "resnets" else f"{block}.1.{layer}.{rest}"
+
+
+def original_vae(name: str) -> str:
+    """Likewise of the autoencoder."""
+    for ours, theirs in OF_VAE.items():
+        name = re.sub(rf"(?<![a-z_]){re.escape(ours)}(?![a-z_0-9])", theirs, name)
+    return name
+
+
+@pytest.fixture
+def whole(base, tmp_path) -> tuple[Path, Path]:
+    """A fine-tune of the base, as a pipeline and as one file under the original code's names."""
+    tuned, weights = Path(shutil.copytree(base, tmp_path / "tuned")), {}
+    parts = {
+        "unet/diffusion_pytorch_model": ("model.diffusion_model.", original_unet),
+        "vae/diffusion_pytorch_model": ("first_stage_model.", original_vae),
+        "text_encoder/model": (
+            "cond_stage_model.transformer.text_model.",
+            lambda name: name.removeprefix("text_model."),
+        ),
+    }
+    noise = torch.Generator().manual_seed(2)
+    for part, (begin, original) in parts.items():
+        file = tuned / f"{part}.safetensors"
+        of_part = {name: of + 0.01 * torch.randn(of.shape, generator=noise) for name, of in load_file(file).items()}
+        save_file(of_part, file, metadata={"format": "pt"})
+        for name, of in of_part.items():
+            convolves = "attentions" in name and "vae" in part and of.ndim == 2  # where diffusers has a matrix
+            weights[begin + original(name)] = (of[..., None, None] if convolves else of).clone()
+    save_file(weights, tmp_path / "whole.safetensors")
+    return tmp_path / "whole.safetensors", tuned
+
+
+def test_a_whole_model_in_one_file_is_the_pipeline_of_the_same_weights(base, whole):
+    file, tuned = whole
+    fuse(file, 1.0, base)
+    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
+        made, expected = (load_file(folder / f"{part}.safetensors") for folder in (base, tuned))
+        assert made.keys() == expected.keys()
+        assert all(torch.equal(made[name], expected[name]) for name in expected)
+    assert torch.equal(found(base), found(tuned))
+
+
+@pytest.mark.parametrize("begin", ["model.diffusion_model.out.2", "first_stage_model.decoder.conv_out", "cond_stage"])
+def test_a_whole_model_that_lacks_weights_is_refused_where_diffusers_may_fill_them_in(begin, base, whole, tmp_path):
+    weights = load_file(whole[0])
+    save_file({name: of for name, of in weights.items() if not name.startswith(begin)}, tmp_path / "less.safetensors")
+    assert f"{tmp_path / 'less.safetensors'}: " in refused(tmp_path / "less.safetensors", base)
+
+
 def refused(adapter: Path, base: Path) -> str:
     """The line that refuses an adapter; the base stays as it was."""
     before = file_hash(base)
@@ -189,7 +278,7 @@ def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes
     [
         ({"unet.to_q.lora_A.weight": torch.full((2, 8), torch.nan)}, "weights are not finite (NaN or inf in"),
         (
-            {"model.diffusion_model.x": torch.ones(2, 2, 3, 3)},
+            {"any.thing": torch.ones(2, 2, 3, 3)},
             "cannot be fused into its base: ValueError: Invalid LoRA",
         ),
         ({"one": torch.ones(8), "two": torch.ones(8)}, "holds 2 arrays, and no LoRA: a textual inversion has one"),
