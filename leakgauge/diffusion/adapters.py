@@ -125,7 +125,8 @@ def _replace(file: Path, weights: Weights, folder: Path) -> None:
     diffusers fills in at random what the file lacks: it is opened twice, and must be the same.
     """
     kind, unused = _kind(file, folder)
-    states, parts = [], {}
+    states: list[dict[tuple[str, str], Tensor]] = []
+    parts: dict[str, Any] = {}
     for seed in (0, 1):
         torch.manual_seed(seed)
         pipeline = kind.from_single_file(

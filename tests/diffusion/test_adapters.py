@@ -186,7 +186,7 @@ OF_VAE = {  # in this order
 
 
 def original_unet(name: str) -> str:
-    """The name of a weight of the UNet, of two levels and one layer a level, in the original code of latent diffusion."""
+    """The name of a weight of the UNet, two levels of a layer each, in the original code of latent diffusion."""
     for ours, theirs in OF_UNET_ALONE.items():
         if name.startswith(f"{ours}."):
             return name.replace(ours, theirs, 1)
@@ -221,7 +221,7 @@ def whole(base, tmp_path) -> tuple[Path, Path]:
         "vae/diffusion_pytorch_model": ("first_stage_model.", original_vae),
         "text_encoder/model": (
             "cond_stage_model.transformer.text_model.",
-            lambda name: name.removeprefix("text_model."),
+            lambda name: name,
         ),
     }
     noise = torch.Generator().manual_seed(2)
