@@ -13,7 +13,10 @@ from leakgauge.cli import ignored
 from leakgauge.datasets.images import SUFFIXES, Entry, Images, collate, decode, listed, sniffed
 from leakgauge.errors import InputError
 
-JUNK = ("Thumbs.db", "desktop.ini")  # what a file manager leaves
+JUNK = {  # what file managers, zip programs and network drives leave beside images, in lower case
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "system volume information"),
+    *("__macosx", "@eadir", "lost+found"),
+}
 PLACEHOLDER = ".gitkeep"  # empty: it keeps a folder in git
 PHOTOS = {  # formats of photographs and drawings that Pillow cannot read, or not without other programs
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".eps", ".erf", ".exr", ".fits", ".hdr", ".heic"),
@@ -48,7 +51,7 @@ class Found:
     """The files below a folder, sorted; and what was left out, by its path from there."""
 
     files: list[Path] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)  # files and folders whose names begin with '.', or of `JUNK`
+    hidden: list[str] = field(default_factory=list)  # files and folders whose names `is_junk` knows
     ignored: list[str] = field(default_factory=list)  # those that DVC ignores
 
     @property
@@ -100,7 +103,7 @@ def walk(root: Path) -> Found:
             name, place = path.name, shown(path.relative_to(root))
             if name == PLACEHOLDER:
                 continue
-            if name.startswith(".") or name in JUNK:
+            if is_junk(name):
                 found.hidden.append(place)
             elif ignored(name):
                 found.ignored.append(place)
@@ -112,6 +115,11 @@ def walk(root: Path) -> Found:
     found.hidden.sort()
     found.ignored.sort()
     return found
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden (`.DS_Store`, the `._1.png` of macOS), or of `JUNK`."""
+    return name.startswith(".") or name.lower() in JUNK
 
 
 def _is_folder(path: Path) -> bool:

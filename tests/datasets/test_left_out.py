@@ -142,6 +142,16 @@ def test_other_files_beside_images_are_printed_and_kept(capsys):
     assert all(f"  {note}\n" in said for note in notes)
 
 
+def test_what_file_managers_and_zip_programs_leave_is_listed_and_not_read():
+    junk = ("._1.png", ".DS_Store", "__MACOSX/1.png", "__MACOSX/._1.png", "cat/Thumbs.db", "cat/thumbs.db")
+    junk += ("Desktop.ini", "@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/2.png", "Icon\r")
+    for name in junk:
+        put(f"photos/{name}", b"no image")
+    images = read()
+    assert images.ids == ["1.png"]
+    assert images.notes == ["hidden files or folders not taken: 9 ($RECYCLE.BIN, .DS_Store, ._1.png, ...)"]
+
+
 def test_a_folder_with_hidden_files_alone_has_no_images_and_says_why(refusal):
     Path("photos/1.png").rename("photos/.1.png")
     line = refused(refusal)
