@@ -5,11 +5,12 @@ import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, model_validator
 
 from leakgauge.cli import ignored
+from leakgauge.datasets.captions import Captions, read_captions, unread
 from leakgauge.datasets.images import SUFFIXES, Entry, Images, collate, decode, listed, sniffed
 from leakgauge.errors import InputError
 
@@ -40,10 +41,21 @@ class FolderEntry(Entry):
     path : the folder.
     classes : names of the folders that images lie in, in the order of their labels 0, 1, ...; without it no image has
         a label, whatever folders there are.
+    captions : txt, where `a.txt` beside `a.png` is its caption; or the name of files of rows, like metadata.jsonl or
+        metadata.csv, each in the folder that its rows' `file_name` counts from.  Without it there are no captions.
+    caption_key : of the caption in a row; without it `caption` or `text`, whichever there is.
     """
 
     source: Literal["folder"]
     classes: Classes | None = None
+    captions: Annotated[str, StringConstraints(pattern=r"^(txt|[^/]+\.(jsonl|csv))$")] | None = None
+    caption_key: Annotated[str, StringConstraints(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_rows(self) -> Self:
+        if self.caption_key and self.captions in (None, "txt"):
+            raise ValueError("caption_key names a key of rows: name their file by `captions`, like metadata.jsonl")
+        return self
 
 
 @dataclass
@@ -80,15 +92,20 @@ def read(entry: FolderEntry) -> Images:
     if not root.is_dir():
         raise InputError(f"{root}: not a folder")
     found = walk(root)
-    refuse_images(found.others)
-    notes = found.notes + listed("files that are no images", _names(found.others, root))
+    captions = Captions(None, [], unread(found.images, found.others))
+    if entry.captions:
+        captions = read_captions(root, found.images, found.others, entry.captions, entry.caption_key)
+    used = {*captions.used}
+    others = [file for file in found.others if file not in used]
+    refuse_images(others)
+    notes = found.notes + listed("files that are no images", _names(others, root)) + captions.notes
     if not found.images:
         raise InputError(f"{root}: no images in this folder ({'; '.join([*notes, ', '.join(sorted(SUFFIXES))])})")
     folders = [file.parent.name if file.parent != root else "" for file in found.images]
     labels: list[int | None] = [None] * len(folders)
     if entry.classes is not None:
         labels = numbered(found.images, folders, entry.classes)
-    return read_files(found.images, labels, entry, entry.classes, notes)
+    return read_files(found.images, labels, entry, entry.classes, notes, captions.texts)
 
 
 def walk(root: Path) -> Found:
@@ -179,13 +196,18 @@ def numbered(files: list[Path], names: list[str], classes: list[str]) -> list[in
 
 
 def read_files(
-    files: list[Path], labels: list[int | None], entry: Entry, classes: list[str] | None, notes: list[str]
+    files: list[Path],
+    labels: list[int | None],
+    entry: Entry,
+    classes: list[str] | None,
+    notes: list[str],
+    captions: list[str | None] | None = None,
 ) -> Images:
     """The images of files somewhere below the entry's folder.  Raises InputError naming a bad file."""
     ids = _names(files, Path(entry.path))
     pictures = (decode(file, str(file)) for file in files)
     pixels, odd = collate(pictures, len(files), entry, lambda number: str(files[number]))
-    return Images(ids, pixels, labels, list(ids), classes=classes, notes=notes + odd)
+    return Images(ids, pixels, labels, list(ids), captions, classes, notes + odd)
 
 
 def _names(files: list[Path], root: Path) -> list[str]:

@@ -27,6 +27,7 @@ from leakgauge.options import Options
 MODES = {"rgb": "RGB", "grey": "L"}  # Pillow's names
 DEEP = ("I", "F")  # Pillow would clip these at 255
 ODDITIES = "leakgauge"  # the key of a picture's `info` that holds what `images.decode` noticed
+CAPTION = ("caption", "text")  # names of a caption's column or key, where a file of rows has one
 BITS = 8  # of a channel that is kept
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from pydantic import StringConstraints, model_validator
 
 from leakgauge.datasets.folder import Found, walk
-from leakgauge.datasets.images import Entry, Images, collate, decode, listed
+from leakgauge.datasets.images import CAPTION, Entry, Images, collate, decode, listed
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
 from leakgauge.options import Options
@@ -67,7 +67,6 @@ def verify(file: Path) -> None:
 
 
 IMAGE = ("image", "img")
-CAPTION = ("caption", "text")
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 FEW, MANY = 16, 2**16  # rows at a time, with their images' bytes and without: far below Arrow's limit of 2 GiB
 
