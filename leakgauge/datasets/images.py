@@ -2,10 +2,10 @@
 
 How an image may change on its way in: by nothing but what its dataset's entry in params.yaml says.
 
-In this order: `bits` says how many of 16 bits are in use, `colour` converts the image, `crop` cuts its middle square
-out, `size` resizes the square. Without these keys nothing is converted, cut or resized, and an image that would need
-it ends the stage. A camera's EXIF orientation is not followed, as it is not in most training code; the notes count
-it.
+In this order: `orientation` turns the image as a camera's EXIF says, `bits` says how many of 16 bits are in use,
+`colour` converts the image, `crop` cuts its middle square out, `size` resizes the square. Without these keys nothing is
+turned, converted, cut or resized, and an image that would need it ends the stage. EXIF orientation is not followed
+unless asked for, as it is not in most training code; the notes count it.
 """
 
 import re
@@ -36,6 +36,7 @@ class Entry(Options):
 
     path : what the images are read from, for DVC to watch: it must exist.  Where nothing of the user's own is read, it
         is the file that knows where they come from, like leakgauge/datasets/digits.py.
+    orientation : follow, to turn and mirror images as their EXIF orientation says, like Pillow's `exif_transpose`.
     bits : of 16-bit images, how many bits are in use: 12 if levels run from 0 to 4095.  The upper 8 of these are kept;
         a level that needs more bits ends the stage.  In colour it can only be 16, for Pillow keeps the upper 8 alone.
     colour : rgb, or grey (ITU-R 601 luma); transparency is dropped.
@@ -47,6 +48,7 @@ class Entry(Options):
 
     source: str
     path: str
+    orientation: Literal["follow"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     colour: Literal["rgb", "grey"] | None = None
     crop: Literal["centre"] | None = None
@@ -68,6 +70,8 @@ class Entry(Options):
 
 def preprocess(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
     """An image as its entry asks for it, (H, W, C) uint8, C = 1 or 3.  Raises InputError, which calls it `name`."""
+    if entry.orientation and (orientation := _orientation(picture)) != 1:
+        picture = picture.transpose(TURNS[orientation])
     picture = _coloured(_shallow(picture, entry, name), entry, name)
     width, height = picture.size
     if entry.crop:
@@ -172,8 +176,18 @@ FORMATS = sorted({name for suffix, name in Image.registered_extensions().items()
 NO_MAGIC = "TGA"  # a format that its first bytes do not give away
 LEAST = 2  # pixels a side: the features of an image are of differences between neighbours
 ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
+TURNS = {  # EXIF orientation -> what sets such a picture upright, as Pillow's `ImageOps.exif_transpose` has it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 SAID = {  # what may be odd about a picture -> how the notes go on after so many images
     "orientation": "with an EXIF orientation other than upright, which is not followed",
+    "followed": "turned as their EXIF orientation says",
     "turned": "turned by Pillow as their TIFF orientation says",
     "profile": "with a colour profile, which is not applied",
     "frames": "with several frames, of which the first counts",
@@ -227,7 +241,8 @@ def collate(
     """
     pixels, odd = np.empty(0), Counter[str]()
     for number, picture in enumerate(tqdm(pictures, total=count, desc="read images", unit="image", disable=None)):
-        odd.update(picture.info.get(ODDITIES, ["alpha"] if _has_alpha(picture) else []))
+        found = picture.info.get(ODDITIES, ["alpha"] if _has_alpha(picture) else [])
+        odd.update("followed" if entry.orientation and what == "orientation" else what for what in found)
         image = preprocess(picture, entry, name(number))
         if number == 0:
             _check_size(image, name(0))

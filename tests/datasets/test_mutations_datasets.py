@@ -23,7 +23,7 @@ from leakgauge.tables import image_table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
 FEW, SOME = 12, 60  # mutations of a small file's bytes, of a larger one's
-GOOD = {"source": "folder", "path": "photos", "colour": "rgb", "bits": 16}
+GOOD = {"source": "folder", "path": "photos", "orientation": "follow", "colour": "rgb", "bits": 16}
 
 
 @pytest.fixture(autouse=True)
