@@ -3,9 +3,10 @@
 How an image may change on its way in: by nothing but what its dataset's entry in params.yaml says.
 
 In this order: `orientation` turns the image as a camera's EXIF says, `bits` says how many of 16 bits are in use,
-`colour` converts the image, `crop` cuts its middle square out, `size` resizes the square. Without these keys nothing is
-turned, converted, cut or resized, and an image that would need it ends the stage. EXIF orientation is not followed
-unless asked for, as it is not in most training code; the notes count it.
+`colour` converts the image, `crop` cuts its middle square out, `size` resizes the square. Instead of `crop`, `fit` says
+how an image that is no square is brought to `size`. Without these keys nothing is turned, converted, cut or resized,
+and an image that would need it ends the stage. EXIF orientation is not followed unless asked for, as it is not in most
+training code; the notes count it.
 """
 
 import re
@@ -14,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, Self
 
 import numpy as np
-from PIL import Image, ImageFile
-from pydantic import Field, PositiveInt, field_validator
+from PIL import Image, ImageFile, ImageOps
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from tqdm import tqdm
 
 from leakgauge.errors import InputError
@@ -28,7 +29,10 @@ MODES = {"rgb": "RGB", "grey": "L"}  # Pillow's names
 DEEP = ("I", "F")  # Pillow would clip these at 255
 ODDITIES = "leakgauge"  # the key of a picture's `info` that holds what `images.decode` noticed
 CAPTION = ("caption", "text")  # names of a caption's column or key, where a file of rows has one
+BUCKETS = " (one audit has one size: a trainer's buckets of several sizes are not supported)"
+LARGEST = 2**27  # pixels of an image on its way to `size`: a hostile ratio could ask for any number
 BITS = 8  # of a channel that is kept
+Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class Entry(Options):
@@ -41,7 +45,12 @@ class Entry(Options):
         a level that needs more bits ends the stage.  In colour it can only be 16, for Pillow keeps the upper 8 alone.
     colour : rgb, or grey (ITU-R 601 luma); transparency is dropped.
     crop : centre, the largest square in the middle; where it cannot be exact, half a pixel up or to the left of it.
-    size : width and height in pixels, up or down by Pillow's antialiased LANCZOS.
+    size : width and height in pixels, up or down by `resample`.
+    fit : crop, to resize the shorter side to `size` and cut the middle out, as torchvision's Resize and CenterCrop do;
+        stretch, to resize both sides to `size`, whatever the ratio; pad, to resize the longer side to `size` and add
+        borders of `fill`, as Pillow's `ImageOps.pad` does.
+    fill : the level of the borders, [128], or a colour, [255, 255, 255].
+    resample : Pillow's filter, antialiased but for nearest; without it lanczos.
     unit : what is independent where that is not the image (a patient, an artist, a shoot): a column of Parquet files,
         or a regular expression on image_ids whose group names it, like "([^/]+)/.*".
     """
@@ -53,7 +62,20 @@ class Entry(Options):
     colour: Literal["rgb", "grey"] | None = None
     crop: Literal["centre"] | None = None
     size: PositiveInt | None = None
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    fill: Annotated[list[Level], Field(min_length=1, max_length=3)] | None = None
+    resample: Literal["lanczos", "bicubic", "bilinear", "nearest"] | None = None
     unit: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_resize(self) -> Self:
+        if self.size is None and (self.fit or self.resample):
+            raise ValueError("fit and resample say how to resize: add `size`")
+        if self.fit and self.crop:
+            raise ValueError("crop cuts the square out before it is resized, fit says another way: keep one of them")
+        if (self.fit == "pad") != (self.fill is not None):
+            raise ValueError("`fit: pad` needs `fill`, the level or colour of the borders, and nothing else does")
+        return self
 
     @field_validator("unit")
     @classmethod
@@ -73,20 +95,51 @@ def preprocess(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
     if entry.orientation and (orientation := _orientation(picture)) != 1:
         picture = picture.transpose(TURNS[orientation])
     picture = _coloured(_shallow(picture, entry, name), entry, name)
-    width, height = picture.size
     if entry.crop:
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
+        picture = _middle(picture, min(picture.size), floor=True)
     if entry.size:
-        if picture.width != picture.height:
-            raise InputError(
-                f"{name}: is {width}x{height}, no square that `size` could resize: `crop: centre` in the dataset's "
-                "entry of params.yaml would cut its middle out"
-            )
-        picture = picture.resize((entry.size, entry.size), Image.Resampling.LANCZOS)
+        picture = _resized(picture, entry, entry.size, name)
     pixels = np.asarray(picture)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _resized(picture: Image.Image, entry: Entry, size: int, name: str) -> Image.Image:
+    """A picture of so many pixels a side.  Raises InputError for one that is no square and that no `fit` fits."""
+    width, height = picture.size
+    resample = Image.Resampling[(entry.resample or "lanczos").upper()]
+    if width == height or entry.fit == "stretch":
+        return picture.resize((size, size), resample)
+    if entry.fit == "crop":
+        longer = int(size * max(width, height) / min(width, height))  # torchvision rounds down
+        if size * longer > LARGEST:
+            raise InputError(f"{name}: is {width}x{height}, too narrow for `fit: crop` to `size: {size}`: take it away")
+        scaled = picture.resize((size, longer) if width < height else (longer, size), resample)
+        return _middle(scaled, size, floor=False)
+    if entry.fit == "pad":
+        return _padded(picture, entry, size, resample, name)
+    raise InputError(
+        f"{name}: is {width}x{height}, no square that `size` could resize: `crop: centre` in the dataset's entry of "
+        "params.yaml would cut its middle out, `fit` (crop, pad or stretch) would fit it as other trainers do"
+    )
+
+
+def _middle(picture: Image.Image, side: int, floor: bool) -> Image.Image:
+    """The square in the middle.  floor : where it cannot be exact, half a pixel up or left; else as torchvision's
+    CenterCrop has it, which rounds a half to the even pixel."""
+    spare = [(length - side) / 2 for length in picture.size]
+    left, top = (int(half) if floor else round(half) for half in spare)
+    return picture.crop((left, top, left + side, top + side))
+
+
+def _padded(picture: Image.Image, entry: Entry, size: int, resample: Image.Resampling, name: str) -> Image.Image:
+    fill = entry.fill or []
+    channels = len(picture.getbands())
+    if len(fill) not in (1, channels):
+        raise InputError(f"{name}: has {channels} channel(s), and `fill` in the dataset's entry has {len(fill)} levels")
+    if round(size * min(picture.size) / max(picture.size)) == 0:
+        raise InputError(f"{name}: is {picture.width}x{picture.height}, of which `fit: pad` would leave no pixel")
+    colour = tuple(fill) if len(fill) == channels else tuple(fill * channels)
+    return ImageOps.pad(picture, (size, size), resample, colour if channels > 1 else colour[0])
 
 
 def _shallow(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
@@ -252,6 +305,7 @@ def collate(
             raise InputError(
                 f"{name(number)}: is {_describe(image)}, but {name(0)} is {_describe(pixels[0])}: all images must have "
                 f"one size and one number of channels; `{key}` in the dataset's entry of params.yaml would make it one"
+                f"{BUCKETS if key == 'size' else ''}"
             )
         pixels[number] = image
     return pixels, [f"{counted(odd[what])} {said}" for what, said in SAID.items() if odd[what]]
