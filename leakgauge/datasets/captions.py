@@ -72,7 +72,7 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not JSON in UTF-8: {error}") from None
     if not isinstance(row, dict):
-        raise InputError(f"{name}: needs a JSON object, like {{{json.dumps(FILE_NAME)}: ..., ...}}")
+        raise InputError(f"{name}: needs a JSON object")
     return row
 
 

@@ -51,8 +51,8 @@ class Entry(Options):
         borders of `fill`, as Pillow's `ImageOps.pad` does.
     fill : the level of the borders, [128], or a colour, [255, 255, 255].
     resample : Pillow's filter, antialiased but for nearest; without it lanczos.
-    unit : what is independent where that is not the image (a patient, an artist, a shoot): a column of Parquet files,
-        or a regular expression on image_ids whose group names it, like "([^/]+)/.*".
+    unit : what is independent where that is not the image (a patient, an artist, a shoot): a column of Parquet or Arrow
+        files, or a regular expression on image_ids whose group names it, like "([^/]+)/.*".
     """
 
     source: str
@@ -209,8 +209,8 @@ def units_of(images: Images, entry: Entry) -> list[str] | None:
         return images.units
     if "(" not in entry.unit:
         raise InputError(
-            f"{entry.path}: `unit: {entry.unit}` names a column, which only Parquet files have: a pattern on image_ids "
-            'has a group in parentheses, like "([^/]+)/.*"'
+            f"{entry.path}: `unit: {entry.unit}` names a column, which only Parquet and Arrow files have: a pattern on "
+            'image_ids has a group in parentheses, like "([^/]+)/.*"'
         )
     units = []
     for image_id in images.ids:
