@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, RootModel
 
-from leakgauge.datasets import arrow, cifar, digits, folder, npz, parquet, stl10, tiny_imagenet
+from leakgauge.datasets import arrow, cifar, digits, folder, npz, parquet, stl10, tiny_imagenet, webdataset
 from leakgauge.datasets.images import Images
 
 DatasetEntry: TypeAlias = (
@@ -13,6 +13,7 @@ DatasetEntry: TypeAlias = (
     | folder.FolderEntry
     | parquet.ParquetEntry
     | arrow.ArrowEntry
+    | webdataset.WebDatasetEntry
     | npz.NpzEntry
     | cifar.CifarEntry
     | stl10.STL10Entry
@@ -25,6 +26,7 @@ READERS: dict[str, Callable[[Any], Images]] = {
     "folder": folder.read,
     "parquet": parquet.read,
     "arrow": arrow.read,
+    "webdataset": webdataset.read,
     "npz": npz.read,
     "cifar10": cifar.read,
     "cifar100": cifar.read,

@@ -5,6 +5,7 @@ What is read must be valid images.  No other exception may leave a reader.
 
 import io
 import json
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -256,6 +257,22 @@ def test_a_damaged_saved_dataset_is_read_or_refused(name, seed):
         read(source="arrow", path="saved")
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_damaged_tar_is_read_or_refused(form, seed):
+    files = {"a.png": encoded(PIXELS), "a.txt": b"one", "a.cls": b"1", f"{'long' * 24}/b.png": encoded(PIXELS)}
+    with tarfile.open("photos.tar", "w", format=form) as tar:
+        for name, data in (files | {f"{'long' * 24}/b.txt": b"two"}).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert read(source="webdataset", path="photos.tar")
+    data = Path("photos.tar").read_bytes()
+    for changed in mutations(data, SOME, seed):
+        Path("photos.tar").write_bytes(changed)
+        read(source="webdataset", path="photos.tar")
+
+
 SHAPES = (
     (),
     (0,),
@@ -358,7 +375,9 @@ def test_any_file_that_is_not_the_official_archive_is_refused(source):
     assert not read(source=source, path="photos")
 
 
-@pytest.mark.parametrize("source", ["folder", "parquet", "arrow", "npz", "cifar10", "stl10", "tiny_imagenet"])
+@pytest.mark.parametrize(
+    "source", ["folder", "parquet", "arrow", "webdataset", "npz", "cifar10", "stl10", "tiny_imagenet"]
+)
 def test_a_path_to_anything_else_is_refused(source):
     Path("file").write_bytes(b"any")
     Path("loop").symlink_to("loop")
