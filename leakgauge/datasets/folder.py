@@ -11,7 +11,7 @@ from pydantic import AfterValidator, StringConstraints, model_validator
 
 from leakgauge.cli import ignored
 from leakgauge.datasets.captions import Captions, read_captions, unread
-from leakgauge.datasets.images import SUFFIXES, Entry, Images, collate, decode, listed, sniffed
+from leakgauge.datasets.images import HEIC, SUFFIXES, Entry, Images, collate, decode, listed, sniffed
 from leakgauge.errors import InputError
 
 JUNK = {  # what file managers, zip programs and network drives leave beside images, in lower case
@@ -164,7 +164,10 @@ def refuse_images(files: list[Path]) -> None:
     """Raise InputError for the first of some files that is an image all the same."""
     for file in files:
         if file.suffix.lower() in PHOTOS:
-            raise InputError(f"{file}: {file.suffix} is not read: convert it, to PNG for instance, or take it away")
+            extra = " or `pip install 'leakgauge[heic]'`" if file.suffix.lower() in HEIC else ""
+            raise InputError(
+                f"{file}: {file.suffix} is not read: convert it, to PNG for instance, or take it away{extra}"
+            )
         if kind := sniffed(file):
             raise InputError(
                 f"{file}: is a {kind} image without the suffix of one and would be left out: rename it, or take it away"

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Self
 
@@ -221,9 +222,15 @@ def units_of(images: Images, entry: Entry) -> list[str] | None:
     return units
 
 
+HEIC = (".heic", ".heif", ".hif")  # what the extra `heic` reads
+if HEIF := find_spec("pillow_heif") is not None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 SUFFIXES = {  # the raster formats of Pillow, without those that start other programs
     *(".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
+    *(HEIC if HEIF else ()),
 }
 FORMATS = sorted({name for suffix, name in Image.registered_extensions().items() if suffix in SUFFIXES})
 NO_MAGIC = "TGA"  # a format that its first bytes do not give away
@@ -242,6 +249,8 @@ SAID = {  # what may be odd about a picture -> how the notes go on after so many
     "orientation": "with an EXIF orientation other than upright, which is not followed",
     "followed": "turned as their EXIF orientation says",
     "turned": "turned by Pillow as their TIFF orientation says",
+    "heif": "of HEIF, turned as HEIF says, whatever their EXIF orientation",
+    "heif_deep": "of HEIF of more than 8 bits a channel, of which the upper 8 are kept",
     "profile": "with a colour profile, which is not applied",
     "frames": "with several frames, of which the first counts",
     "alpha": "with transparency, which is dropped",
@@ -346,6 +355,8 @@ def _oddities(picture: ImageFile.ImageFile) -> list[str]:
     found = {
         "orientation": after != 1,
         "turned": before != 1 and after == 1,
+        "heif": picture.format == "HEIF" and picture.info.get("original_orientation") not in (None, 1),
+        "heif_deep": picture.format == "HEIF" and picture.info.get("bit_depth", BITS) > BITS,
         "profile": bool(picture.info.get("icc_profile")),
         "frames": frames > 1,
         "alpha": _has_alpha(picture),

@@ -115,10 +115,18 @@ def test_a_name_that_is_no_utf_8_is_refused_in_text_that_is(name, refusal):
     line.encode()
 
 
-@pytest.mark.parametrize("name", ["holiday.heic", "IMG_1.CR2", "cat/2.NEF", "drawing.svg"])
+@pytest.mark.parametrize("name", ["holiday.jxl", "IMG_1.CR2", "cat/2.NEF", "drawing.svg"])
 def test_photographs_that_pillow_cannot_read_are_refused(name, refusal):
     put(f"photos/{name}", b"...")
     assert f"photos/{name}: {Path(name).suffix} is not read: convert it" in refused(refusal)
+
+
+def test_without_the_extra_heic_the_refusal_of_a_heic_file_names_it(monkeypatch, refusal):
+    monkeypatch.setattr(folder, "SUFFIXES", folder.SUFFIXES - {*folder.HEIC})
+    put("photos/2.HEIC", b"...")
+    line = refused(refusal)
+    assert "photos/2.HEIC: .HEIC is not read: convert it, to PNG for instance, or take it away" in line
+    assert line.endswith("or `pip install 'leakgauge[heic]'`")
 
 
 @pytest.mark.parametrize(("name", "form"), [("suffixless", "PNG"), ("2.jpg_large", "JPEG"), ("3.png~", "PNG")])
