@@ -164,7 +164,7 @@ def refuse_images(files: list[Path]) -> None:
     """Raise InputError for the first of some files that is an image all the same."""
     for file in files:
         if file.suffix.lower() in PHOTOS:
-            extra = " or `pip install 'leakgauge[heic]'`" if file.suffix.lower() in HEIC else ""
+            extra = " or `pip install -e '.[heic]'`" if file.suffix.lower() in HEIC else ""
             raise InputError(
                 f"{file}: {file.suffix} is not read: convert it, to PNG for instance, or take it away{extra}"
             )

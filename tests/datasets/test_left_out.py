@@ -126,7 +126,7 @@ def test_without_the_extra_heic_the_refusal_of_a_heic_file_names_it(monkeypatch,
     put("photos/2.HEIC", b"...")
     line = refused(refusal)
     assert "photos/2.HEIC: .HEIC is not read: convert it, to PNG for instance, or take it away" in line
-    assert line.endswith("or `pip install 'leakgauge[heic]'`")
+    assert line.endswith("or `pip install -e '.[heic]'`")
 
 
 @pytest.mark.parametrize(("name", "form"), [("suffixless", "PNG"), ("2.jpg_large", "JPEG"), ("3.png~", "PNG")])
