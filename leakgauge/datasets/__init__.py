@@ -5,7 +5,19 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, RootModel
 
-from leakgauge.datasets import arrow, cifar, digits, folder, npz, parquet, stl10, tiny_imagenet, webdataset
+from leakgauge.datasets import (
+    arrow,
+    cifar,
+    dicom,
+    digits,
+    folder,
+    nifti,
+    npz,
+    parquet,
+    stl10,
+    tiny_imagenet,
+    webdataset,
+)
 from leakgauge.datasets.images import Images
 
 DatasetEntry: TypeAlias = (
@@ -14,6 +26,8 @@ DatasetEntry: TypeAlias = (
     | parquet.ParquetEntry
     | arrow.ArrowEntry
     | webdataset.WebDatasetEntry
+    | dicom.DicomEntry
+    | nifti.NiftiEntry
     | npz.NpzEntry
     | cifar.CifarEntry
     | stl10.STL10Entry
@@ -27,6 +41,8 @@ READERS: dict[str, Callable[[Any], Images]] = {
     "parquet": parquet.read,
     "arrow": arrow.read,
     "webdataset": webdataset.read,
+    "dicom": dicom.read,
+    "nifti": nifti.read,
     "npz": npz.read,
     "cifar10": cifar.read,
     "cifar100": cifar.read,
