@@ -49,12 +49,12 @@ def read_captions(root: Path, images: list[Path], others: list[Path], captions: 
     return Captions(found.texts, found.used, found.notes + ([f"{counted(empty)} with an empty caption"] * (empty > 0)))
 
 
-def unread(images: list[Path], others: list[Path]) -> list[str]:
-    """Notes on captions that lie beside the images of a folder whose entry does not name them."""
-    found = [(name, f"{name} lies beside the images") for name in ROWS if any(file.name == name for file in others)]
+def unread(images: list[Path], others: list[Path]) -> dict[str, str]:
+    """What `captions` could name of the files in a folder -> a sentence on what lies there."""
+    found = {name: f"{name} lies beside the images" for name in ROWS if any(file.name == name for file in others)}
     if side_cars := len({_side_car(image) for image in images} & {*others}):
-        found.append(("txt", f"{side_cars} .txt named like images"))
-    return [f"{what}: `captions: {key}` in the dataset's entry would read captions from there" for key, what in found]
+        found["txt"] = f"{side_cars} .txt named like images"
+    return found
 
 
 def rows_of_jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

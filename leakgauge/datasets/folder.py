@@ -92,8 +92,11 @@ def read(entry: FolderEntry) -> Images:
     if not root.is_dir():
         raise InputError(f"{root}: not a folder")
     found = walk(root)
-    captions = Captions(None, [], unread(found.images, found.others))
-    if entry.captions:
+    if entry.captions is None:
+        there = unread(found.images, found.others)
+        advice = "in the dataset's entry would read captions from there"
+        captions = Captions(None, [], [f"{what}: `captions: {key}` {advice}" for key, what in there.items()])
+    else:
         captions = read_captions(root, found.images, found.others, entry.captions, entry.caption_key)
     used = {*captions.used}
     others = [file for file in found.others if file not in used]

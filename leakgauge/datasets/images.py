@@ -3,10 +3,10 @@
 How an image may change on its way in: by nothing but what its dataset's entry in params.yaml says.
 
 In this order: `orientation` turns the image as a camera's EXIF says, `bits` says how many of 16 bits are in use,
-`colour` converts the image, `crop` cuts its middle square out, `size` resizes the square. Instead of `crop`, `fit` says
-how an image that is no square is brought to `size`. Without these keys nothing is turned, converted, cut or resized,
-and an image that would need it ends the stage. EXIF orientation is not followed unless asked for, as it is not in most
-training code; the notes count it.
+`colour` converts the image, `crop` cuts its middle square out, `size` resizes the square. Instead of `crop`, `square`
+says how an image that is no square is brought to `size`. Without these keys nothing is turned, converted, cut or
+resized, and an image that would need it ends the stage. EXIF orientation is not followed unless asked for, as it is
+not in most training code; the notes count it.
 """
 
 import re
@@ -47,9 +47,9 @@ class Entry(Options):
     colour : rgb, or grey (ITU-R 601 luma); transparency is dropped.
     crop : centre, the largest square in the middle; where it cannot be exact, half a pixel up or to the left of it.
     size : width and height in pixels, up or down by `resample`.
-    fit : crop, to resize the shorter side to `size` and cut the middle out, as torchvision's Resize and CenterCrop do;
-        stretch, to resize both sides to `size`, whatever the ratio; pad, to resize the longer side to `size` and add
-        borders of `fill`, as Pillow's `ImageOps.pad` does.
+    square : how an image that is none is brought to `size`.  crop resizes the shorter side to it and cuts the middle
+        out, as torchvision's Resize and CenterCrop do; stretch resizes both sides to it, whatever the ratio; pad
+        resizes the longer side to it and adds borders of `fill`, as Pillow's `ImageOps.pad` does.
     fill : the level of the borders, [128], or a colour, [255, 255, 255].
     resample : Pillow's filter, antialiased but for nearest; without it lanczos.
     unit : what is independent where that is not the image (a patient, an artist, a shoot): a column of Parquet or Arrow
@@ -63,19 +63,19 @@ class Entry(Options):
     colour: Literal["rgb", "grey"] | None = None
     crop: Literal["centre"] | None = None
     size: PositiveInt | None = None
-    fit: Literal["crop", "pad", "stretch"] | None = None
+    square: Literal["crop", "pad", "stretch"] | None = None
     fill: Annotated[list[Level], Field(min_length=1, max_length=3)] | None = None
     resample: Literal["lanczos", "bicubic", "bilinear", "nearest"] | None = None
     unit: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_way_to_resize(self) -> Self:
-        if self.size is None and (self.fit or self.resample):
-            raise ValueError("fit and resample say how to resize: add `size`")
-        if self.fit and self.crop:
-            raise ValueError("crop cuts the square out before it is resized, fit says another way: keep one of them")
-        if (self.fit == "pad") != (self.fill is not None):
-            raise ValueError("`fit: pad` needs `fill`, the level or colour of the borders, and nothing else does")
+        if self.size is None and (self.square or self.resample):
+            raise ValueError("square and resample say how to resize: add `size`")
+        if self.square and self.crop:
+            raise ValueError("crop cuts the square out before it is resized, square says another way: keep one of them")
+        if (self.square == "pad") != (self.fill is not None):
+            raise ValueError("`square: pad` needs `fill`, the level or colour of the borders, and nothing else does")
         return self
 
     @field_validator("unit")
@@ -105,22 +105,24 @@ def preprocess(picture: Image.Image, entry: Entry, name: str) -> np.ndarray:
 
 
 def _resized(picture: Image.Image, entry: Entry, size: int, name: str) -> Image.Image:
-    """A picture of so many pixels a side.  Raises InputError for one that is no square and that no `fit` fits."""
+    """A picture of so many pixels a side.  Raises InputError for one that is no square unless `square` makes it one."""
     width, height = picture.size
     resample = Image.Resampling[(entry.resample or "lanczos").upper()]
-    if width == height or entry.fit == "stretch":
+    if width == height or entry.square == "stretch":
         return picture.resize((size, size), resample)
-    if entry.fit == "crop":
+    if entry.square == "crop":
         longer = int(size * max(width, height) / min(width, height))  # torchvision rounds down
         if size * longer > LARGEST:
-            raise InputError(f"{name}: is {width}x{height}, too narrow for `fit: crop` to `size: {size}`: take it away")
+            raise InputError(
+                f"{name}: is {width}x{height}, too narrow for `square: crop` to `size: {size}`: take it away"
+            )
         scaled = picture.resize((size, longer) if width < height else (longer, size), resample)
         return _middle(scaled, size, floor=False)
-    if entry.fit == "pad":
+    if entry.square == "pad":
         return _padded(picture, entry, size, resample, name)
     raise InputError(
         f"{name}: is {width}x{height}, no square that `size` could resize: `crop: centre` in the dataset's entry of "
-        "params.yaml would cut its middle out, `fit` (crop, pad or stretch) would fit it as other trainers do"
+        "params.yaml would cut its middle out, `square` (crop, pad or stretch) would do as other trainers do"
     )
 
 
@@ -138,7 +140,7 @@ def _padded(picture: Image.Image, entry: Entry, size: int, resample: Image.Resam
     if len(fill) not in (1, channels):
         raise InputError(f"{name}: has {channels} channel(s), and `fill` in the dataset's entry has {len(fill)} levels")
     if round(size * min(picture.size) / max(picture.size)) == 0:
-        raise InputError(f"{name}: is {picture.width}x{picture.height}, of which `fit: pad` would leave no pixel")
+        raise InputError(f"{name}: is {picture.width}x{picture.height}, of which `square: pad` would leave no pixel")
     colour = tuple(fill) if len(fill) == channels else tuple(fill * channels)
     return ImageOps.pad(picture, (size, size), resample, colour if channels > 1 else colour[0])
 

@@ -1,4 +1,4 @@
-"""Orientation, fit, filter: each as Pillow and the common trainers have it, to the pixel; none unless asked for."""
+"""Orientation, square, filter: each as Pillow and the common trainers have it, to the pixel; none unless asked for."""
 
 import io
 from pathlib import Path
@@ -108,56 +108,59 @@ def test_every_fit_is_what_pillow_makes_of_the_same_calls(name, size, turned):
     pixels = LEVELS.transpose(1, 0, 2).copy() if turned else LEVELS
     picture, keys = Image.fromarray(pixels), {"size": size, "resample": name}
     stretched = picture.resize((size, size), FILTERS[name])
-    np.testing.assert_array_equal(framed(pixels, fit="stretch", **keys), np.asarray(stretched))
+    np.testing.assert_array_equal(framed(pixels, square="stretch", **keys), np.asarray(stretched))
     longer = {4: 6, 9: 14, 16: 25}[size]  # 11/7 of it, rounded down
     scaled = np.asarray(picture.resize((size, longer) if turned else (longer, size), FILTERS[name]))
     before = {4: 1, 9: 2, 16: 4}[size]  # half of what is spare: 1; of 2.5 and 4.5 the even neighbour
     cut = scaled[before : before + size] if turned else scaled[:, before : before + size]
-    np.testing.assert_array_equal(framed(pixels, fit="crop", **keys), cut)
+    np.testing.assert_array_equal(framed(pixels, square="crop", **keys), cut)
     padded = ImageOps.pad(picture, (size, size), FILTERS[name], (9, 8, 7))
-    np.testing.assert_array_equal(framed(pixels, fit="pad", fill=[9, 8, 7], **keys), np.asarray(padded))
+    np.testing.assert_array_equal(framed(pixels, square="pad", fill=[9, 8, 7], **keys), np.asarray(padded))
 
 
 def test_fits_by_hand():
     rows = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.uint8)  # 4 wide, 2 high
-    assert framed(rows, size=2, fit="crop", resample="nearest").tolist() == [[2, 3], [6, 7]]
-    assert framed(rows, size=2, fit="stretch", resample="nearest").tolist() == [[2, 4], [6, 8]]
-    assert framed(rows, size=4, fit="pad", fill=[9]).tolist() == [[9] * 4, *rows.tolist(), [9] * 4]
-    assert framed(rows.T.copy(), size=4, fit="pad", fill=[9]).tolist() == [[9, *row, 9] for row in rows.T.tolist()]
-    assert framed(rows, size=2, fit="stretch", resample="bilinear").tolist() == [[2, 3], [6, 7]]
+    assert framed(rows, size=2, square="crop", resample="nearest").tolist() == [[2, 3], [6, 7]]
+    assert framed(rows, size=2, square="stretch", resample="nearest").tolist() == [[2, 4], [6, 8]]
+    assert framed(rows, size=4, square="pad", fill=[9]).tolist() == [[9] * 4, *rows.tolist(), [9] * 4]
+    assert framed(rows.T.copy(), size=4, square="pad", fill=[9]).tolist() == [[9, *row, 9] for row in rows.T.tolist()]
+    assert framed(rows, size=2, square="stretch", resample="bilinear").tolist() == [[2, 3], [6, 7]]
 
 
 def test_a_square_is_resized_alike_by_every_fit_and_by_none():
     square = LEVELS[:7, :7].copy()
     expected = np.asarray(Image.fromarray(square).resize((5, 5), Image.Resampling.LANCZOS))
-    for keys in ({}, {"crop": "centre"}, {"fit": "crop"}, {"fit": "stretch"}, {"fit": "pad", "fill": [0]}):
+    for keys in ({}, {"crop": "centre"}, {"square": "crop"}, {"square": "stretch"}, {"square": "pad", "fill": [0]}):
         np.testing.assert_array_equal(framed(square, size=5, **keys), expected)
 
 
 def test_one_level_fills_every_channel_and_a_colour_needs_channels(wrong):
-    assert framed(LEVELS, size=11, fit="pad", fill=[3])[0].tolist() == [[3, 3, 3]] * 11
+    assert framed(LEVELS, size=11, square="pad", fill=[3])[0].tolist() == [[3, 3, 3]] * 11
     Image.fromarray(LEVELS[..., 0]).save("photos/1.png")
-    line = wrong(size=4, fit="pad", fill=[1, 2, 3])
+    line = wrong(size=4, square="pad", fill=[1, 2, 3])
     assert "photos/1.png: has 1 channel(s), and `fill` in the dataset's entry has 3 levels" in line
 
 
 def test_images_of_several_sizes_become_one_by_any_fit():
     Image.fromarray(LEVELS).save("photos/1.png")
     Image.fromarray(LEVELS[:4, :3]).save("photos/2.png")
-    for keys in ({"fit": "crop"}, {"fit": "stretch"}, {"fit": "pad", "fill": [0, 0, 0]}):
+    for keys in ({"square": "crop"}, {"square": "stretch"}, {"square": "pad", "fill": [0, 0, 0]}):
         assert read(size=6, **keys).pixels.shape == (2, 6, 6, 3)
 
 
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"fit": "crop"}, "fit and resample say how to resize: add `size`"),
-        ({"resample": "nearest"}, "fit and resample say how to resize: add `size`"),
-        ({"size": 4, "crop": "centre", "fit": "crop"}, "crop cuts the square out before it is resized"),
-        ({"size": 4, "fit": "pad"}, "`fit: pad` needs `fill`"),
-        ({"size": 4, "fit": "crop", "fill": [0]}, "`fit: pad` needs `fill`"),
-        ({"size": 4, "fit": "pad", "fill": [256]}, "datasets.photos.fill.0: Input should be less than or equal to 255"),
-        ({"size": 4, "fit": "pad", "fill": []}, "datasets.photos.fill: List should have at least 1 item"),
+        ({"square": "crop"}, "square and resample say how to resize: add `size`"),
+        ({"resample": "nearest"}, "square and resample say how to resize: add `size`"),
+        ({"size": 4, "crop": "centre", "square": "crop"}, "crop cuts the square out before it is resized"),
+        ({"size": 4, "square": "pad"}, "`square: pad` needs `fill`"),
+        ({"size": 4, "square": "crop", "fill": [0]}, "`square: pad` needs `fill`"),
+        (
+            {"size": 4, "square": "pad", "fill": [256]},
+            "datasets.photos.fill.0: Input should be less than or equal to 255",
+        ),
+        ({"size": 4, "square": "pad", "fill": []}, "datasets.photos.fill: List should have at least 1 item"),
         ({"size": [64, 96]}, "datasets.photos.size: Input should be a valid integer"),
         ({"size": 4, "resample": "cubic"}, "datasets.photos.resample: Input should be 'lanczos'"),
     ],
@@ -175,5 +178,7 @@ def test_several_sizes_are_refused_and_buckets_named(wrong):
 
 def test_images_too_narrow_to_fit_are_refused(wrong):
     Image.fromarray(np.zeros((1, 40_000), np.uint8)).save("photos/1.png")
-    assert "photos/1.png: is 40000x1, too narrow for `fit: crop` to `size: 64`" in wrong(size=64, fit="crop")
-    assert "photos/1.png: is 40000x1, of which `fit: pad` would leave no pixel" in wrong(size=64, fit="pad", fill=[0])
+    assert "photos/1.png: is 40000x1, too narrow for `square: crop` to `size: 64`" in wrong(size=64, square="crop")
+    assert "photos/1.png: is 40000x1, of which `square: pad` would leave no pixel" in wrong(
+        size=64, square="pad", fill=[0]
+    )
