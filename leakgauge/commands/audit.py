@@ -35,6 +35,7 @@ from leakgauge.config import PARAMS, kind_of
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
 
+OF_FOLDERS = ("classes", "captions")  # options of folders of images alone
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 NULL = "tag:yaml.org,2002:null"
 KEEP_LINES = 10_000  # columns, so that the YAML writer breaks no line
@@ -45,15 +46,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of this command."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="the model under audit")
-    add("images", metavar="IMAGES", help="a folder of images, a Parquet file, or a folder of such files")
+    add("images", metavar="IMAGES", help="a folder of images, a Parquet file or a WebDataset .tar, or a folder of such")
     add("--members", metavar="PATTERN", help="those of IMAGES that the model was trained on, like 'members/*'")
-    add("--suspects", metavar="PATH", help="images in question: a folder or a Parquet file")
+    add("--suspects", metavar="PATH", help="images in question, as IMAGES may be")
     add("--base", metavar="MODEL", help="what the model was fine-tuned from: a pipeline folder or owner/name@commit")
     add("--name", help=f"what to call the audit (default: after the model); {NAME_RULE}")
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
+    add("--square", choices=["crop", "stretch"], help="make squares of other images: cut after --size, or stretch")
+    add("--resample", choices=["lanczos", "bicubic", "bilinear", "nearest"], help="the filter of --size")
+    add("--orientation", choices=["follow"], help="turn images as their EXIF says")
     add("--colour", choices=["rgb", "grey"], help="convert first")
     add("--classes", metavar="A,B,...", help="folders of IMAGES that are classes, in the order of labels 0, 1, ...")
+    add("--captions", metavar="FILE", help="of a folder: metadata.jsonl, metadata.csv, or txt for a.txt beside a.png")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--entry-only", action="store_true", help="write the entries; keep and compute nothing")
     only.add_argument("--estimate-only", action="store_true", help="stop when it is known what the audit takes")
@@ -166,15 +171,19 @@ def wanted_entries(
         raise InputError(f"{model}: holds {len(points)} models: --suspects asks one of them")
     if suspects:
         found = _images(Path(suspects), "--suspects")
-        alike = {key: value for key, value in own.items() if key != "classes" or found["source"] == "folder"}
+        alike = {key: value for key, value in own.items() if key not in OF_FOLDERS or found["source"] == "folder"}
         entries["datasets"][f"{name}_suspects"] = found | alike
         entries["suspects"] = {name: {"target": name, "images": f"{name}_suspects"}}
     return entries
 
 
 def _new(wanted: Entries) -> Entries:
-    """Those that params.yaml lacks.  Raises InputError where it has another of the same name."""
+    """Those that params.yaml lacks.  Raises InputError where it has another of the same name, and for datasets' keys
+    that contradict each other.
+    """
     new: Entries = {}
+    for name, entry in wanted["datasets"].items():
+        _check_dataset(name, entry)
     params = read_yaml(PARAMS, "the folder of an audit project")
     for registry, entries in wanted.items():
         there = params.get(registry) or {}
@@ -187,6 +196,14 @@ def _new(wanted: Entries) -> Entries:
             if name not in there:
                 new.setdefault(registry, {})[name] = entry
     return new
+
+
+def _check_dataset(name: str, entry: dict[str, Any]) -> None:
+    """Raises InputError naming a key that is unknown, or contradicts another."""
+    from leakgauge.config import validated
+    from leakgauge.datasets import Dataset  # it needs seconds
+
+    validated(Dataset, entry, lambda _: f"datasets.{name}")
 
 
 def _portable(path: str) -> str:
@@ -239,14 +256,27 @@ def _git(*words: str) -> str:
 
 
 def _images(path: Path, option: str) -> dict[str, Any]:
-    """Where images come from: a Parquet file, a folder of images, or a folder of Parquet files."""
-    from leakgauge.datasets.folder import files  # it needs seconds
+    """Where images come from: `source` and `path`.  Prints which captions may be read with --captions.
 
-    if path.is_dir() and files(path):
+    Raises InputError for a path without images.
+    """
+    from leakgauge.datasets.captions import unread  # they need seconds
+    from leakgauge.datasets.folder import walk
+
+    found = walk(path) if path.is_dir() else None
+    if found and found.images:
+        for key, what in unread(found.images, found.others).items():
+            print(f"{path}: {what}: captions are read from there with --captions {key} alone", flush=True)
         return {"source": "folder", "path": str(path)}
-    if (path.suffix == ".parquet" and path.is_file()) or (path.is_dir() and any(path.rglob("*.parquet"))):
-        return {"source": "parquet", "path": str(path)}
-    raise InputError(f"{path}: no images there: {option} names a folder of images, a Parquet file, or several")
+    if (path / "state.json").is_file():
+        return {"source": "arrow", "path": str(path)}
+    for suffix, source in ((".parquet", "parquet"), (".tar", "webdataset")):
+        if (path.suffix == suffix and path.is_file()) or (path.is_dir() and any(path.rglob(f"*{suffix}"))):
+            return {"source": source, "path": str(path)}
+    raise InputError(
+        f"{path}: no images there: {option} names a folder of images, a Parquet file, a .tar, or several, or one split "
+        "that `save_to_disk` wrote; an entry of another source is written by hand"
+    )
 
 
 def _model(model: str) -> dict[str, Any]:

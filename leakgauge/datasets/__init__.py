@@ -5,13 +5,29 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, RootModel
 
-from leakgauge.datasets import cifar, digits, folder, npz, parquet, stl10, tiny_imagenet
+from leakgauge.datasets import (
+    arrow,
+    cifar,
+    dicom,
+    digits,
+    folder,
+    nifti,
+    npz,
+    parquet,
+    stl10,
+    tiny_imagenet,
+    webdataset,
+)
 from leakgauge.datasets.images import Images
 
 DatasetEntry: TypeAlias = (
     digits.DigitsEntry
     | folder.FolderEntry
     | parquet.ParquetEntry
+    | arrow.ArrowEntry
+    | webdataset.WebDatasetEntry
+    | dicom.DicomEntry
+    | nifti.NiftiEntry
     | npz.NpzEntry
     | cifar.CifarEntry
     | stl10.STL10Entry
@@ -23,6 +39,10 @@ READERS: dict[str, Callable[[Any], Images]] = {
     "digits": digits.read,
     "folder": folder.read,
     "parquet": parquet.read,
+    "arrow": arrow.read,
+    "webdataset": webdataset.read,
+    "dicom": dicom.read,
+    "nifti": nifti.read,
     "npz": npz.read,
     "cifar10": cifar.read,
     "cifar100": cifar.read,

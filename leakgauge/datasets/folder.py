@@ -5,15 +5,19 @@ import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, model_validator
 
 from leakgauge.cli import ignored
-from leakgauge.datasets.images import SUFFIXES, Entry, Images, collate, decode, listed, sniffed
+from leakgauge.datasets.captions import Captions, read_captions, unread
+from leakgauge.datasets.images import HEIC, SUFFIXES, Entry, Images, collate, decode, listed, sniffed
 from leakgauge.errors import InputError
 
-JUNK = ("Thumbs.db", "desktop.ini")  # what a file manager leaves
+JUNK = {  # what file managers, zip programs and network drives leave beside images, in lower case
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "system volume information"),
+    *("__macosx", "@eadir", "lost+found"),
+}
 PLACEHOLDER = ".gitkeep"  # empty: it keeps a folder in git
 PHOTOS = {  # formats of photographs and drawings that Pillow cannot read, or not without other programs
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".eps", ".erf", ".exr", ".fits", ".hdr", ".heic"),
@@ -37,10 +41,21 @@ class FolderEntry(Entry):
     path : the folder.
     classes : names of the folders that images lie in, in the order of their labels 0, 1, ...; without it no image has
         a label, whatever folders there are.
+    captions : txt, where `a.txt` beside `a.png` is its caption; or the name of files of rows, like metadata.jsonl or
+        metadata.csv, each in the folder that its rows' `file_name` counts from.  Without it there are no captions.
+    caption_key : of the caption in a row; without it `caption` or `text`, whichever there is.
     """
 
     source: Literal["folder"]
     classes: Classes | None = None
+    captions: Annotated[str, StringConstraints(pattern=r"^(txt|[^/]+\.(jsonl|csv))$")] | None = None
+    caption_key: Annotated[str, StringConstraints(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_rows(self) -> Self:
+        if self.caption_key and self.captions in (None, "txt"):
+            raise ValueError("caption_key names a key of rows: name their file by `captions`, like metadata.jsonl")
+        return self
 
 
 @dataclass
@@ -48,7 +63,7 @@ class Found:
     """The files below a folder, sorted; and what was left out, by its path from there."""
 
     files: list[Path] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)  # files and folders whose names begin with '.', or of `JUNK`
+    hidden: list[str] = field(default_factory=list)  # files and folders whose names `is_junk` knows
     ignored: list[str] = field(default_factory=list)  # those that DVC ignores
 
     @property
@@ -77,15 +92,23 @@ def read(entry: FolderEntry) -> Images:
     if not root.is_dir():
         raise InputError(f"{root}: not a folder")
     found = walk(root)
-    refuse_images(found.others)
-    notes = found.notes + listed("files that are no images", _names(found.others, root))
+    if entry.captions is None:
+        there = unread(found.images, found.others)
+        advice = "in the dataset's entry would read captions from there"
+        captions = Captions(None, [], [f"{what}: `captions: {key}` {advice}" for key, what in there.items()])
+    else:
+        captions = read_captions(root, found.images, found.others, entry.captions, entry.caption_key)
+    used = {*captions.used}
+    others = [file for file in found.others if file not in used]
+    refuse_images(others)
+    notes = found.notes + listed("files that are no images", _names(others, root)) + captions.notes
     if not found.images:
         raise InputError(f"{root}: no images in this folder ({'; '.join([*notes, ', '.join(sorted(SUFFIXES))])})")
     folders = [file.parent.name if file.parent != root else "" for file in found.images]
     labels: list[int | None] = [None] * len(folders)
     if entry.classes is not None:
         labels = numbered(found.images, folders, entry.classes)
-    return read_files(found.images, labels, entry, entry.classes, notes)
+    return read_files(found.images, labels, entry, entry.classes, notes, captions.texts)
 
 
 def walk(root: Path) -> Found:
@@ -100,7 +123,7 @@ def walk(root: Path) -> Found:
             name, place = path.name, shown(path.relative_to(root))
             if name == PLACEHOLDER:
                 continue
-            if name.startswith(".") or name in JUNK:
+            if is_junk(name):
                 found.hidden.append(place)
             elif ignored(name):
                 found.ignored.append(place)
@@ -112,6 +135,11 @@ def walk(root: Path) -> Found:
     found.hidden.sort()
     found.ignored.sort()
     return found
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden (`.DS_Store`, the `._1.png` of macOS), or of `JUNK`."""
+    return name.startswith(".") or name.lower() in JUNK
 
 
 def _is_folder(path: Path) -> bool:
@@ -139,7 +167,10 @@ def refuse_images(files: list[Path]) -> None:
     """Raise InputError for the first of some files that is an image all the same."""
     for file in files:
         if file.suffix.lower() in PHOTOS:
-            raise InputError(f"{file}: {file.suffix} is not read: convert it, to PNG for instance, or take it away")
+            extra = " or `pip install -e '.[heic]'`" if file.suffix.lower() in HEIC else ""
+            raise InputError(
+                f"{file}: {file.suffix} is not read: convert it, to PNG for instance, or take it away{extra}"
+            )
         if kind := sniffed(file):
             raise InputError(
                 f"{file}: is a {kind} image without the suffix of one and would be left out: rename it, or take it away"
@@ -171,13 +202,18 @@ def numbered(files: list[Path], names: list[str], classes: list[str]) -> list[in
 
 
 def read_files(
-    files: list[Path], labels: list[int | None], entry: Entry, classes: list[str] | None, notes: list[str]
+    files: list[Path],
+    labels: list[int | None],
+    entry: Entry,
+    classes: list[str] | None,
+    notes: list[str],
+    captions: list[str | None] | None = None,
 ) -> Images:
     """The images of files somewhere below the entry's folder.  Raises InputError naming a bad file."""
     ids = _names(files, Path(entry.path))
     pictures = (decode(file, str(file)) for file in files)
     pixels, odd = collate(pictures, len(files), entry, lambda number: str(files[number]))
-    return Images(ids, pixels, labels, list(ids), classes=classes, notes=notes + odd)
+    return Images(ids, pixels, labels, list(ids), captions, classes, notes + odd)
 
 
 def _names(files: list[Path], root: Path) -> list[str]:

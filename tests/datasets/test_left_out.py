@@ -115,10 +115,18 @@ def test_a_name_that_is_no_utf_8_is_refused_in_text_that_is(name, refusal):
     line.encode()
 
 
-@pytest.mark.parametrize("name", ["holiday.heic", "IMG_1.CR2", "cat/2.NEF", "drawing.svg"])
+@pytest.mark.parametrize("name", ["holiday.jxl", "IMG_1.CR2", "cat/2.NEF", "drawing.svg"])
 def test_photographs_that_pillow_cannot_read_are_refused(name, refusal):
     put(f"photos/{name}", b"...")
     assert f"photos/{name}: {Path(name).suffix} is not read: convert it" in refused(refusal)
+
+
+def test_without_the_extra_heic_the_refusal_of_a_heic_file_names_it(monkeypatch, refusal):
+    monkeypatch.setattr(folder, "SUFFIXES", folder.SUFFIXES - {*folder.HEIC})
+    put("photos/2.HEIC", b"...")
+    line = refused(refusal)
+    assert "photos/2.HEIC: .HEIC is not read: convert it, to PNG for instance, or take it away" in line
+    assert line.endswith("or `pip install -e '.[heic]'`")
 
 
 @pytest.mark.parametrize(("name", "form"), [("suffixless", "PNG"), ("2.jpg_large", "JPEG"), ("3.png~", "PNG")])
@@ -140,6 +148,16 @@ def test_other_files_beside_images_are_printed_and_kept(capsys):
     assert read_metadata(Path("data/images/photos.parquet"))["notes"] == notes
     said = capsys.readouterr().out
     assert all(f"  {note}\n" in said for note in notes)
+
+
+def test_what_file_managers_and_zip_programs_leave_is_listed_and_not_read():
+    junk = ("._1.png", ".DS_Store", "__MACOSX/1.png", "__MACOSX/._1.png", "cat/Thumbs.db", "cat/thumbs.db")
+    junk += ("Desktop.ini", "@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/2.png", "Icon\r")
+    for name in junk:
+        put(f"photos/{name}", b"no image")
+    images = read()
+    assert images.ids == ["1.png"]
+    assert images.notes == ["hidden files or folders not taken: 9 ($RECYCLE.BIN, .DS_Store, ._1.png, ...)"]
 
 
 def test_a_folder_with_hidden_files_alone_has_no_images_and_says_why(refusal):

@@ -4,6 +4,8 @@ What is read must be valid images.  No other exception may leave a reader.
 """
 
 import io
+import json
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from leakgauge.tables import image_table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
 FEW, SOME = 12, 60  # mutations of a small file's bytes, of a larger one's
-GOOD = {"source": "folder", "path": "photos", "colour": "rgb", "bits": 16}
+GOOD = {"source": "folder", "path": "photos", "orientation": "follow", "colour": "rgb", "bits": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +220,59 @@ def test_a_damaged_parquet_file_is_read_or_refused(seed, checked):
         read(source="parquet", path="photos.parquet")
 
 
+def save_to_disk(table: pa.Table, folder: str = "saved") -> Path:
+    """A folder as `datasets.save_to_disk` writes it, of two batches; returns the file of rows."""
+    Path(folder).mkdir(exist_ok=True)
+    file = Path(folder, "data-00000-of-00001.arrow")
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    Path(folder, "state.json").write_text(json.dumps({"_data_files": [{"filename": file.name}], "_split": "train"}))
+    return file
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_saved_dataset_with_any_column_instead_of_one_is_read_or_refused(name):
+    for column in COLUMNS_INSTEAD:
+        save_to_disk(pa.table(COLUMNS | {name: column}))
+        read(source="arrow", path="saved")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_saved_dataset_with_other_columns_is_read_or_refused(name):
+    save_to_disk(TABLES[name]())
+    assert read(source="arrow", path="saved") == (name in READ)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json"])
+def test_a_damaged_saved_dataset_is_read_or_refused(name, seed):
+    save_to_disk(table(COLUMNS))
+    file = Path("saved", name)
+    data = file.read_bytes()
+    for changed in mutations(data, SOME // 2, seed):
+        file.write_bytes(changed)
+        read(source="arrow", path="saved")
+    for changed in mutations(data[:-8], SOME // 2, seed):  # the end of a stream
+        file.write_bytes(changed + data[-8:])
+        read(source="arrow", path="saved")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_damaged_tar_is_read_or_refused(form, seed):
+    files = {"a.png": encoded(PIXELS), "a.txt": b"one", "a.cls": b"1", f"{'long' * 24}/b.png": encoded(PIXELS)}
+    with tarfile.open("photos.tar", "w", format=form) as tar:
+        for name, data in (files | {f"{'long' * 24}/b.txt": b"two"}).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert read(source="webdataset", path="photos.tar")
+    data = Path("photos.tar").read_bytes()
+    for changed in mutations(data, SOME, seed):
+        Path("photos.tar").write_bytes(changed)
+        read(source="webdataset", path="photos.tar")
+
+
 SHAPES = (
     (),
     (0,),
@@ -320,7 +375,9 @@ def test_any_file_that_is_not_the_official_archive_is_refused(source):
     assert not read(source=source, path="photos")
 
 
-@pytest.mark.parametrize("source", ["folder", "parquet", "npz", "cifar10", "stl10", "tiny_imagenet"])
+@pytest.mark.parametrize(
+    "source", ["folder", "parquet", "arrow", "webdataset", "npz", "cifar10", "stl10", "tiny_imagenet"]
+)
 def test_a_path_to_anything_else_is_refused(source):
     Path("file").write_bytes(b"any")
     Path("loop").symlink_to("loop")
