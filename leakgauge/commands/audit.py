@@ -22,7 +22,7 @@ import argparse
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML, RoundTripRepresenter
 
@@ -35,6 +35,10 @@ from leakgauge.config import PARAMS, kind_of
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
 
+if TYPE_CHECKING:
+    from leakgauge.diffusion.pipelines import Plan
+
+OF_TARGET = ("variant", "leave_out", "pickle", "scale")  # options of how the model is taken
 OF_FOLDERS = ("classes", "captions")  # options of folders of images alone
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 NULL = "tag:yaml.org,2002:null"
@@ -50,6 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--members", metavar="PATTERN", help="those of IMAGES that the model was trained on, like 'members/*'")
     add("--suspects", metavar="PATH", help="images in question, as IMAGES may be")
     add("--base", metavar="MODEL", help="what the model was fine-tuned from: a pipeline folder or owner/name@commit")
+    add("--variant", help="of a pipeline: which weights, where a part has several: like non_ema, or fp16")
+    add("--leave-out", metavar="PATTERN", action="append", help="of a pipeline: files that are no part of the model")
+    add("--pickle", metavar="FILE", help="of a pipeline: the pickled weights to take, as tensors alone")
+    add("--scale", type=float, help="of an adapter: by which it is fused into its base (default: 1.0)")
     add("--name", help=f"what to call the audit (default: after the model); {NAME_RULE}")
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
@@ -79,13 +87,14 @@ def run(
 ) -> int:
     """Write the entries and compute the verdict; returns the exit status.
 
-    conversions : size, crop, colour and classes, None where they were not asked for.  Raises InputError: for what
+    conversions : size, crop, colour and so on, None where they were not asked for.  Raises InputError: for what
     cannot be audited before anything is written, and where `dvc repro` fails.
     """
     need_project()
     name = name or named_after(model)
     wanted = wanted_entries(name, model, images, members, suspects, base, conversions)
     targets = list(wanted["targets"])
+    account(wanted)
     prepare(wanted, keep=not entry_only)
     if entry_only:
         return 0
@@ -106,6 +115,29 @@ def run(
     if len(targets) > 1 and members:
         epochs.curve(name, targets)
     return gate.status(targets, fail_above or [])
+
+
+def account(wanted: Entries) -> None:
+    """Say what becomes of the files of each pipeline, target or base.  Raises InputError for one that is refused."""
+    from leakgauge.diffusion.pipelines import plan  # torch takes seconds
+
+    for target in wanted["targets"].values():
+        options = target.get("target", {})
+        taking = {key: options[key] for key in ("leave_out", "variant") if key in options}
+        if kind_of(Path(target["model"])) == "path":
+            _say(Path(target["model"]), plan(Path(target["model"]), options.get("pickle"), **taking))
+        if "path" in (base := options.get("base", {})):
+            _say(Path(base["path"]), plan(Path(base["path"]), None, **taking))
+
+
+def _say(folder: Path, found: "Plan") -> None:
+    """Which parts are taken, and which files are not."""
+    parts = sorted({Path(name).parent.as_posix() for name in found.taken} - {"."})
+    print(f"{folder}: taken: {', '.join(parts) or 'nothing'}", flush=True)
+    beside = sorted({f"{Path(name).parts[0]}/" if name.count("/") > 1 else name for name in found.not_taken})
+    if beside:
+        more = f", and {len(beside) - 10} more" if len(beside) > 10 else ""
+        print(f"{folder}: not taken: {', '.join(beside[:10])}{more}", flush=True)
 
 
 def prepare(wanted: Entries, keep: bool = True) -> None:
@@ -149,31 +181,38 @@ def wanted_entries(
     if suspects and not Path(suspects).is_file() and not any(Path(suspects).rglob("*")):
         raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
-    classes = conversions.get("classes")
     own = {key: value for key, value in conversions.items() if value is not None}
+    taking = {key: own.pop(key) for key in OF_TARGET if key in own}
+    classes = own.get("classes")
     own |= {"classes": classes.split(",")} if classes else {}
     entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
-    of_base: dict[str, Any] = {"base": _base(_portable(base))} if base else {}
-    own_members = {"members": members} if members else {}
-    several = epochs.models_in(Path(model))
-    points = {f"{name}_{named_after(path.stem)}": str(path) for path in several}
-    if len(points) < len(several):
-        raise InputError(f"{model}: two of its models would have one name as targets: rename one")
-    for target, path in (points or {name: model}).items():
-        if not base and kind_of(Path(path)) == "adapter":
-            raise InputError(f"{path}: is an adapter: --base names the model that it was trained for")
-        made: dict[str, Any] = {"images": name, **_model(path)}
-        options = made.get("target", {}) | of_base
-        entries.setdefault("targets", {})[target] = made | ({"target": options} if options else {}) | own_members
-    if suspects and points:
-        raise InputError(f"{model}: holds {len(points)} models: --suspects asks one of them")
+    entries["targets"] = _targets(name, model, members, taking | ({"base": _base(_portable(base))} if base else {}))
+    if suspects and len(entries["targets"]) > 1:
+        raise InputError(f"{model}: holds {len(entries['targets'])} models: --suspects asks one of them")
     if suspects:
         found = _images(Path(suspects), "--suspects")
         alike = {key: value for key, value in own.items() if key not in OF_FOLDERS or found["source"] == "folder"}
         entries["datasets"][f"{name}_suspects"] = found | alike
         entries["suspects"] = {name: {"target": name, "images": f"{name}_suspects"}}
+    return entries
+
+
+def _targets(name: str, model: str, members: str | None, taking: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The target, or one for each of the models in a folder.  taking : options of section `target`."""
+    several = epochs.models_in(Path(model))
+    points = {f"{name}_{named_after(path.stem)}": str(path) for path in several}
+    if len(points) < len(several):
+        raise InputError(f"{model}: two of its models would have one name as targets: rename one")
+    entries: dict[str, dict[str, Any]] = {}
+    for target, path in (points or {name: model}).items():
+        if "base" not in taking and kind_of(Path(path)) == "adapter":
+            raise InputError(f"{path}: is an adapter: --base names the model that it was trained for")
+        made: dict[str, Any] = {"images": name, **_model(path)}
+        options = made.get("target", {}) | taking
+        made |= {"target": options} if options else {}
+        entries[target] = made | ({"members": members} if members else {})
     return entries
 
 

@@ -11,6 +11,8 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -70,16 +72,37 @@ INDEX = "model_index.json"
 TRAINING = re.compile(r"checkpoint-\d+/.*|(optimizer|scheduler|sampler)\w*\.bin|scaler\.pt|random_states_\d+\.pkl")
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of each file of a pipeline folder.  taken : name -> what it is called in a copy."""
+
+    taken: dict[str, str]
+    not_taken: list[str]
+
+
 def copy_pipeline(
     source: Path, destination: Path, pickle: str | None, leave_out: list[str], variant: str | None = None
 ) -> list[str]:
     """Copy what is opened of a pipeline folder.  `destination` then holds safetensors of diffusers' plain names.
 
+    Returns the names of the files that were not taken.  Raises InputError, as `plan` does.
+    """
+    found = plan(source, pickle, leave_out, variant)
+    for name, plain in found.taken.items():
+        _copy(source / name, destination / plain)
+    if pickle:
+        _convert(source / pickle, destination / Path(pickle).parent)
+    return found.not_taken
+
+
+def plan(source: Path, pickle: str | None = None, leave_out: Sequence[str] = (), variant: str | None = None) -> Plan:
+    """Which files of a pipeline folder are taken, by their names alone.
+
     pickle : a pickled file of weights, relative to `source`, to be taken in place of its folder's safetensors; it is
     read as tensors alone.  leave_out : patterns of files that are no part of the model.  variant : of the weights, like
-    fp16 or non_ema, where a part has several.  Returns the names of the files that were not taken.  Raises InputError
-    for a link that leads out of the folder, for a part that cannot be scored, and for weights that are not taken: to
-    leave them out in silence might take another model than was meant.
+    fp16 or non_ema, where a part has several.  Raises InputError for a link that leads out of the folder, for a part
+    that cannot be scored, and for weights that are not taken: to leave them out in silence might take another model
+    than was meant.
     """
     names = [file.relative_to(source).as_posix() for file in files_below(source)]
     if INDEX not in names:
@@ -102,11 +125,7 @@ def copy_pipeline(
         known = _is_known(name, taken) or (pickle and _replaced(name, pickle)) or (variant and _is_set(name, parts))
         if name.endswith(WEIGHTS) and not known:
             _refuse(source, name)
-    for name, plain in taken.items():
-        _copy(source / name, destination / plain)
-    if pickle:
-        _convert(source / pickle, destination / Path(pickle).parent)
-    return [name for name in names if name not in taken and name != pickle]
+    return Plan(taken, [name for name in names if name not in taken and name != pickle])
 
 
 def _instead(source: Path, names: list[str]) -> str:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from leakgauge.cli import errors_in_one_line
 from leakgauge.commands import parser
-from leakgauge.commands.audit import named_after, prepare, wanted_entries
+from leakgauge.commands.audit import account, named_after, prepare, wanted_entries
 from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
 from leakgauge.files import file_hash
@@ -43,11 +43,14 @@ def ask(desk, capsys):
     def run(*words: str, keep: bool = False) -> tuple[int, str]:
         values = vars(parser().parse_args(["audit", *words]))
         conversions = {name: values[name] for name in ("size", "crop", "colour", "classes")}
+        conversions |= {name: values[name] for name in ("variant", "leave_out", "pickle", "scale")}
         own = [values[name] for name in ("model", "images", "members", "suspects", "base")]
         try:
             with errors_in_one_line("leakgauge audit"):
                 name = values["name"] or named_after(values["model"])
-                prepare(wanted_entries(name, *own, conversions), keep)
+                wanted = wanted_entries(name, *own, conversions)
+                account(wanted)
+                prepare(wanted, keep)
         except SystemExit as stop:
             return int(stop.code or 0), capsys.readouterr().err.strip()
         return 0, capsys.readouterr().err.strip()
@@ -65,6 +68,38 @@ def test_a_base_is_pinned_by_its_hash_or_its_commit_and_must_be_a_pipeline(ask):
     status, said = ask("pipeline", "photos", "--name", "none", "--base", "photos")
     assert status == 1
     assert "photos: --base names a diffusers pipeline" in said
+
+
+def test_how_the_model_is_taken_is_written_as_asked(ask):
+    shutil.copytree("pipeline", "before")
+    Path("lora.safetensors").write_bytes(b"")
+    assert ask("pipeline", "photos", "--name", "mine", "--leave-out", "ema/*", "--leave-out", "old/*") == (0, "")
+    assert asked("target", TargetOptions, "mine").leave_out == ["ema/*", "old/*"]
+    assert ask("lora.safetensors", "photos", "--name", "lora", "--base", "before", "--scale", "0.5") == (0, "")
+    assert asked("target", TargetOptions, "lora").scale == 0.5
+    config("lora")
+    assert source_of("lora").source == "adapter"
+
+
+def test_what_would_be_left_out_of_a_model_is_refused_before_an_entry_is_written(ask):
+    weights = Path("pipeline/unet_ema/diffusion_pytorch_model.safetensors")
+    weights.parent.mkdir()
+    weights.write_bytes(b"")
+    before = Path("params.yaml").read_bytes()
+    status, said = ask("pipeline", "photos", "--name", "mine")
+    assert (status, len(said.splitlines())) == (1, 1)
+    assert "pipeline: unet_ema/diffusion_pytorch_model.safetensors are weights beside those that are taken" in said
+    assert Path("params.yaml").read_bytes() == before
+    assert ask("pipeline", "photos", "--name", "mine", "--leave-out", "unet_ema/*") == (0, "")
+
+
+def test_every_file_of_a_model_is_said_to_be_taken_or_not(ask, capsys):
+    for name in ("scheduler/scheduler_config.json", "logs/a/events", "logs/b/events", "README.md"):
+        file = Path("pipeline") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    account(wanted_entries("mine", "pipeline", "photos", None, None, None, {}))
+    assert capsys.readouterr().out == "pipeline: taken: scheduler\npipeline: not taken: README.md, logs/\n"
 
 
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
