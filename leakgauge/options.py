@@ -37,7 +37,7 @@ def _(default: Any, sentence: str, **bounds: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------------- registries
 
 
-Kind = Literal["train", "path", "hub", "adapter", "pytorch_ddpm", "scores"]
+Kind = Literal["train", "path", "hub", "adapter", "pytorch_ddpm", "python", "scores"]
 
 
 class Target(Options):
@@ -46,11 +46,13 @@ class Target(Options):
     images: str = Field(description="a name in `datasets`")
     model: str = Field(
         description="what DVC watches: a diffusers pipeline, a LoRA or another adapter (of `target.base`), "
-        "a folder with ckpt.pt and flagfile.txt, a file of scores, "
+        "a folder with ckpt.pt and flagfile.txt, a folder with model.py for `source: python`, a file of scores, "
         "or leakgauge/diffusion/training.py to train one here, leakgauge/diffusion/pipelines.py to take one on the Hub"
     )
     members: NonNegativeInt | str | None = _(None, "short for `split: {member: ...}`")
-    source: Kind | None = _(None, "train | path | hub | adapter | pytorch_ddpm | scores; null: what `model` looks like")
+    source: Kind | None = _(
+        None, "train | path | hub | adapter | pytorch_ddpm | python | scores; null: what `model` looks like"
+    )
     split: dict[str, Any] = _({}, "overrides")
     check: dict[str, Any] = _({}, "overrides")
     target: dict[str, Any] = _({}, "overrides")

@@ -3,7 +3,8 @@
 `source: train` trains a DDPM on the members, with all their copies, and on nothing else; a run that was killed goes on
 from its last checkpoint.  `source: path` takes a pipeline folder as it is, safetensors only; `source: hub` one on the
 Hugging Face Hub, at one commit.  `source: adapter` fuses a LoRA, or another adapter, into the base that it names.
-`source: pytorch_ddpm` converts a checkpoint of the code that most of the literature attacks.  `source: scores` takes a
+`source: pytorch_ddpm` converts a checkpoint of the code that most of the literature attacks.  `source: python` runs the
+code of a model of one's own.  `source: scores` takes a
 file of scores that were computed elsewhere: all that is known of such a target.
 
 data/roles/<target>/member.parquet -> models/target/<target>/, metrics/training/<target>/loss.csv,
@@ -30,6 +31,7 @@ from leakgauge.config import PARAMS, key_name, section, source_of
 from leakgauge.diffusion.adapters import fuse
 from leakgauge.diffusion.denoiser import open_taken
 from leakgauge.diffusion.loading import filled_in
+from leakgauge.diffusion.own import copy_own
 from leakgauge.diffusion.pipelines import check_pin, copy_pipeline, take, take_from_hub
 from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from leakgauge.diffusion.training import sample_sheet, train
@@ -65,6 +67,8 @@ def target(target: str) -> None:
             source, not_taken = _take_from_hub(options, target, folder / "hub", made)
         elif entry.source == "adapter":
             _fuse(options, target, source, folder, made)
+        elif entry.source == "python":
+            copy_own(source, made)
         elif entry.source == "pytorch_ddpm":
             pytorch_ddpm_pipeline(source).save_pretrained(made)
         else:

@@ -58,6 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--leave-out", metavar="PATTERN", action="append", help="of a pipeline: files that are no part of the model")
     add("--pickle", metavar="FILE", help="of a pipeline: the pickled weights to take, as tensors alone")
     add("--scale", type=float, help="of an adapter: by which it is fused into its base (default: 1.0)")
+    add("--run-code", action="store_true", help="MODEL has a model.py of your own: run it, by nothing confined")
     add("--name", help=f"what to call the audit (default: after the model); {NAME_RULE}")
     add("--size", type=int, help="resize all images to so many pixels a side")
     add("--crop", choices=["centre"], help="cut the middle square out first")
@@ -183,12 +184,14 @@ def wanted_entries(
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
     own = {key: value for key, value in conversions.items() if value is not None}
     taking = {key: own.pop(key) for key in OF_TARGET if key in own}
+    run_code = own.pop("run_code", False)
     classes = own.get("classes")
     own |= {"classes": classes.split(",")} if classes else {}
     entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
-    entries["targets"] = _targets(name, model, members, taking | ({"base": _base(_portable(base))} if base else {}))
+    taking |= {"base": _base(_portable(base))} if base else {}
+    entries["targets"] = _targets(name, model, members, taking, run_code)
     if suspects and len(entries["targets"]) > 1:
         raise InputError(f"{model}: holds {len(entries['targets'])} models: --suspects asks one of them")
     if suspects:
@@ -199,7 +202,9 @@ def wanted_entries(
     return entries
 
 
-def _targets(name: str, model: str, members: str | None, taking: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _targets(
+    name: str, model: str, members: str | None, taking: dict[str, Any], run_code: bool
+) -> dict[str, dict[str, Any]]:
     """The target, or one for each of the models in a folder.  taking : options of section `target`."""
     several = epochs.models_in(Path(model))
     points = {f"{name}_{named_after(path.stem)}": str(path) for path in several}
@@ -209,7 +214,7 @@ def _targets(name: str, model: str, members: str | None, taking: dict[str, Any])
     for target, path in (points or {name: model}).items():
         if "base" not in taking and kind_of(Path(path)) == "adapter":
             raise InputError(f"{path}: is an adapter: --base names the model that it was trained for")
-        made: dict[str, Any] = {"images": name, **_model(path)}
+        made: dict[str, Any] = {"images": name, **_model(path, run_code)}
         options = made.get("target", {}) | taking
         made |= {"target": options} if options else {}
         entries[target] = made | ({"members": members} if members else {})
@@ -318,12 +323,16 @@ def _images(path: Path, option: str) -> dict[str, Any]:
     )
 
 
-def _model(model: str) -> dict[str, Any]:
+def _model(model: str, run_code: bool = False) -> dict[str, Any]:
     """`model` of a target, and what else says where it comes from."""
+    if run_code:
+        return {"model": model, "source": "python"}
     if found := re.fullmatch(HUB, model):
         return {"model": "leakgauge/diffusion/pipelines.py", "target": {"hub": found.groupdict()}}
     if kind_of(Path(model)) in ("path", "adapter", "pytorch_ddpm") and Path(model).exists():
         return {"model": model}
+    if (Path(model) / "model.py").is_file():
+        raise InputError(f"{model}: has a model.py: --run-code runs it, by nothing confined; read it first")
     raise InputError(
         f"{model}: has neither a diffusers pipeline (model_index.json), nor an adapter (.safetensors, "
         "adapter_config.json), nor a pytorch-ddpm checkpoint (flagfile.txt); a pipeline on the Hub is owner/name@ and "
