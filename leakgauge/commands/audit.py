@@ -310,7 +310,7 @@ def _images(path: Path, option: str) -> dict[str, Any]:
     found = walk(path) if path.is_dir() else None
     if found and found.images:
         for key, what in unread(found.images, found.others).items():
-            print(f"{path}: {what}: captions are read from there with --captions {key} alone", flush=True)
+            print(f"{path}: {what}: --captions {key} reads captions from there", flush=True)
         return {"source": "folder", "path": str(path)}
     if (path / "state.json").is_file():
         return {"source": "arrow", "path": str(path)}

@@ -67,13 +67,19 @@ def rows_of_jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def json_object(text: str, name: str) -> dict[str, Any]:
     """A JSON object.  Raises InputError, which calls it `name`."""
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=_distinct)
         json.dumps(row, ensure_ascii=False).encode()  # escaped, half of a surrogate pair passes for text
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not JSON in UTF-8: {error}") from None
     if not isinstance(row, dict):
         raise InputError(f"{name}: needs a JSON object")
     return row
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise ValueError(f"key {twice[0]!r} is there twice")
+    return dict(pairs)
 
 
 def text_of(file: Path) -> str:

@@ -64,8 +64,8 @@ def test_captions_beside_images_are_said_and_read_where_they_are_asked_for(ask):
     Path("photos/1.txt").write_text("x")
     datasets, said = ask("photos")
     assert "captions" not in datasets["mine"]
-    assert "photos: metadata.jsonl lies beside the images: captions are read from there with --captions" in said
-    assert "photos: 1 .txt named like images: captions are read from there with --captions txt alone" in said
+    assert "photos: metadata.jsonl lies beside the images: --captions metadata.jsonl reads captions" in said
+    assert "photos: 1 .txt named like images: --captions txt reads captions from there" in said
     write_params(tiny_params())
     assert ask("photos", "--captions", "metadata.jsonl")[0]["mine"]["captions"] == "metadata.jsonl"
 

@@ -144,6 +144,7 @@ def test_a_file_name_that_is_no_image_below_the_folder_is_refused_in_one_line(na
     [
         (b"{", "line 4: not JSON in UTF-8: Expecting"),
         (b"[" * 100_000, "line 4: not JSON in UTF-8: "),
+        (b'{"file_name": "a.png", "text": "x", "text": "y"}', "line 4: not JSON in UTF-8: key 'text' is there twice"),
         (b"[1]", "line 4: needs a JSON object"),
         (b'{"file_name": "a.png", "text": "\\ud800"}', "line 4: not JSON in UTF-8: 'utf-8' codec can't encode"),
         (b'{"file_name": "a.png", "text": "\xe9"}', "line 4 is not UTF-8: save it as UTF-8"),

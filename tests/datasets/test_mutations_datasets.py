@@ -134,6 +134,24 @@ def test_one_name_composed_in_two_ways_is_two_images():
     assert read(**GOOD)
 
 
+CAPTIONS = {
+    "metadata.jsonl": b'{"file_name": "1.png", "text": "one"}\n{"file_name": "2.png", "text": "\\u00e9"}\n',
+    "metadata.csv": b'file_name,text\n1.png,"one, ""two"""\n2.png,x\n',
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", CAPTIONS)
+def test_damaged_captions_are_read_or_refused(name, seed):
+    for number in (1, 2):
+        Path(f"photos/{number}.png").write_bytes(picture("PNG"))
+    Path("photos", name).write_bytes(CAPTIONS[name])
+    assert read(**GOOD, captions=name)
+    for changed in mutations(CAPTIONS[name], SOME, seed):
+        Path("photos", name).write_bytes(changed)
+        read(**GOOD, captions=name)
+
+
 IMAGES = [{"bytes": encoded(PIXELS), "path": f"{number}.png"} for number in range(3)]
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS: dict[str, pa.Array] = {
