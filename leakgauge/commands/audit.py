@@ -189,7 +189,7 @@ def wanted_entries(
     own |= {"classes": classes.split(",")} if classes else {}
     entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
     if classes and entries["datasets"][name]["source"] != "folder":
-        raise InputError(f"--classes: names folders of images, and {images} has Parquet files: put labels into `label`")
+        raise InputError(f"--classes: names folders of images, and {images} is none: labels come with it")
     taking |= {"base": _base(_portable(base))} if base else {}
     entries["targets"] = _targets(name, model, members, taking, run_code)
     if suspects and len(entries["targets"]) > 1:
