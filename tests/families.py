@@ -16,16 +16,22 @@ from diffusers import (
     DiTPipeline,
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
     LDMPipeline,
     PNDMScheduler,
+    RePaintScheduler,
     SchedulerMixin,
     ScoreSdeVePipeline,
     ScoreSdeVeScheduler,
+    UnCLIPScheduler,
     UNet2DConditionModel,
     UNet2DModel,
+    UniPCMultistepScheduler,
     VQModel,
 )
 
@@ -37,6 +43,7 @@ from leakgauge.tables import image_table, write_table
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
+    *("dpm_solver_flow", "unipc_flow", "repaint", "unclip", "edm_solver", "flow_heun", "flow_lcm"),
     *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "text"),
 )
 
@@ -123,6 +130,16 @@ def write_family(name: str, folder: Path) -> Path:
         ),
         "pndm": lambda: write_pixels(folder, PNDMScheduler(beta_schedule="scaled_linear")),
         "dpm_solver": lambda: write_pixels(folder, DPMSolverMultistepScheduler(prediction_type="sample")),
+        "dpm_solver_flow": lambda: write_pixels(
+            folder,
+            DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        ),
+        "unipc_flow": lambda: write_pixels(folder, UniPCMultistepScheduler(use_flow_sigmas=True)),
+        "repaint": lambda: write_pixels(folder, RePaintScheduler()),
+        "unclip": lambda: write_pixels(folder, UnCLIPScheduler(prediction_type="sample")),
+        "edm_solver": lambda: write_pixels(folder, EDMDPMSolverMultistepScheduler()),
+        "flow_heun": lambda: write_pixels(folder, FlowMatchHeunDiscreteScheduler(shift=2.0)),
+        "flow_lcm": lambda: write_pixels(folder, FlowMatchLCMScheduler()),
         "euler": lambda: write_pixels(
             folder, EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True)
         ),

@@ -20,6 +20,19 @@ REFUSED = (
         "other networks (SDXL, SD 3, FLUX)",
         "score images with their own code: scores from elsewhere",
     ),
+    (
+        "schedulers of other noise processes",
+        "KarrasVe, IPNDM, CogVideoX, Wuerstchen, consistency models, discrete tokens: scores from elsewhere",
+    ),
+    (
+        "DPMSolverSDEScheduler (needs torchsde)",
+        "write DPMSolverMultistepScheduler in scheduler_config.json: the noise process is the same",
+    ),
+    (
+        "networks that take another image",
+        "inpainting, depth, upscaling, instruct-pix2pix: scores from elsewhere",
+    ),
+    ("latent consistency models", "networks with time_cond_proj_dim: scores from elsewhere"),
     ("code of the model's own", "is never run: scores from elsewhere"),
 )
 

@@ -75,17 +75,30 @@ class Autoencoder:
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel")
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
 SCHEDULERS = (
-    *("DDPMScheduler", "DDIMScheduler", "PNDMScheduler"),  # of the variance-preserving process with discrete betas
-    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"),
-    *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"),
-    *("ScoreSdeVeScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"),
+    *("DDPMScheduler", "DDPMParallelScheduler"),  # of the variance-preserving process with discrete betas
+    *("DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler", "PNDMScheduler", "DEISMultistepScheduler"),
+    *("DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler", "DPMSolverSinglestepScheduler"),
+    *("UniPCMultistepScheduler", "SASolverScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
+    *("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "LCMScheduler", "TCDScheduler"),
+    *("RePaintScheduler", "UnCLIPScheduler"),
+    *("ScoreSdeVeScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"),
+    *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"),
 )
 MOST_TIMESTEPS = 100_000
 SCHEDULER = "scheduler/scheduler_config.json"
 OF_PROCESS = (  # options of schedulers that decide scores; the others are of sampling
     *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"),
     *("prediction_type", "variance_type", "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "rho", "shift"),
+    *("use_flow_sigmas", "flow_shift"),
 )
+OTHER_INPUTS = {  # channels of latents, and those beside them -> what the network is for
+    (4, 1): "depth to image",
+    (4, 3): "upscaling",
+    (4, 4): "instruct-pix2pix or another editing network",
+    (4, 5): "inpainting",
+    (16, 17): "inpainting",
+}
 
 
 class Parts(NamedTuple):
@@ -141,7 +154,7 @@ def _open(folder: Path) -> Parts:
     if prediction is None:
         raise InputError(
             f"{folder}: prediction_type is '{scheduler.config.prediction_type}'; supported are epsilon, v_prediction "
-            "and, but for EDM, sample"
+            "(not with use_flow_sigmas), sample (not of EDM) and flow_prediction (with use_flow_sigmas)"
         )
     if problem := _channels_problem(network, scheduler, autoencoder):
         raise InputError(f"{folder}: {problem}")
@@ -268,7 +281,7 @@ def _scheduler(folder: Path) -> SchedulerMixin:
     except Exception as error:  # a configuration that makes no sense raises nearly anything
         raise InputError(f"{folder}: {SCHEDULER}: {_said(error)}") from None
     config = scheduler.config
-    for option, value in {"timestep_type": "continuous", "invert_sigmas": True, "use_flow_sigmas": True}.items():
+    for option, value in {"timestep_type": "continuous", "invert_sigmas": True}.items():
         if config.get(option) == value:
             raise InputError(f"{folder}: {SCHEDULER}: {option} is {value}, which is not supported")
     return scheduler
@@ -277,8 +290,16 @@ def _scheduler(folder: Path) -> SchedulerMixin:
 def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencoder: Autoencoder | None) -> str | None:
     """Why what goes into the network or what comes out of it cannot be understood."""
     enters, leaves = network.config.in_channels, network.config.out_channels or network.config.in_channels
-    if autoencoder and enters != autoencoder.latent_channels:
-        return f"the network takes {enters} channels, the latents have {autoencoder.latent_channels}"
+    latents = autoencoder.latent_channels if autoencoder else leaves
+    if enters > latents and leaves in (latents, 2 * latents):
+        purpose = OTHER_INPUTS.get((latents, enters - latents), "inpainting, editing, super-resolution or the like")
+        return (
+            f"the network takes {enters} channels, {enters - latents} more than the "
+            f"{'latents' if autoencoder else 'images'} have: those of another image ({purpose}), and a network that is "
+            "conditional on another image is not supported"
+        )
+    if autoencoder and enters != latents:
+        return f"the network takes {enters} channels, the latents have {latents}"
     learned = str(scheduler.config.get("variance_type")).startswith("learned")
     if leaves == 2 * enters and (learned or type(network).__name__ == "DiTTransformer2DModel"):
         return None  # epsilon in the first half, a variance in the second
@@ -296,6 +317,11 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     for option in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         if config.get(option):
             raise InputError(f"{folder}: the network has {option} '{config[option]}', which is not supported")
+    if config.get("time_cond_proj_dim"):
+        raise InputError(
+            f"{folder}: the network is conditional on a guidance scale (time_cond_proj_dim "
+            f"{config.time_cond_proj_dim}, of a latent consistency model), which is not supported"
+        )
     if type(network).__name__ == "DiTTransformer2DModel":
         return ByClass(config.num_embeds_ada_norm, null=config.num_embeds_ada_norm)
     if type(network).__name__ == "UNet2DConditionModel":

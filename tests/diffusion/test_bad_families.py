@@ -51,6 +51,30 @@ def test_an_unknown_prediction_type_is_refused(taken, refusal):
     assert f"{MODEL}: prediction_type is 'noise'; supported are epsilon, v_prediction" in refused(refusal)
 
 
+def test_v_of_a_flow_is_refused(taken, refusal):
+    edit(taken("dpm_solver_flow") / "scheduler/scheduler_config.json", prediction_type="v_prediction")
+    assert f"{MODEL}: prediction_type is 'v_prediction'; supported are epsilon" in refused(refusal)
+
+
+def test_a_flow_without_the_sigmas_of_one_is_refused(taken, refusal):
+    edit(taken("dpm_solver_flow") / "scheduler/scheduler_config.json", use_flow_sigmas=False)
+    assert "flow_prediction'; supported are epsilon" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("IPNDMScheduler", "KarrasVeScheduler", "CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler"),
+        *("VQDiffusionScheduler", "CogVideoXDDIMScheduler", "SCMScheduler"),
+    ],
+)
+def test_a_scheduler_of_another_process_is_refused(name, family, tmp_path):
+    model = shutil.copytree(family("epsilon"), tmp_path / "theirs")
+    edit(model / "scheduler/scheduler_config.json", _class_name=name)
+    with pytest.raises(InputError, match=f"{model}: scheduler is a {name}; supported are DDPMScheduler, "):
+        open_pipeline(model)
+
+
 def test_an_edm_network_that_predicts_the_sample_is_refused(taken, refusal):
     edit(taken("edm") / "scheduler/scheduler_config.json", prediction_type="sample")
     assert f"{MODEL}: prediction_type is 'sample'; supported are" in refused(refusal)
@@ -69,7 +93,6 @@ def test_a_part_of_an_unknown_class_is_refused(file, part, taken, refusal):
     [
         ("flow", "invert_sigmas", True),
         ("euler", "timestep_type", "continuous"),
-        ("dpm_solver", "use_flow_sigmas", True),
         ("v", "beta_schedule", "quartic"),
     ],
 )
@@ -192,6 +215,27 @@ def test_a_kind_of_class_embedding_that_is_not_supported_is_refused(taken, refus
 def test_images_of_a_size_that_a_latent_model_does_not_take_are_refused(size, said, taken, refusal):
     taken("latent_kl", size=size)
     assert f"{MODEL}: {said}" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("enters", "purpose"),
+    [(9, "inpainting"), (5, "depth to image"), (7, "upscaling"), (8, "instruct-pix2pix"), (6, "super-resolution")],
+)
+def test_a_network_that_takes_another_image_is_refused(enters, purpose, taken, refusal):
+    model = taken("text", condition="none")
+    shutil.rmtree(model / "unet")
+    write_conditional(model, in_channels=enters, out_channels=4, cross_attention_dim=8)
+    line = refused(refusal)
+    assert f"{MODEL}: the network takes {enters} channels, {enters - 4} more than the latents have" in line
+    assert purpose in line
+    assert "conditional on another image is not supported" in line
+
+
+def test_a_latent_consistency_model_is_refused(taken, refusal):
+    model = taken("text", condition="none")
+    shutil.rmtree(model / "unet")
+    write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=8, time_cond_proj_dim=4)
+    assert f"{MODEL}: the network is conditional on a guidance scale (time_cond_proj_dim 4" in refused(refusal)
 
 
 def test_latents_of_other_channels_than_the_network_takes_are_refused(taken, refusal):

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import diffusers
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,6 +20,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DiTPipeline,
+    DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -29,8 +32,9 @@ from families import FAMILIES, open_family, put_target
 from PIL import Image
 
 from leakgauge.attacks.t_error import t_errors
+from leakgauge.diffusion import loading
 from leakgauge.diffusion.denoiser import Denoiser
-from leakgauge.diffusion.process import NoiseProcess, prediction_of
+from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, prediction_of
 from leakgauge.diffusion.training import draw
 from leakgauge.tables import read_table
 from stages.check import check
@@ -49,6 +53,7 @@ OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of
     "text": {"condition": "none"},
     "edm": {"channels_last": False},
     "edm_v": {"channels_last": False},
+    "edm_solver": {"channels_last": False},
 }
 SCHEDULERS = {
     "epsilon": DDPMScheduler(),
@@ -59,6 +64,10 @@ SCHEDULERS = {
     "flow": FlowMatchEulerDiscreteScheduler(),
     "flow_shifted": FlowMatchEulerDiscreteScheduler(shift=3.0),
 }
+
+
+PRESERVING = [name for name in loading.SCHEDULERS if not name.startswith(("ScoreSde", "EDM", "FlowMatch"))]
+FLOW_SOLVERS = [name for name in PRESERVING if "use_flow_sigmas" in signature(getattr(diffusers, name)).parameters]
 
 
 class IdealNetwork(torch.nn.Module):
@@ -209,6 +218,68 @@ def test_a_learned_variance_is_left_out_as_diffusers_does(family):
     expected = scheduler.step(output, 300, x).pred_original_sample
     found = target.x0(x, target.epsilon(x, 300), 300)
     torch.testing.assert_close(found.clamp(-1, 1), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRESERVING)
+def test_noise_levels_of_every_variance_preserving_scheduler_are_its_alphas_cumprod(name):
+    scheduler = getattr(diffusers, name)()
+    process = NoiseProcess.from_scheduler(scheduler)
+    assert process.times is None, "the network is told t"
+    torch.testing.assert_close(process.alpha.square().float(), scheduler.alphas_cumprod, rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(process.sigma.square().float(), 1 - scheduler.alphas_cumprod, rtol=2e-5, atol=1e-6)
+    assert prediction_of(scheduler) is PREDICTIONS["epsilon"]
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("name", FLOW_SOLVERS)
+def test_a_flow_of_a_solver_has_the_sigmas_and_times_of_its_own_sampling(name, shift):
+    kind = getattr(diffusers, name)
+    scheduler = kind(use_flow_sigmas=True, flow_shift=shift, prediction_type="flow_prediction")
+    process = NoiseProcess.from_scheduler(scheduler)
+    scheduler.set_timesteps(999)  # our grid without its first or, but for UniPC, its last sigma
+    start = 0 if name.startswith("UniPC") else 1
+    sigma, times = (levels.flip(0)[start : start + 999] for levels in (process.sigma, process.times))
+    torch.testing.assert_close(scheduler.sigmas[:999].double(), sigma, rtol=0, atol=2e-6)
+    behind = times - scheduler.timesteps
+    assert behind.min() >= 0
+    assert behind.max() <= 1, "theirs lose one where a product that should be whole lies a rounding error below"
+    assert (behind == 0).double().mean() > 0.7
+    assert prediction_of(scheduler) is PREDICTIONS["velocity"]
+    assert prediction_of(kind(use_flow_sigmas=True, prediction_type="v_prediction")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"]
+)
+def test_a_flow_has_the_sigmas_and_times_of_its_scheduler(name):
+    scheduler = getattr(diffusers, name)(shift=3.0)
+    process = NoiseProcess.from_scheduler(scheduler)
+    torch.testing.assert_close(process.sigma.flip(0).float(), scheduler.sigmas)
+    torch.testing.assert_close(process.times.flip(0).float(), scheduler.timesteps)
+
+
+@pytest.mark.parametrize("schedule", ["karras", "exponential"])
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_an_edm_has_the_sigmas_and_times_of_its_scheduler(name, schedule):
+    scheduler = getattr(diffusers, name)(sigma_schedule=schedule)
+    scheduler.set_timesteps(1000)
+    process = NoiseProcess.from_scheduler(scheduler)
+    torch.testing.assert_close(process.sigma.flip(0).float(), scheduler.sigmas[:1000], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(process.times.flip(0).float(), scheduler.timesteps[:1000], rtol=1e-4, atol=1e-5)
+
+
+def test_a_move_down_is_a_flow_step_of_dpm_solver(family):
+    target = open_family(family("dpm_solver_flow"))
+    scheduler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, solver_order=1
+    )
+    scheduler.set_timesteps(999)
+    x, t = target.encode(PIXELS), 600
+    place = 998 - t
+    assert scheduler.timesteps[place] == target.process.time(t)
+    scheduler._step_index = place
+    expected = scheduler.step(said(target, x, scheduler.timesteps[place]), scheduler.timesteps[place], x).prev_sample
+    torch.testing.assert_close(target.ddim(x, target.epsilon(x, t), t, t - 1), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", "text"])

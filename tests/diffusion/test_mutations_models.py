@@ -143,6 +143,7 @@ def opened(folder: Path) -> None:
         ("epsilon", "scheduler/scheduler_config.json", 60),
         ("zero_snr", "scheduler/scheduler_config.json", 20),
         ("dpm_solver", "scheduler/scheduler_config.json", 30),
+        ("dpm_solver_flow", "scheduler/scheduler_config.json", 30),
         ("euler", "scheduler/scheduler_config.json", 30),
         ("ve", "scheduler/scheduler_config.json", 30),
         ("edm", "scheduler/scheduler_config.json", 40),
