@@ -1,8 +1,10 @@
 """A tiny pipeline folder of each family, of 8x8 grey images: real diffusers classes, weights drawn from a seed."""
 
 import json
+import shutil
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -41,10 +43,12 @@ from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+TEXTS = ("text", "sdxl", "sdxl_empty")
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
     *("dpm_solver_flow", "unipc_flow", "repaint", "unclip", "edm_solver", "flow_heun", "flow_lcm"),
-    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "text"),
+    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl"),
+    *TEXTS,
 )
 
 
@@ -81,39 +85,69 @@ def write_pixels(folder: Path, scheduler: SchedulerMixin, **options: object) -> 
     DDPMPipeline(unet(**options), scheduler).save_pretrained(folder)
 
 
-def write_text(folder: Path) -> None:
+def text_part(folder: Path, kind: str, **options: object) -> tuple[object, object]:
+    """A tiny tokenizer, of two words, and a tiny text encoder of a class of transformers."""
     transformers = pytest.importorskip("transformers", reason="the text extra is not installed")
-    from diffusers import StableDiffusionPipeline
-
+    if kind == "T5EncoderModel":
+        vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -1.0), ("\u2581", -2.0), ("a", -2.5), ("\u2581a", -2.0)]
+        tokenizer = transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=6)
+        config = transformers.T5Config(vocab_size=6, d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+        return tokenizer, transformers.T5EncoderModel(config)
     words = ["<|startoftext|>", "<|endoftext|>", "a", "a</w>"]
     tokens = folder / "tokens"
-    tokens.mkdir(parents=True)
+    tokens.mkdir(parents=True, exist_ok=True)
     (tokens / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
     (tokens / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = transformers.CLIPTokenizer(
         str(tokens / "vocab.json"), str(tokens / "merges.txt"), model_max_length=6, pad_token="<|endoftext|>"
     )
+    shutil.rmtree(tokens)
     config = transformers.CLIPTextConfig(
-        **{"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1},
-        **{"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 0, "eos_token_id": 1},
+        **{"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+        | {"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 0, "eos_token_id": 1}
+        | options
     )
-    network = UNet2DConditionModel(
-        sample_size=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        **WIDTH,
+    return tokenizer, getattr(transformers, kind)(config)
+
+
+def text_unet(**options: object) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        **{"sample_size": 4, "cross_attention_dim": 8, "attention_head_dim": 2}
+        | {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
+        | {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
+        | WIDTH
+        | options
     )
-    StableDiffusionPipeline(
+
+
+def write_text(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModel")
+    diffusers.StableDiffusionPipeline(
         vae=kl_autoencoder(),
-        text_encoder=transformers.CLIPTextModel(config),
+        text_encoder=encoder,
         tokenizer=tokenizer,
-        unet=network,
+        unet=text_unet(),
         scheduler=DDIMScheduler(clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def write_sdxl(folder: Path, **options: object) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModel")
+    tokenizer_2, encoder_2 = text_part(folder, "CLIPTextModelWithProjection", hidden_size=12, projection_dim=6)
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    diffusers.StableDiffusionXLPipeline(
+        vae=kl_autoencoder(),
+        text_encoder=encoder,
+        text_encoder_2=encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=text_unet(cross_attention_dim=20, projection_class_embeddings_input_dim=6 * 4 + 6, **added),
+        scheduler=DDIMScheduler(clip_sample=False),
+        add_watermarker=False,
+        **options,
     ).save_pretrained(folder)
 
 
@@ -160,6 +194,8 @@ def write_family(name: str, folder: Path) -> Path:
         ).save_pretrained(folder),
         "latent_kl": lambda: LDMPipeline(kl_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
         "text": lambda: write_text(folder),
+        "sdxl": lambda: write_sdxl(folder),
+        "sdxl_empty": lambda: write_sdxl(folder, force_zeros_for_empty_prompt=False),
     }
     write[name]()
     return folder

@@ -17,7 +17,7 @@ REFUSED = (
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
     (
-        "other networks (SDXL, SD 3, FLUX)",
+        "other networks (SDXL's refiner, SD 3, FLUX)",
         "score images with their own code: scores from elsewhere",
     ),
     (
@@ -25,7 +25,7 @@ REFUSED = (
         "KarrasVe, IPNDM, CogVideoX, Wuerstchen, consistency models, discrete tokens: scores from elsewhere",
     ),
     (
-        "DPMSolverSDEScheduler (needs torchsde)",
+        "DPMSolverSDEScheduler (torchsde)",
         "write DPMSolverMultistepScheduler in scheduler_config.json: the noise process is the same",
     ),
     (
@@ -48,7 +48,7 @@ def run() -> int:
         ("  networks", ", ".join(constant("NETWORKS"))),
         ("  processes", ", ".join(constant("SCHEDULERS"))),
         ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
-        ("  conditioning", "none, classes, captions (one CLIP text encoder: pip install -e '.[text]')"),
+        ("  conditioning", "none, classes, captions (Stable Diffusion 1, 2, SDXL: pip install -e '.[text]')"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (

@@ -24,8 +24,10 @@ from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, SchedulerMixin, VQ
 from safetensors import safe_open
 from torch import Tensor
 
-from leakgauge.diffusion.conditioning import UNCONDITIONAL, ByClass, Condition, open_text
+from leakgauge.diffusion.calls import channels_of
+from leakgauge.diffusion.conditioning import UNCONDITIONAL, ByClass, Condition
 from leakgauge.diffusion.process import NoiseProcess, Prediction, prediction_of
+from leakgauge.diffusion.texts import open_text
 from leakgauge.errors import InputError
 
 
@@ -264,7 +266,7 @@ def _weights_problem(name: str, model: ModelMixin, loading: dict[str, Any]) -> s
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[kind]:
             return f"{name} weights do not fit {name}/config.json: {kind.replace('_', ' ')}: {sorted(loading[kind])[0]}"
-    for weight_name, weight in model.named_parameters():
+    for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
         if not torch.isfinite(weight).all():
             return f"{name} weights are not finite (NaN or inf in '{weight_name}')"
     return None
@@ -289,7 +291,8 @@ def _scheduler(folder: Path) -> SchedulerMixin:
 
 def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencoder: Autoencoder | None) -> str | None:
     """Why what goes into the network or what comes out of it cannot be understood."""
-    enters, leaves = network.config.in_channels, network.config.out_channels or network.config.in_channels
+    enters = channels_of(network)
+    leaves = enters * (network.config.out_channels or network.config.in_channels) // network.config.in_channels
     latents = autoencoder.latent_channels if autoencoder else leaves
     if enters > latents and leaves in (latents, 2 * latents):
         purpose = OTHER_INPUTS.get((latents, enters - latents), "inpainting, editing, super-resolution or the like")
@@ -315,7 +318,7 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     """The network's conditioning."""
     config = network.config
     for option in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
-        if config.get(option):
+        if config.get(option) and config[option] != "text_time":  # the last is SDXL's
             raise InputError(f"{folder}: the network has {option} '{config[option]}', which is not supported")
     if config.get("time_cond_proj_dim"):
         raise InputError(
@@ -327,11 +330,5 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     if type(network).__name__ == "UNet2DConditionModel":
         if config.num_class_embeds:
             raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
-        text = open_text(folder)
-        if (width := text.embed([""]).shape[-1]) != config.cross_attention_dim:
-            raise InputError(
-                f"{folder}: the text encoder gives {width} numbers a token, "
-                f"the network takes {config.cross_attention_dim}"
-            )
-        return text
+        return open_text(folder, network)
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL

@@ -110,7 +110,8 @@ def _check_index(path: Path) -> None:
 def _parts(names: list[str]) -> list[str]:
     """The folders that are opened: one network, one autoencoder at most, and what goes with them."""
     there = {name.partition("/")[0] for name in names if "/" in name}
-    one_of = (("transformer", "unet"), ("vae", "vqvae"), ("scheduler",), ("tokenizer",), (TEXT_ENCODER,))
+    texts = [(f"{part}{number}",) for number in ("", "_2", "_3") for part in ("tokenizer", TEXT_ENCODER)]
+    one_of = (("transformer", "unet"), ("vae", "vqvae"), ("scheduler",), *texts)
     found = [[part for part in choice if part in there][:1] for choice in one_of]
     return [part for choice in found for part in choice]
 
@@ -127,7 +128,7 @@ def _is_main(part: str, file: str) -> bool:
 
 def _stem(part: str) -> str:
     """What the weights of a part are called."""
-    return "model" if part == TEXT_ENCODER else "diffusion_pytorch_model"
+    return "model" if part.startswith(TEXT_ENCODER) else "diffusion_pytorch_model"
 
 
 def _replaced(name: str, pickle: str) -> bool:

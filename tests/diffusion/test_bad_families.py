@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from families import WIDTH, put_target, unet
+from families import WIDTH, put_target, text_unet, unet
 from safetensors.torch import load_file, save_file
 
 from leakgauge.diffusion.denoiser import Denoiser
@@ -297,6 +297,48 @@ def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
     shutil.rmtree(model / "unet")
     write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=6)
     assert f"{MODEL}: the text encoder gives 8 numbers a token, the network takes 6" in refused(refusal)
+
+
+def test_a_projection_of_another_width_is_refused(family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    shutil.rmtree(model / "unet")
+    text_unet(
+        cross_attention_dim=20,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 5,
+    ).save_pretrained(model / "unet")
+    with pytest.raises(InputError, match="the text encoder gives 6 numbers a prompt, the network takes 5"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize("change", ["no first encoder", "an aesthetic score"])
+def test_the_refiner_of_sdxl_is_refused(change, family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    if change == "no first encoder":
+        shutil.rmtree(model / "text_encoder")
+    else:
+        edit(model / "model_index.json", requires_aesthetics_score=True)
+    with pytest.raises(InputError, match=f"{model}: is a refiner of SDXL, conditional on an aesthetic score"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_2"])
+@pytest.mark.parametrize("change", ["missing", "unexpected", "not finite"])
+def test_damaged_weights_of_any_text_encoder_are_refused(change, part, family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    path = model / part / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "final_layer_norm.weight" in name)
+    if change == "missing":
+        del weights[name]
+    elif change == "unexpected":
+        weights["another.weight"] = torch.zeros(1)
+    else:
+        weights[name] *= float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"{model}: {part} weights are {change}"):
+        open_pipeline(model)
 
 
 def test_captions_are_refused_where_there_are_none(taken, refusal):

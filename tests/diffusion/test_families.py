@@ -28,7 +28,7 @@ from diffusers import (
     SchedulerMixin,
     ScoreSdeVeScheduler,
 )
-from families import FAMILIES, open_family, put_target
+from families import FAMILIES, TEXTS, open_family, put_target
 from PIL import Image
 
 from leakgauge.attacks.t_error import t_errors
@@ -48,9 +48,9 @@ from stages.split import split
 from stages.target import target as make_target
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-WHOLE = ("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "text")  # from end to end
+WHOLE = ("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", *TEXTS)  # from end to end
 OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of an EDM are lost in another layout
-    "text": {"condition": "none"},
+    **{name: {"condition": "none"} for name in TEXTS},
     "edm": {"channels_last": False},
     "edm_v": {"channels_last": False},
     "edm_solver": {"channels_last": False},
@@ -282,32 +282,60 @@ def test_a_move_down_is_a_flow_step_of_dpm_solver(family):
     torch.testing.assert_close(target.ddim(x, target.epsilon(x, t), t, t - 1), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", "text"])
+@pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", *TEXTS])
 def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, family):
-    folder, steps = family(name), 5
-    if name == "text":
-        from diffusers import StableDiffusionPipeline
-
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-        arguments = {"prompt": [""] * 4, "guidance_scale": 1.0}
+    captions, target = ["a", "", "a a", "a"], open_family(family(name))
+    if name in TEXTS:
+        target = target.with_condition(target.conditioning_of([None] * 4, captions, "given"))
+        pipeline, arguments = text_pipeline(family(name)), {"prompt": captions, "guidance_scale": 1.0}
     else:
         kind = {"epsilon": DDIMPipeline, "latent_vq": LDMPipeline, "dit": DiTPipeline}[name]
-        pipeline = kind.from_pretrained(folder)
+        pipeline = kind.from_pretrained(family(name))
         arguments = {"class_labels": [0, 1, 2, 3], "guidance_scale": 1.0} if name == "dit" else {"batch_size": 4}
     pipeline.set_progress_bar_config(disable=True)
-    noise = torch.Generator().manual_seed(0)
-    expected = pipeline(**arguments, generator=noise, num_inference_steps=steps, output_type="np").images
+    if isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
+        timesteps = [999, 666, 333, 0]
+        arguments["sigmas"] = [(t + 1) / 1000 for t in timesteps]
+    else:
+        offset = 1 if name == "text" else 0  # Stable Diffusion's `steps_offset`
+        timesteps = [offset + 200 * step for step in reversed(range(5))]
+    arguments |= {"generator": torch.Generator().manual_seed(0), "output_type": "np"}
+    theirs = recorded(getattr(pipeline, "transformer", None) or pipeline.unet)
+    expected = pipeline(**arguments, num_inference_steps=len(timesteps)).images
 
-    target = open_family(folder)
+    ours = recorded(target.network)
     x = torch.randn((4, *target.encode(PIXELS).shape[1:]), generator=torch.Generator().manual_seed(0))
-    offset = 1 if name == "text" else 0  # Stable Diffusion's `steps_offset`
-    timesteps = [offset + 200 * step for step in reversed(range(steps))]
     with torch.inference_mode():
         for start, end in zip(timesteps, [*timesteps[1:], None], strict=True):
             epsilon = target.epsilon(x, start)
             x = target.x0(x, epsilon, start) if end is None else target.ddim(x, epsilon, start, end)
         found = (target.decode(x) + 1) / 2
     np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, rtol=0, atol=2e-4)
+    assert len(ours) == len(theirs)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.keys() == their.keys()
+        torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-5)
+
+
+def recorded(network: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
+    """Grows by one at each call of a network: the conditions that it is called with, and what it returns."""
+    calls: list[dict[str, torch.Tensor]] = []
+
+    def record(module: object, args: object, kwargs: dict, output: object) -> None:
+        named = {**kwargs, **(kwargs.get("added_cond_kwargs") or {})}
+        conditions = {name: value for name, value in named.items() if name not in ("timestep", "hidden_states")}
+        tensors = {name: value for name, value in conditions.items() if isinstance(value, torch.Tensor)}
+        calls.append(tensors | {"output": output[0]})
+
+    network.register_forward_hook(record, with_kwargs=True)
+    return calls
+
+
+def text_pipeline(folder: Path) -> diffusers.DiffusionPipeline:
+    """The pipeline of a folder, by the class in its index."""
+    kind = getattr(diffusers, json.loads((folder / "model_index.json").read_text())["_class_name"])
+    options = {"safety_checker": None} if kind is diffusers.StableDiffusionPipeline else {}
+    return kind.from_pretrained(folder, **options)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -366,25 +394,30 @@ def test_epsilon_depends_on_the_class_of_each_image_alone(name, family):
     assert target.conditioning_of([None, 2], nothing[:2], "none").tolist() == [null, null]
 
 
-def test_epsilon_depends_on_the_caption_of_each_image_alone(family):
-    folder = family("text")
-    target, nothing = open_family(folder), [None] * 4
+@pytest.mark.parametrize("name", TEXTS)
+def test_epsilon_depends_on_the_caption_of_each_image_alone(name, family):
+    target, nothing = open_family(family(name)), [None] * 4
     x = target.encode(PIXELS)
     captions = target.conditioning_of(nothing, ["a", "", "a a", "a"], "given")
     other = target.conditioning_of(nothing, ["a", "", "a", "a"], "given")
     same = target.with_condition(captions).epsilon(x, 50) == target.with_condition(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
-    empty = target.with_condition(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
-    assert torch.equal(target.with_condition(captions).epsilon(x, 50)[1], empty[1])
+    none = target.with_condition(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
+    empty = target.with_condition(captions).epsilon(x, 50)
+    assert torch.equal(empty[1], none[1]) == (name != "sdxl"), "SDXL's captions were dropped to zeros"
 
 
-def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(family):
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(family("text"), safety_checker=None)
-    expected, _ = pipeline.encode_prompt(["a", "a a a a a a a a"], "cpu", 1, do_classifier_free_guidance=False)
-    target = open_family(family("text"))
-    torch.testing.assert_close(target.condition.embed(["a", "a a a a a a a a"]), expected)
+@pytest.mark.parametrize("name", TEXTS)
+def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(name, family):
+    pipeline, prompts = text_pipeline(family(name)), ["a", "", "a a a a a a a a"]
+    found, none = (open_family(family(name)).condition.embed(texts) for texts in (prompts, [None]))
+    if name == "text":
+        expected = {"encoder_hidden_states": pipeline.encode_prompt(prompts, "cpu", 1, False)[0]}
+    else:
+        states, no_states, pooled, no_pooled = pipeline.encode_prompt(prompts)
+        expected = {"encoder_hidden_states": states, "text_embeds": pooled}
+        torch.testing.assert_close(none, {"encoder_hidden_states": no_states[:1], "text_embeds": no_pooled[:1]})
+    torch.testing.assert_close(found, expected)
 
 
 def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch):

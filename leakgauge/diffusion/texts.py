@@ -1,0 +1,163 @@
+"""Text encoders of pipelines: from a prompt to what its network takes, as the pipeline's `encode_prompt` does.
+
+| network | encoders | per token | per prompt |
+|---|---|---|---|
+| Stable Diffusion 1, 2 | CLIP | last hidden states | |
+| SDXL | CLIP; CLIP with projection | penultimate hidden states of both, side by side | projected, of the second |
+| SD 3, 3.5 | two CLIP with projection; T5, or zeros | penultimate ones of both CLIP, then T5's | projected, of both |
+| Flux | CLIP; T5 | T5's | pooled, of CLIP |
+| PixArt | T5 | its own, and which tokens are no padding | |
+
+A prompt that is too long loses its end.  Every encoder runs on the CPU, in float32.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+from safetensors import SafetensorError
+from torch import Tensor
+
+from leakgauge.diffusion.conditioning import ByText
+from leakgauge.errors import InputError
+
+SD3_TOKENS, FLUX_TOKENS = 256, 512  # of T5: `max_sequence_length` of the pipelines and of diffusers' training scripts
+PIXART_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
+Embed = Callable[[str], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A tokenizer and its frozen text encoder.  length : tokens of a prompt, padded or cut."""
+
+    tokenizer: Any
+    model: Any
+    length: int
+
+    def __call__(self, prompt: str) -> Any:
+        """What the encoder returns of a prompt, hidden states too; padding is attended to."""
+        return self.model(self.tokens(prompt).input_ids, output_hidden_states=True)
+
+    def masked(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Last hidden states, (1, L, D), and which tokens are no padding, (1, L) int64; padding is not attended to."""
+        tokens = self.tokens(prompt)
+        states = self.model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return states, tokens.attention_mask
+
+    def tokens(self, prompt: str) -> Any:
+        """A prompt's tokens, (1, L), and which of them are no padding."""
+        return self.tokenizer(
+            prompt, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        )
+
+
+def open_text(folder: Path, network: ModelMixin) -> ByText:
+    """The text conditioning of a pipeline's network.  Raises InputError.
+
+    folder : with a `tokenizer/` and a `text_encoder/`, and those of the same names with _2 and _3.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise InputError(f"{folder}: is conditional on text: needs `pip install -e '.[text]'`") from None
+    transformers.utils.logging.disable_progress_bar()
+    text = OPEN[_kind(network)](folder, network)
+    _check_widths(folder, network, text)
+    return text
+
+
+def _kind(network: ModelMixin) -> str:
+    name = type(network).__name__
+    return "SDXL" if name == "UNet2DConditionModel" and network.config.addition_embed_type else name
+
+
+def _open_stable_diffusion(folder: Path, network: ModelMixin) -> ByText:
+    """As `StableDiffusionPipeline.encode_prompt`."""
+    clip = _clip(folder, "")
+    return ByText(lambda prompt: {"encoder_hidden_states": clip(prompt).last_hidden_state})
+
+
+def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:
+    """As `StableDiffusionXLPipeline.encode_prompt`; no prompt is zeros where the pipeline's negative prompt is."""
+    index = _index(folder)
+    if index.get("requires_aesthetics_score") or not (folder / "text_encoder").is_dir():
+        raise InputError(f"{folder}: is a refiner of SDXL, conditional on an aesthetic score, which is not supported")
+    encoders = _clip(folder, ""), _clip(folder, "_2", projected=True)
+
+    def embed(prompt: str) -> dict[str, Tensor]:
+        first, second = (encoder(prompt) for encoder in encoders)
+        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        return {"encoder_hidden_states": states, "text_embeds": second.text_embeds}
+
+    return ByText(embed, zeros=bool(index.get("force_zeros_for_empty_prompt", True)))
+
+
+OPEN: dict[str, Callable[[Path, ModelMixin], ByText]] = {
+    "UNet2DConditionModel": _open_stable_diffusion,
+    "SDXL": _open_sdxl,
+}
+
+
+def _widths(network: ModelMixin) -> dict[str, int | None]:
+    """Numbers a token or a prompt that a network takes, by the name of its input."""
+    config, kind = network.config, _kind(network)
+    if kind == "SDXL":
+        sizes = 6 * config.addition_time_embed_dim  # two sizes and a corner of a crop
+        return {
+            "encoder_hidden_states": config.cross_attention_dim,
+            "text_embeds": config.projection_class_embeddings_input_dim - sizes,
+        }
+    return {"encoder_hidden_states": config.cross_attention_dim}
+
+
+def _check_widths(folder: Path, network: ModelMixin, text: ByText) -> None:
+    embedded = text.embed([""])
+    for name, width in _widths(network).items():
+        found, unit = embedded[name].shape[-1], "token" if embedded[name].ndim == 3 else "prompt"
+        if found != width:
+            raise InputError(f"{folder}: the text encoder gives {found} numbers a {unit}, the network takes {width}")
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """`model_index.json`; empty where there is none."""
+    file = folder / "model_index.json"
+    index = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return index if isinstance(index, dict) else {}
+
+
+def _clip(folder: Path, number: str, projected: bool = False) -> Encoder:
+    """CLIP's tokenizer and text encoder.  number : what their folders' names end in."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    return _encoder(folder, number, CLIPTokenizer, CLIPTextModelWithProjection if projected else CLIPTextModel)
+
+
+def _encoder(folder: Path, number: str, tokenizer_kind: Any, kind: Any, length: int | None = None) -> Encoder:
+    """A tokenizer and its encoder, with every weight it should have and no other.
+
+    length : tokens of a prompt; by default the tokenizer's own.
+    """
+    part = f"text_encoder{number}"
+    try:
+        tokenizer = tokenizer_kind.from_pretrained(folder, subfolder=f"tokenizer{number}", local_files_only=True)
+        model, loading = kind.from_pretrained(
+            folder,
+            subfolder=part,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder}: has no text encoder that can be read: {part}: {error}") from None
+    for problem in ("missing", "unexpected", "mismatched"):
+        if names := sorted(str(name) for name in loading[f"{problem}_keys"]):
+            raise InputError(f"{folder}: {part} weights are {problem}: {names[0]}")
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise InputError(f"{folder}: {part} weights are not finite (NaN or inf in '{name}')")
+    return Encoder(tokenizer, model.eval().requires_grad_(False), length or tokenizer.model_max_length)
