@@ -43,7 +43,7 @@ from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
-TEXTS = ("text", "sdxl", "sdxl_empty")
+TEXTS = ("text", "sdxl", "sdxl_empty", "sd3", "sd3_no_t5", "flux", "flux_guided", "pixart", "pixart_sigma")
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
     *("dpm_solver_flow", "unipc_flow", "repaint", "unclip", "edm_solver", "flow_heun", "flow_lcm"),
@@ -61,10 +61,11 @@ def unet(size: int = 8, channels: int = 1, **options: object) -> UNet2DModel:
     )
 
 
-def kl_autoencoder(channels: int = 4) -> AutoencoderKL:
+def kl_autoencoder(channels: int = 4, **options: object) -> AutoencoderKL:
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     colours = {"in_channels": 1, "out_channels": 1}
-    return AutoencoderKL(**colours, **blocks, **WIDTH, latent_channels=channels, sample_size=8, scaling_factor=0.7)
+    scale = {"scaling_factor": 0.7}
+    return AutoencoderKL(**colours, **blocks, **WIDTH, **scale, **options, latent_channels=channels, sample_size=8)
 
 
 def vq_autoencoder() -> VQModel:
@@ -151,6 +152,64 @@ def write_sdxl(folder: Path, **options: object) -> None:
     ).save_pretrained(folder)
 
 
+def write_sd3(folder: Path, t5: bool = True) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModelWithProjection", hidden_size=4, projection_dim=4)
+    tokenizer_2, encoder_2 = text_part(folder, "CLIPTextModelWithProjection", hidden_size=4, projection_dim=6)
+    tokenizer_3, encoder_3 = text_part(folder, "T5EncoderModel") if t5 else (None, None)
+    network = diffusers.SD3Transformer2DModel(
+        **{"sample_size": 4, "in_channels": 16, "out_channels": 16, "num_layers": 2, "attention_head_dim": 8},
+        **{"num_attention_heads": 2, "joint_attention_dim": 12, "caption_projection_dim": 16},
+        **{"pooled_projection_dim": 10, "pos_embed_max_size": 4, "qk_norm": "rms_norm", "dual_attention_layers": (0,)},
+    )
+    diffusers.StableDiffusion3Pipeline(
+        vae=kl_autoencoder(16, shift_factor=0.3),
+        text_encoder=encoder,
+        text_encoder_2=encoder_2,
+        text_encoder_3=encoder_3,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        tokenizer_3=tokenizer_3,
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(folder)
+
+
+def write_flux(folder: Path, **options: object) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModel")
+    tokenizer_2, encoder_2 = text_part(folder, "T5EncoderModel")
+    network = diffusers.FluxTransformer2DModel(
+        **{"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 8}
+        | {"num_attention_heads": 2, "joint_attention_dim": 12, "pooled_projection_dim": 8}
+        | {"axes_dims_rope": (2, 2, 4)}
+        | options
+    )
+    diffusers.FluxPipeline(
+        vae=kl_autoencoder(4, shift_factor=0.3),
+        text_encoder=encoder,
+        text_encoder_2=encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    ).save_pretrained(folder)
+
+
+def write_pixart(folder: Path, kind: str, **options: object) -> None:
+    tokenizer, encoder = text_part(folder, "T5EncoderModel")
+    network = diffusers.PixArtTransformer2DModel(
+        **{"sample_size": 4, "num_attention_heads": 2, "attention_head_dim": 6, "num_layers": 1}
+        | {"cross_attention_dim": 12, "caption_channels": 12, "norm_num_groups": 4}
+        | options
+    )
+    getattr(diffusers, kind)(
+        vae=kl_autoencoder(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=network,
+        scheduler=DDIMScheduler(clip_sample=False),
+    ).save_pretrained(folder)
+
+
 def write_family(name: str, folder: Path) -> Path:
     """Write the pipeline of a family; returns its folder."""
     torch.manual_seed(0)
@@ -196,6 +255,12 @@ def write_family(name: str, folder: Path) -> Path:
         "text": lambda: write_text(folder),
         "sdxl": lambda: write_sdxl(folder),
         "sdxl_empty": lambda: write_sdxl(folder, force_zeros_for_empty_prompt=False),
+        "sd3": lambda: write_sd3(folder),
+        "sd3_no_t5": lambda: write_sd3(folder, t5=False),
+        "flux": lambda: write_flux(folder),
+        "flux_guided": lambda: write_flux(folder, guidance_embeds=True),
+        "pixart": lambda: write_pixart(folder, "PixArtAlphaPipeline", use_additional_conditions=True),
+        "pixart_sigma": lambda: write_pixart(folder, "PixArtSigmaPipeline"),
     }
     write[name]()
     return folder

@@ -17,7 +17,7 @@ REFUSED = (
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
     (
-        "other networks (SDXL's refiner, SD 3, FLUX)",
+        "other networks (SDXL's refiner, FLUX 2)",
         "score images with their own code: scores from elsewhere",
     ),
     (
@@ -48,7 +48,7 @@ def run() -> int:
         ("  networks", ", ".join(constant("NETWORKS"))),
         ("  processes", ", ".join(constant("SCHEDULERS"))),
         ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
-        ("  conditioning", "none, classes, captions (Stable Diffusion 1, 2, SDXL: pip install -e '.[text]')"),
+        ("  conditioning", "none, classes, captions (CLIP and T5 text encoders: pip install -e '.[text]')"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (

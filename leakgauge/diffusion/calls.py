@@ -3,19 +3,24 @@
 | network | beside x_t, its time and its text |
 |---|---|
 | UNet of SDXL | `time_ids`: size of the original, corner of the crop, target size: the image's size, (0, 0), the same |
+| SD 3 | |
+| Flux | the latents in patches of 2 x 2, the places of patches and of tokens, a guidance scale if it takes one |
+| PixArt | of 1024 x 1024 images the size and the aspect ratio; a mask of the text |
 
 Each is called as its pipeline's `__call__` calls it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
+FLUX_GUIDANCE = 3.5  # the default of diffusers' pipeline and training scripts (train_dreambooth_flux.py)
 Size = tuple[int, int]  # height and width of an image in pixels
 # Of the network (perhaps compiled), x_t (B, C, H, W), the time (B,), its conditioning, the images' size.
-Call = Callable[[Callable, Tensor, Tensor, dict[str, Tensor], Size], Tensor]
+Call = Callable[[Any, Tensor, Tensor, dict[str, Tensor], Size], Tensor]
 
 
 def call_of(network: nn.Module) -> Call:
@@ -25,15 +30,20 @@ def call_of(network: nn.Module) -> Call:
 
 def channels_of(network: ModelMixin) -> int:
     """Channels of x_t."""
-    return network.config.in_channels
+    return network.config.in_channels // patch_of(network) ** 2
 
 
-def call_plainly(network: Callable, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+def patch_of(network: ModelMixin) -> int:
+    """Numbers of x_t a side that the network is given as channels of one."""
+    return 2 if type(network).__name__ == "FluxTransformer2DModel" else 1
+
+
+def call_plainly(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
     """x_t, its time and its conditioning by name."""
     return network(x, timestep=time, **inputs).sample
 
 
-def call_unet_with_text(network: Callable, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+def call_unet_with_text(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
     """As `StableDiffusionPipeline`, or `StableDiffusionXLPipeline` where a prompt has a pooled embedding."""
     if "text_embeds" not in inputs:
         return call_plainly(network, x, time, inputs, size)
@@ -43,4 +53,34 @@ def call_unet_with_text(network: Callable, x: Tensor, time: Tensor, inputs: dict
     return network(x, timestep=time, encoder_hidden_states=states, added_cond_kwargs=added).sample
 
 
-CALLS = {"UNet2DConditionModel": call_unet_with_text}
+def call_flux(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+    """As `FluxPipeline`.  A network that was distilled to take a guidance scale is given that of training scripts."""
+    rows, columns = x.shape[-2] // 2, x.shape[-1] // 2
+    places = torch.cartesian_prod(torch.zeros(1), torch.arange(float(rows)), torch.arange(float(columns)))
+    tokens = torch.zeros(inputs["encoder_hidden_states"].shape[1], 3)
+    guided = network.config.guidance_embeds
+    output = network(
+        nn.functional.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2),  # (B, patches, 4 C)
+        timestep=time / 1000,
+        guidance=torch.full((len(x),), FLUX_GUIDANCE, device=x.device) if guided else None,
+        img_ids=places.to(x.device),
+        txt_ids=tokens.to(x.device),
+        **inputs,
+    ).sample
+    return nn.functional.pixel_shuffle(output.transpose(1, 2).unflatten(2, (rows, columns)), 2)
+
+
+def call_pixart(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+    """As `PixArtAlphaPipeline` and `PixArtSigmaPipeline`; a learned variance lies behind what is predicted."""
+    added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+    if network.use_additional_conditions:
+        resolution = torch.tensor(size, dtype=x.dtype, device=x.device).repeat(len(x), 1)
+        added = {"resolution": resolution, "aspect_ratio": resolution[:, :1] / resolution[:, 1:]}
+    return network(x, timestep=time, added_cond_kwargs=added, **inputs).sample
+
+
+CALLS = {
+    "UNet2DConditionModel": call_unet_with_text,
+    "FluxTransformer2DModel": call_flux,
+    "PixArtTransformer2DModel": call_pixart,
+}

@@ -11,7 +11,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
-from leakgauge.diffusion.calls import call_of, channels_of
+from leakgauge.diffusion.calls import call_of, channels_of, patch_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
@@ -69,10 +69,11 @@ class Denoiser:
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
-        factor = self.autoencoder.factor if self.autoencoder else 1
-        if height % factor or width % factor:
+        factor = self._factor
+        sides = factor * patch_of(self.network)
+        if height % sides or width % sides:
             raise InputError(
-                f"{folder}: its autoencoder takes images whose sides divide by {factor}, "
+                f"{folder}: takes images whose sides divide by {sides}, "
                 f"the dataset has {_shape(channels, height, width)}"
             )
         _, rows, columns = self.x0_shape(height, width)
@@ -89,7 +90,7 @@ class Denoiser:
 
         height, width : of images, for a network that takes any size; 0 where it is unknown: unchecked.
         """
-        factor = self.autoencoder.factor if self.autoencoder else 1
+        factor = self._factor
         channels, rows, columns = self.x0_shape(height, width)
         if not rows * columns:
             return
@@ -111,7 +112,7 @@ class Denoiser:
 
     def x0_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size."""
-        factor, config = self.autoencoder.factor if self.autoencoder else 1, self.network.config
+        factor, config = self._factor, self.network.config
         size = config.get("sample_size") or (height // factor, width // factor)
         return (channels_of(self.network), *((size, size) if isinstance(size, int) else size))
 
@@ -167,8 +168,12 @@ class Denoiser:
 
     def _size(self, x: Tensor) -> tuple[int, int]:
         """Height and width of the images in pixels.  x : (B, C, H, W) of the diffusion."""
-        factor = self.autoencoder.factor if self.autoencoder else 1
-        return x.shape[-2] * factor, x.shape[-1] * factor
+        return x.shape[-2] * self._factor, x.shape[-1] * self._factor
+
+    @property
+    def _factor(self) -> int:
+        """Pixels a side that make one number of x_0."""
+        return self.autoencoder.factor if self.autoencoder else 1
 
     def _levels(self, t: int) -> tuple[float, float]:
         return self.process.alpha[t].item(), self.process.sigma[t].item()

@@ -74,7 +74,10 @@ class Autoencoder:
         return getattr(self.model.config, "shift_factor", None) or 0.0
 
 
-NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel")
+NETWORKS = (
+    *("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel"),
+    *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel"),
+)
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
 SCHEDULERS = (
     *("DDPMScheduler", "DDPMParallelScheduler"),  # of the variance-preserving process with discrete betas
@@ -87,6 +90,7 @@ SCHEDULERS = (
     *("ScoreSdeVeScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"),
     *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"),
 )
+TEXT_TRANSFORMERS = ("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel")
 MOST_TIMESTEPS = 100_000
 SCHEDULER = "scheduler/scheduler_config.json"
 OF_PROCESS = (  # options of schedulers that decide scores; the others are of sampling
@@ -94,6 +98,7 @@ OF_PROCESS = (  # options of schedulers that decide scores; the others are of sa
     *("prediction_type", "variance_type", "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "rho", "shift"),
     *("use_flow_sigmas", "flow_shift"),
 )
+LEARNED_VARIANCE = ("DiTTransformer2DModel", "PixArtTransformer2DModel")  # whatever their scheduler says
 OTHER_INPUTS = {  # channels of latents, and those beside them -> what the network is for
     (4, 1): "depth to image",
     (4, 3): "upscaling",
@@ -304,7 +309,7 @@ def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencode
     if autoencoder and enters != latents:
         return f"the network takes {enters} channels, the latents have {latents}"
     learned = str(scheduler.config.get("variance_type")).startswith("learned")
-    if leaves == 2 * enters and (learned or type(network).__name__ == "DiTTransformer2DModel"):
+    if leaves == 2 * enters and (learned or type(network).__name__ in LEARNED_VARIANCE):
         return None  # epsilon in the first half, a variance in the second
     if leaves != enters:
         return (
@@ -330,5 +335,7 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     if type(network).__name__ == "UNet2DConditionModel":
         if config.num_class_embeds:
             raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
+        return open_text(folder, network)
+    if type(network).__name__ in TEXT_TRANSFORMERS:
         return open_text(folder, network)
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL

@@ -21,6 +21,7 @@ import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.functional import pad
 
 from leakgauge.diffusion.conditioning import ByText
 from leakgauge.errors import InputError
@@ -96,9 +97,58 @@ def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:
     return ByText(embed, zeros=bool(index.get("force_zeros_for_empty_prompt", True)))
 
 
+def _open_sd3(folder: Path, network: ModelMixin) -> ByText:
+    """As `StableDiffusion3Pipeline.encode_prompt`: without T5 its tokens are zeros."""
+    encoders = _clip(folder, "", projected=True), _clip(folder, "_2", projected=True)
+    t5 = _t5(folder, "_3", SD3_TOKENS) if (folder / "text_encoder_3").is_dir() else None
+    width = network.config.joint_attention_dim
+
+    def embed(prompt: str) -> dict[str, Tensor]:
+        said = [encoder(prompt) for encoder in encoders]
+        states = torch.cat([one.hidden_states[-2] for one in said], dim=-1)
+        others = t5(prompt).last_hidden_state if t5 else torch.zeros(1, SD3_TOKENS, width)
+        return {
+            "encoder_hidden_states": torch.cat([pad(states, (0, width - states.shape[-1])), others], dim=1),
+            "pooled_projections": torch.cat([one.text_embeds for one in said], dim=-1),
+        }
+
+    return ByText(embed)
+
+
+def _open_flux(folder: Path, network: ModelMixin) -> ByText:
+    """As `FluxPipeline.encode_prompt`."""
+    clip, t5 = _clip(folder, ""), _t5(folder, "_2", FLUX_TOKENS)
+    return ByText(
+        lambda prompt: {
+            "encoder_hidden_states": t5(prompt).last_hidden_state,
+            "pooled_projections": clip(prompt).pooler_output,
+        }
+    )
+
+
+def _open_pixart(folder: Path, network: ModelMixin) -> ByText:
+    """As `encode_prompt` of the PixArt pipelines, `clean_caption` off: prompts in lower case, without outer blanks."""
+    name = _index(folder).get("_class_name")
+    if name not in PIXART_TOKENS:
+        raise InputError(
+            f"{folder}: model_index.json: _class_name is {name!r}: PixArtAlphaPipeline (120 tokens a prompt) or "
+            "PixArtSigmaPipeline (300) must be named"
+        )
+    t5 = _t5(folder, "", PIXART_TOKENS[name])
+
+    def embed(prompt: str) -> dict[str, Tensor]:
+        states, mask = t5.masked(prompt.lower().strip())
+        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+
+    return ByText(embed)
+
+
 OPEN: dict[str, Callable[[Path, ModelMixin], ByText]] = {
     "UNet2DConditionModel": _open_stable_diffusion,
     "SDXL": _open_sdxl,
+    "SD3Transformer2DModel": _open_sd3,
+    "FluxTransformer2DModel": _open_flux,
+    "PixArtTransformer2DModel": _open_pixart,
 }
 
 
@@ -111,6 +161,13 @@ def _widths(network: ModelMixin) -> dict[str, int | None]:
             "encoder_hidden_states": config.cross_attention_dim,
             "text_embeds": config.projection_class_embeddings_input_dim - sizes,
         }
+    if kind in ("SD3Transformer2DModel", "FluxTransformer2DModel"):
+        return {
+            "encoder_hidden_states": config.joint_attention_dim,
+            "pooled_projections": config.pooled_projection_dim,
+        }
+    if kind == "PixArtTransformer2DModel":
+        return {"encoder_hidden_states": config.caption_channels or config.cross_attention_dim}
     return {"encoder_hidden_states": config.cross_attention_dim}
 
 
@@ -136,12 +193,20 @@ def _clip(folder: Path, number: str, projected: bool = False) -> Encoder:
     return _encoder(folder, number, CLIPTokenizer, CLIPTextModelWithProjection if projected else CLIPTextModel)
 
 
+def _t5(folder: Path, number: str, length: int) -> Encoder:
+    """T5's tokenizer and encoder.  number : what their folders' names end in.  length : tokens of a prompt."""
+    from transformers import T5EncoderModel, T5TokenizerFast
+
+    return _encoder(folder, number, T5TokenizerFast, T5EncoderModel, length)
+
+
 def _encoder(folder: Path, number: str, tokenizer_kind: Any, kind: Any, length: int | None = None) -> Encoder:
     """A tokenizer and its encoder, with every weight it should have and no other.
 
     length : tokens of a prompt; by default the tokenizer's own.
     """
     part = f"text_encoder{number}"
+    _check_tokenizer(folder, f"tokenizer{number}", tokenizer_kind.__name__)
     try:
         tokenizer = tokenizer_kind.from_pretrained(folder, subfolder=f"tokenizer{number}", local_files_only=True)
         model, loading = kind.from_pretrained(
@@ -161,3 +226,14 @@ def _encoder(folder: Path, number: str, tokenizer_kind: Any, kind: Any, length: 
         if not torch.isfinite(weight).all():
             raise InputError(f"{folder}: {part} weights are not finite (NaN or inf in '{name}')")
     return Encoder(tokenizer, model.eval().requires_grad_(False), length or tokenizer.model_max_length)
+
+
+def _check_tokenizer(folder: Path, part: str, kind: str) -> None:
+    """Raise InputError where a tokenizer's vocabulary is absent: transformers would make an empty one in silence."""
+    there = {file.name for file in (folder / part).glob("*")}
+    if "tokenizer.json" in there or (kind.startswith("CLIP") and {"vocab.json", "merges.txt"} <= there):
+        return
+    raise InputError(
+        f"{folder}: has no tokenizer that can be read: {part}/tokenizer.json is missing: where there is another "
+        f"vocabulary (spiece.model), transformers.{kind}.from_pretrained('{part}').save_pretrained('{part}') writes it"
+    )

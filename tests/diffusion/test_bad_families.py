@@ -208,7 +208,7 @@ def test_a_kind_of_class_embedding_that_is_not_supported_is_refused(taken, refus
 @pytest.mark.parametrize(
     ("size", "said"),
     [
-        (7, "its autoencoder takes images whose sides divide by 2, the dataset has 7x7 1-channel"),
+        (7, "takes images whose sides divide by 2, the dataset has 7x7 1-channel"),
         (12, "takes 8x8 1-channel images, the dataset has 12x12 1-channel"),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_missing_text_encoder_is_refused(tmp_path, monkeypatch, refusal):
     monkeypatch.chdir(tmp_path)
     write_conditional(MODEL)
     put_target(Path("theirs"))
-    assert f"{MODEL}: has no text encoder that can be read: " in refused(refusal)
+    assert f"{MODEL}: has no tokenizer that can be read: tokenizer/tokenizer.json is missing" in refused(refusal)
 
 
 def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
@@ -297,6 +297,24 @@ def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
     shutil.rmtree(model / "unet")
     write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=6)
     assert f"{MODEL}: the text encoder gives 8 numbers a token, the network takes 6" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "unit"),
+    [
+        ("sd3", "pooled_projection_dim", "prompt"),
+        ("flux", "joint_attention_dim", "token"),
+        ("flux", "pooled_projection_dim", "prompt"),
+        ("pixart", "caption_channels", "token"),
+    ],
+)
+def test_a_text_of_another_width_than_a_transformer_takes_is_refused(name, option, unit, family, tmp_path):
+    model = shutil.copytree(family(name), tmp_path / "theirs")
+    network = open_pipeline(model).network
+    shutil.rmtree(model / "transformer")
+    type(network).from_config({**network.config, option: 14}).save_pretrained(model / "transformer")
+    with pytest.raises(InputError, match=rf"gives \d+ numbers a {unit}, the network takes 14"):
+        open_pipeline(model)
 
 
 def test_a_projection_of_another_width_is_refused(family, tmp_path):
@@ -323,10 +341,10 @@ def test_the_refiner_of_sdxl_is_refused(change, family, tmp_path):
         open_pipeline(model)
 
 
-@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_2"])
+@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_2", "text_encoder_3"])
 @pytest.mark.parametrize("change", ["missing", "unexpected", "not finite"])
 def test_damaged_weights_of_any_text_encoder_are_refused(change, part, family, tmp_path):
-    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    model = shutil.copytree(family("sd3"), tmp_path / "theirs")
     path = model / part / "model.safetensors"
     weights = load_file(path)
     name = next(name for name in weights if "final_layer_norm.weight" in name)
@@ -339,6 +357,39 @@ def test_damaged_weights_of_any_text_encoder_are_refused(change, part, family, t
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(InputError, match=f"{model}: {part} weights are {change}"):
         open_pipeline(model)
+
+
+def test_a_missing_text_encoder_of_several_is_refused(family, tmp_path):
+    model = shutil.copytree(family("flux"), tmp_path / "theirs")
+    shutil.rmtree(model / "text_encoder_2")
+    with pytest.raises(InputError, match=f"{model}: has no text encoder that can be read: text_encoder_2: "):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_2"])
+@pytest.mark.parametrize("change", ["no folder", "no vocabulary"])
+def test_a_tokenizer_without_a_vocabulary_is_refused(change, part, family, tmp_path):
+    model = shutil.copytree(family("flux"), tmp_path / "theirs")
+    if change == "no folder":
+        shutil.rmtree(model / part)
+    else:
+        for file in (model / part).glob("*"):
+            if file.name in ("tokenizer.json", "vocab.json"):
+                file.unlink()
+    with pytest.raises(InputError, match=f"{model}: has no tokenizer that can be read: {part}/tokenizer.json is miss"):
+        open_pipeline(model)
+
+
+def test_a_pixart_pipeline_must_say_which_it_is(family, tmp_path):
+    model = shutil.copytree(family("pixart"), tmp_path / "theirs")
+    edit(model / "model_index.json", _class_name="DiffusionPipeline")
+    with pytest.raises(InputError, match="_class_name is 'DiffusionPipeline': PixArtAlphaPipeline"):
+        open_pipeline(model)
+
+
+def test_sides_that_flux_cannot_pack_are_refused(taken, refusal):
+    taken("flux", size=6, condition="none")
+    assert f"{MODEL}: takes images whose sides divide by 4, the dataset has 6x6 1-channel" in refused(refusal)
 
 
 def test_captions_are_refused_where_there_are_none(taken, refusal):
