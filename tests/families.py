@@ -43,11 +43,23 @@ from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
-TEXTS = ("text", "sdxl", "sdxl_empty", "sd3", "sd3_no_t5", "flux", "flux_guided", "pixart", "pixart_sigma")
+TEXTS = (
+    "text",
+    "sdxl",
+    "sdxl_empty",
+    "sd3",
+    "sd3_no_t5",
+    "flux",
+    "flux_guided",
+    "pixart",
+    "pixart_sigma",
+    "sana",
+    "lumina",
+)
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
     *("dpm_solver_flow", "unipc_flow", "repaint", "unclip", "edm_solver", "flow_heun", "flow_lcm"),
-    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl"),
+    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
     *TEXTS,
 )
 
@@ -94,6 +106,14 @@ def text_part(folder: Path, kind: str, **options: object) -> tuple[object, objec
         tokenizer = transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=6)
         config = transformers.T5Config(vocab_size=6, d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
         return tokenizer, transformers.T5EncoderModel(config)
+    if kind == "Gemma2Model":
+        ids = {
+            word: number for number, word in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "a", "\u2581", "\u2581a"])
+        }
+        tokenizer = transformers.GemmaTokenizerFast(vocab=ids, merges=[("\u2581", "a")], model_max_length=6)
+        shape = {"hidden_size": 12, "intermediate_size": 8, "num_hidden_layers": 2, "head_dim": 4}
+        config = transformers.Gemma2Config(vocab_size=7, num_attention_heads=2, num_key_value_heads=1, **shape)
+        return tokenizer, transformers.Gemma2Model(config)
     words = ["<|startoftext|>", "<|endoftext|>", "a", "a</w>"]
     tokens = folder / "tokens"
     tokens.mkdir(parents=True, exist_ok=True)
@@ -210,6 +230,48 @@ def write_pixart(folder: Path, kind: str, **options: object) -> None:
     ).save_pretrained(folder)
 
 
+def write_sana(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "Gemma2Model")
+    network = diffusers.SanaTransformer2DModel(
+        **{"in_channels": 4, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1},
+        **{"num_cross_attention_heads": 2, "cross_attention_head_dim": 4, "cross_attention_dim": 8},
+        **{"caption_channels": 12, "sample_size": 4, "timestep_scale": 0.5},
+    )
+    autoencoder = diffusers.AutoencoderDC(
+        **{"in_channels": 1, "latent_channels": 4, "attention_head_dim": 4, "scaling_factor": 0.4},
+        **{f"{part}_block_out_channels": (8, 16) for part in ("encoder", "decoder")},
+        **{f"{part}_layers_per_block": (1, 1) for part in ("encoder", "decoder")},
+        **{f"{part}_qkv_multiscales": ((), ()) for part in ("encoder", "decoder")},
+    )
+    diffusers.SanaPipeline(tokenizer, encoder, autoencoder, network, FlowMatchEulerDiscreteScheduler()).save_pretrained(
+        folder
+    )
+
+
+def write_lumina(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "Gemma2Model")
+    network = diffusers.Lumina2Transformer2DModel(
+        **{"sample_size": 4, "in_channels": 4, "hidden_size": 16, "num_layers": 1, "num_refiner_layers": 1},
+        **{"num_attention_heads": 2, "num_kv_heads": 1, "multiple_of": 8, "axes_dim_rope": (4, 2, 2)},
+        **{"axes_lens": (300, 16, 16), "cap_feat_dim": 12},
+    )
+    diffusers.Lumina2Pipeline(
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+        vae=kl_autoencoder(4, shift_factor=0.3),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+    ).save_pretrained(folder)
+
+
+def tiny_autoencoder() -> diffusers.AutoencoderTiny:
+    return diffusers.AutoencoderTiny(
+        **{"in_channels": 1, "out_channels": 1, "scaling_factor": 1.5, "shift_factor": 0.1},
+        **{f"{part}_block_out_channels": (8, 8) for part in ("encoder", "decoder")},
+        **{f"num_{part}_blocks": (1, 1) for part in ("encoder", "decoder")},
+    )
+
+
 def write_family(name: str, folder: Path) -> Path:
     """Write the pipeline of a family; returns its folder."""
     torch.manual_seed(0)
@@ -252,6 +314,7 @@ def write_family(name: str, folder: Path) -> Path:
             vq_autoencoder(), unet(4, 3), DDIMScheduler(clip_sample=False)
         ).save_pretrained(folder),
         "latent_kl": lambda: LDMPipeline(kl_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
+        "latent_tiny": lambda: LDMPipeline(tiny_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
         "text": lambda: write_text(folder),
         "sdxl": lambda: write_sdxl(folder),
         "sdxl_empty": lambda: write_sdxl(folder, force_zeros_for_empty_prompt=False),
@@ -260,6 +323,8 @@ def write_family(name: str, folder: Path) -> Path:
         "flux": lambda: write_flux(folder),
         "flux_guided": lambda: write_flux(folder, guidance_embeds=True),
         "pixart": lambda: write_pixart(folder, "PixArtAlphaPipeline", use_additional_conditions=True),
+        "sana": lambda: write_sana(folder),
+        "lumina": lambda: write_lumina(folder),
         "pixart_sigma": lambda: write_pixart(folder, "PixArtSigmaPipeline"),
     }
     write[name]()

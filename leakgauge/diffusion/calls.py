@@ -3,14 +3,16 @@
 | network | beside x_t, its time and its text |
 |---|---|
 | UNet of SDXL | `time_ids`: size of the original, corner of the crop, target size: the image's size, (0, 0), the same |
-| SD 3 | |
 | Flux | the latents in patches of 2 x 2, the places of patches and of tokens, a guidance scale if it takes one |
-| PixArt | of 1024 x 1024 images the size and the aspect ratio; a mask of the text |
+| PixArt | the size and the aspect ratio, if it takes them |
+| Sana | its time is scaled |
+| Lumina 2 | its time and its velocity run from noise to image |
 
 Each is called as its pipeline's `__call__` calls it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,8 +25,10 @@ Size = tuple[int, int]  # height and width of an image in pixels
 Call = Callable[[Any, Tensor, Tensor, dict[str, Tensor], Size], Tensor]
 
 
-def call_of(network: nn.Module) -> Call:
+def call_of(network: nn.Module, num_train_timesteps: int) -> Call:
     """The way to call a network."""
+    if type(network).__name__ == "Lumina2Transformer2DModel":
+        return partial(call_lumina, num_train_timesteps)
     return CALLS.get(type(network).__name__, call_plainly)
 
 
@@ -79,8 +83,21 @@ def call_pixart(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor]
     return network(x, timestep=time, added_cond_kwargs=added, **inputs).sample
 
 
+def call_sana(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+    """As `SanaPipeline`."""
+    return network(x, timestep=time * network.config.timestep_scale, **inputs).sample
+
+
+def call_lumina(
+    num_train_timesteps: int, network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size
+) -> Tensor:
+    """As `Lumina2Pipeline`: its time runs from noise, 0, to the image, 1, and so does its velocity."""
+    return -network(x, timestep=1 - time / num_train_timesteps, **inputs).sample
+
+
 CALLS = {
     "UNet2DConditionModel": call_unet_with_text,
     "FluxTransformer2DModel": call_flux,
     "PixArtTransformer2DModel": call_pixart,
+    "SanaTransformer2DModel": call_sana,
 }

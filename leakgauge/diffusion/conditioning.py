@@ -7,6 +7,7 @@
 | by class, DiT with K classes | the dataset's `label`, 0 ... K - 1 | class K, which training dropped labels to |
 | by text | the dataset's `caption` | the empty prompt |
 | by text, SDXL with `force_zeros_for_empty_prompt` | the dataset's `caption` | zeros, as training dropped captions |
+| by text, Lumina 2 | a system prompt, then the dataset's `caption` | the empty prompt alone |
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ Use = Literal["given", "none"]
 Labels = list[int | None]
 Captions = list[str | None]
 Column = Literal["label", "caption"]
+Inputs = dict[str, Tensor]  # what a batch adds to a call of the network, by name
 Conditioning = Tensor | Captions | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
 
 
@@ -41,7 +43,7 @@ class Unconditional:
         """Nothing to take turns."""
         return None
 
-    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> Inputs:
         """What a batch adds to a call of the network."""
         return {}
 
@@ -80,7 +82,7 @@ class ByClass:
         """One class after another, (count,) int64."""
         return torch.arange(count) % self.count
 
-    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> Inputs:
         """What a batch of these classes, (B,) int64, adds to a call of the network."""
         if not isinstance(conditioning, Tensor):
             raise ValueError("a class-conditional network needs classes")
@@ -90,13 +92,13 @@ class ByClass:
 class ByText:
     """Prompts, through the pipeline's own tokenizers and text encoders; see `texts`.
 
-    encode : from a prompt to the network's inputs, by name, each (1, ...).  zeros : whether no prompt is zeros in place
-    of the empty prompt.
+    encode : from a prompt to the network's inputs, by name, each (1, ...).  none : those of no prompt, where they are
+    not those of the empty prompt.
     """
 
-    def __init__(self, encode: Callable[[str], dict[str, Tensor]], zeros: bool = False) -> None:
-        self._encode, self._zeros = encode, zeros
-        self._last: dict[str | None, dict[str, Tensor]] = {}  # of the last batch: the next often has the same prompts
+    def __init__(self, encode: Callable[[str], Inputs], none: Callable[[], Inputs] | None = None) -> None:
+        self._encode, self._none = encode, none
+        self._last: dict[str | None, Inputs] = {}  # of the last batch: the next often has the same prompts
 
     def column(self, use: Use) -> Column | None:
         """The column of the dataset that the network is conditioned on."""
@@ -115,24 +117,23 @@ class ByText:
         """No prompts."""
         return [None] * count
 
-    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> Inputs:
         """What a batch of these prompts adds to a call of the network."""
         if not isinstance(conditioning, list):
             raise ValueError("a network conditional on text needs prompts")
         return self.embed(conditioning)
 
-    def embed(self, prompts: Captions) -> dict[str, Tensor]:
+    def embed(self, prompts: Captions) -> Inputs:
         """The network's inputs, by name, each (B, ...).  A prompt is encoded once, by itself; None is no prompt."""
         self._last = {prompt: self._last.get(prompt) or self._embed(prompt) for prompt in dict.fromkeys(prompts)}
         embedded = [self._last[prompt] for prompt in prompts]
         return {name: torch.cat([one[name] for one in embedded]) for name in embedded[0]}
 
     @torch.inference_mode()
-    def _embed(self, prompt: str | None) -> dict[str, Tensor]:
-        embedded = self._encode(prompt or "")
-        if prompt is None and self._zeros:
-            return {name: torch.zeros_like(value) for name, value in embedded.items()}
-        return embedded
+    def _embed(self, prompt: str | None) -> Inputs:
+        if prompt is None and self._none:
+            return self._none()
+        return self._encode(prompt or "")
 
 
 Condition = Unconditional | ByClass | ByText

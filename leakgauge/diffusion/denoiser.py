@@ -45,7 +45,7 @@ class Denoiser:
         self.network = network.to(device).eval().requires_grad_(False).to(memory_format=_memory_format(precision))
         # Every shape is compiled for itself: what came before must not decide the last digits.
         self.call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
-        self.form = call_of(network)
+        self.form = call_of(network, process.num_train_timesteps)
         self.process = process
         self.device = device
         self.prediction = prediction

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, SchedulerMixin, VQModel
+from diffusers import AutoencoderDC, AutoencoderKL, ConfigMixin, ModelMixin, SchedulerMixin
 from safetensors import safe_open
 from torch import Tensor
 
@@ -34,13 +34,14 @@ from leakgauge.errors import InputError
 class Autoencoder:
     """A frozen autoencoder, in float32."""
 
-    def __init__(self, model: AutoencoderKL | VQModel) -> None:
+    def __init__(self, model: ModelMixin) -> None:
         self.model = model.eval().requires_grad_(False)
 
     @property
     def factor(self) -> int:
         """Pixels a side that make one latent."""
-        return 2 ** (len(self.model.config.block_out_channels) - 1)
+        config = self.model.config
+        return 2 ** (len(config.get("encoder_block_out_channels") or config.block_out_channels) - 1)
 
     @property
     def channels(self) -> int:
@@ -59,11 +60,12 @@ class Autoencoder:
         x : (B, C, H, W) float32 in [-1, 1].  Returns (B, latent channels, H / factor, W / factor), scaled as the
         diffusion was trained on it.
         """
-        if isinstance(self.model, VQModel):
-            latents = self.model.encode(x).latents
+        encoded = self.model.encode(x)
+        if isinstance(self.model, AutoencoderKL):
+            latents = encoded.latent_dist.mode()
         else:
-            latents = self.model.encode(x).latent_dist.mode() - self._shift
-        return self.model.config.scaling_factor * latents
+            latents = encoded.latent if isinstance(self.model, AutoencoderDC) else encoded.latents
+        return self.model.config.scaling_factor * (latents - self._shift)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images from latents, the inverse of `encode` as far as there is one."""
@@ -77,8 +79,9 @@ class Autoencoder:
 NETWORKS = (
     *("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel"),
     *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel"),
+    *("SanaTransformer2DModel", "Lumina2Transformer2DModel"),
 )
-AUTOENCODERS = ("AutoencoderKL", "VQModel")
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 SCHEDULERS = (
     *("DDPMScheduler", "DDPMParallelScheduler"),  # of the variance-preserving process with discrete betas
     *("DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler", "PNDMScheduler", "DEISMultistepScheduler"),
@@ -90,7 +93,6 @@ SCHEDULERS = (
     *("ScoreSdeVeScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"),
     *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"),
 )
-TEXT_TRANSFORMERS = ("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel")
 MOST_TIMESTEPS = 100_000
 SCHEDULER = "scheduler/scheduler_config.json"
 OF_PROCESS = (  # options of schedulers that decide scores; the others are of sampling
@@ -98,7 +100,9 @@ OF_PROCESS = (  # options of schedulers that decide scores; the others are of sa
     *("prediction_type", "variance_type", "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "rho", "shift"),
     *("use_flow_sigmas", "flow_shift"),
 )
-LEARNED_VARIANCE = ("DiTTransformer2DModel", "PixArtTransformer2DModel")  # whatever their scheduler says
+LEARNED_VARIANCE = (  # whatever their scheduler says
+    *("DiTTransformer2DModel", "PixArtTransformer2DModel", "SanaTransformer2DModel"),
+)
 OTHER_INPUTS = {  # channels of latents, and those beside them -> what the network is for
     (4, 1): "depth to image",
     (4, 3): "upscaling",
@@ -224,8 +228,11 @@ def _numbers_problem(config: dict[str, Any], autoencoder: bool) -> str | None:
     if not autoencoder:
         return None
     if "scaling_factor" not in config:
+        default = (
+            inspect.signature(getattr(diffusers, config["_class_name"]).__init__).parameters["scaling_factor"].default
+        )
         return (
-            "has no scaling_factor, and diffusers would take 0.18215: add the factor by which the latents were "
+            f"has no scaling_factor, and diffusers would take {default}: add the factor by which the latents were "
             "multiplied in training (of Stable Diffusion 1 and 2: 0.18215; of latents that were not scaled: 1.0)"
         )
     scale = config["scaling_factor"]
@@ -325,6 +332,10 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
     for option in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         if config.get(option) and config[option] != "text_time":  # the last is SDXL's
             raise InputError(f"{folder}: the network has {option} '{config[option]}', which is not supported")
+    if type(network).__name__ == "SanaTransformer2DModel" and config.guidance_embeds:
+        raise InputError(
+            f"{folder}: the network is conditional on a guidance scale (Sana Sprint), which is not supported"
+        )
     if config.get("time_cond_proj_dim"):
         raise InputError(
             f"{folder}: the network is conditional on a guidance scale (time_cond_proj_dim "
@@ -336,6 +347,6 @@ def _condition(folder: Path, network: ModelMixin) -> Condition:
         if config.num_class_embeds:
             raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
         return open_text(folder, network)
-    if type(network).__name__ in TEXT_TRANSFORMERS:
+    if type(network).__name__ != "UNet2DModel":
         return open_text(folder, network)
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL

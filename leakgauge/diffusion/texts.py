@@ -7,6 +7,8 @@
 | SD 3, 3.5 | two CLIP with projection; T5, or zeros | penultimate ones of both CLIP, then T5's | projected, of both |
 | Flux | CLIP; T5 | T5's | pooled, of CLIP |
 | PixArt | T5 | its own, and which tokens are no padding | |
+| Sana | Gemma 2 | last hidden states, and which tokens are no padding | |
+| Lumina 2 | Gemma 2 | penultimate hidden states, and which tokens are no padding | |
 
 A prompt that is too long loses its end.  Every encoder runs on the CPU, in float32.
 """
@@ -23,12 +25,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
 
-from leakgauge.diffusion.conditioning import ByText
+from leakgauge.diffusion.conditioning import ByText, Inputs
 from leakgauge.errors import InputError
 
 SD3_TOKENS, FLUX_TOKENS = 256, 512  # of T5: `max_sequence_length` of the pipelines and of diffusers' training scripts
+SANA_TOKENS, LUMINA_TOKENS = 300, 256
+LUMINA_SYSTEM = (  # `Lumina2Pipeline.system_prompt`
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based "
+    "on textual prompts or user prompts."
+)
 PIXART_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
-Embed = Callable[[str], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,15 @@ def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:
         raise InputError(f"{folder}: is a refiner of SDXL, conditional on an aesthetic score, which is not supported")
     encoders = _clip(folder, ""), _clip(folder, "_2", projected=True)
 
-    def embed(prompt: str) -> dict[str, Tensor]:
+    def embed(prompt: str) -> Inputs:
         first, second = (encoder(prompt) for encoder in encoders)
         states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         return {"encoder_hidden_states": states, "text_embeds": second.text_embeds}
 
-    return ByText(embed, zeros=bool(index.get("force_zeros_for_empty_prompt", True)))
+    def zeros() -> Inputs:
+        return {name: torch.zeros_like(value) for name, value in embed("").items()}
+
+    return ByText(embed, zeros if index.get("force_zeros_for_empty_prompt", True) else None)
 
 
 def _open_sd3(folder: Path, network: ModelMixin) -> ByText:
@@ -103,7 +112,7 @@ def _open_sd3(folder: Path, network: ModelMixin) -> ByText:
     t5 = _t5(folder, "_3", SD3_TOKENS) if (folder / "text_encoder_3").is_dir() else None
     width = network.config.joint_attention_dim
 
-    def embed(prompt: str) -> dict[str, Tensor]:
+    def embed(prompt: str) -> Inputs:
         said = [encoder(prompt) for encoder in encoders]
         states = torch.cat([one.hidden_states[-2] for one in said], dim=-1)
         others = t5(prompt).last_hidden_state if t5 else torch.zeros(1, SD3_TOKENS, width)
@@ -136,11 +145,34 @@ def _open_pixart(folder: Path, network: ModelMixin) -> ByText:
         )
     t5 = _t5(folder, "", PIXART_TOKENS[name])
 
-    def embed(prompt: str) -> dict[str, Tensor]:
+    def embed(prompt: str) -> Inputs:
         states, mask = t5.masked(prompt.lower().strip())
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
     return ByText(embed)
+
+
+def _open_sana(folder: Path, network: ModelMixin) -> ByText:
+    """As `SanaPipeline.encode_prompt` without its `complex_human_instruction`, which is of sampling alone."""
+    gemma = _gemma(folder, SANA_TOKENS)
+
+    def embed(prompt: str) -> Inputs:
+        states, mask = gemma.masked(prompt.lower().strip())
+        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+
+    return ByText(embed)
+
+
+def _open_lumina(folder: Path, network: ModelMixin) -> ByText:
+    """As `Lumina2Pipeline.encode_prompt`; no prompt is its negative prompt, without the system prompt."""
+    gemma = _gemma(folder, LUMINA_TOKENS)
+
+    def embed(prompt: str) -> Inputs:
+        tokens = gemma.tokens(prompt)
+        said = gemma.model(tokens.input_ids, attention_mask=tokens.attention_mask, output_hidden_states=True)
+        return {"encoder_hidden_states": said.hidden_states[-2], "encoder_attention_mask": tokens.attention_mask}
+
+    return ByText(lambda prompt: embed(f"{LUMINA_SYSTEM} <Prompt Start> {prompt}"), lambda: embed(""))
 
 
 OPEN: dict[str, Callable[[Path, ModelMixin], ByText]] = {
@@ -149,6 +181,8 @@ OPEN: dict[str, Callable[[Path, ModelMixin], ByText]] = {
     "SD3Transformer2DModel": _open_sd3,
     "FluxTransformer2DModel": _open_flux,
     "PixArtTransformer2DModel": _open_pixart,
+    "SanaTransformer2DModel": _open_sana,
+    "Lumina2Transformer2DModel": _open_lumina,
 }
 
 
@@ -168,6 +202,10 @@ def _widths(network: ModelMixin) -> dict[str, int | None]:
         }
     if kind == "PixArtTransformer2DModel":
         return {"encoder_hidden_states": config.caption_channels or config.cross_attention_dim}
+    if kind == "SanaTransformer2DModel":
+        return {"encoder_hidden_states": config.caption_channels}
+    if kind == "Lumina2Transformer2DModel":
+        return {"encoder_hidden_states": config.cap_feat_dim}
     return {"encoder_hidden_states": config.cross_attention_dim}
 
 
@@ -198,6 +236,15 @@ def _t5(folder: Path, number: str, length: int) -> Encoder:
     from transformers import T5EncoderModel, T5TokenizerFast
 
     return _encoder(folder, number, T5TokenizerFast, T5EncoderModel, length)
+
+
+def _gemma(folder: Path, length: int) -> Encoder:
+    """Gemma 2's tokenizer, padding behind the prompt, and its hidden layers.  length : tokens of a prompt."""
+    from transformers import Gemma2Model, GemmaTokenizerFast
+
+    encoder = _encoder(folder, "", GemmaTokenizerFast, Gemma2Model, length)
+    encoder.tokenizer.padding_side = "right"
+    return encoder
 
 
 def _encoder(folder: Path, number: str, tokenizer_kind: Any, kind: Any, length: int | None = None) -> Encoder:

@@ -49,8 +49,8 @@ from stages.target import target as make_target
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 WHOLE = (  # from end to end
-    *("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl"),
-    *("text", "sdxl", "sd3", "flux", "pixart"),
+    *("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
+    *("text", "sdxl", "sd3", "flux", "pixart", "sana", "lumina"),
 )
 OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of an EDM are lost in another layout
     **{name: {"condition": "none"} for name in TEXTS},
@@ -297,7 +297,12 @@ def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(na
         pipeline = kind.from_pretrained(family(name))
         arguments = {"class_labels": [0, 1, 2, 3], "guidance_scale": 1.0} if name == "dit" else {"batch_size": 4}
     pipeline.set_progress_bar_config(disable=True)
-    if name.startswith("pixart"):
+    pipeline.check_inputs = lambda *_, **__: None  # some ask for sides of 32 pixels
+    if name == "lumina":
+        pipeline.vae_scale_factor = 2  # which its pipeline takes to be 8
+    if name == "sana":
+        arguments["complex_human_instruction"] = None
+    if name.startswith(("pixart", "sana")):
         arguments |= {"use_resolution_binning": False, "clean_caption": False}
     if name == "pixart":
         pipeline.transformer.register_to_config(sample_size=128)  # which its pipeline takes for additional conditions
@@ -390,6 +395,10 @@ def test_latents_are_the_scaled_mode_of_the_encoder(family):
     posterior = target.autoencoder.model.encode(x).latent_dist
     assert (posterior.std > 0).all()  # there was something to draw
     torch.testing.assert_close(target.encode(PIXELS), 0.7 * posterior.mean)
+    target = open_family(family("latent_tiny"))
+    torch.testing.assert_close(target.encode(PIXELS), 1.5 * (target.autoencoder.model.encode(x).latents - 0.1))
+    target = open_family(family("sana"))
+    torch.testing.assert_close(target.encode(PIXELS), 0.4 * target.autoencoder.model.encode(x).latent)
     target = open_family(family("latent_vq"))
     latents = target.encode(PIXELS)
     quantised = 0.7 * target.autoencoder.model.quantize(latents / 0.7)[0]
@@ -420,7 +429,7 @@ def test_epsilon_depends_on_the_caption_of_each_image_alone(name, family):
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
     none = target.with_condition(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
     empty = target.with_condition(captions).epsilon(x, 50)
-    assert torch.equal(empty[1], none[1]) == (name != "sdxl"), "SDXL's captions were dropped to zeros"
+    assert torch.equal(empty[1], none[1]) == (name not in ("sdxl", "lumina")), "zeros, and without a system prompt"
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -429,9 +438,12 @@ def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(name, family):
     found, none = (open_family(family(name)).condition.embed(texts) for texts in (prompts, [None]))
     if name == "text":
         expected = {"encoder_hidden_states": pipeline.encode_prompt(prompts, "cpu", 1, False)[0]}
-    elif name.startswith("pixart"):
-        states, mask, _, _ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
+    elif name.startswith(("pixart", "sana", "lumina")):
+        states, mask, no_states, no_mask = pipeline.encode_prompt(prompts)
         expected = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        torch.testing.assert_close(
+            none, {"encoder_hidden_states": no_states[:1], "encoder_attention_mask": no_mask[:1]}, rtol=1e-5, atol=1e-5
+        )
     elif name.startswith("flux"):
         states, pooled, _ = pipeline.encode_prompt(prompts, None)
         expected = {"encoder_hidden_states": states, "pooled_projections": pooled}
