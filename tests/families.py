@@ -43,18 +43,9 @@ from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
-TEXTS = (
-    "text",
-    "sdxl",
-    "sdxl_empty",
-    "sd3",
-    "sd3_no_t5",
-    "flux",
-    "flux_guided",
-    "pixart",
-    "pixart_sigma",
-    "sana",
-    "lumina",
+TEXTS = (  # conditional on captions
+    *("text", "sdxl", "sdxl_empty", "sd3", "sd3_no_t5", "flux", "flux_guided", "pixart", "pixart_sigma"),
+    *("hunyuan", "sana", "lumina"),
 )
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
@@ -104,8 +95,14 @@ def text_part(folder: Path, kind: str, **options: object) -> tuple[object, objec
     if kind == "T5EncoderModel":
         vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -1.0), ("\u2581", -2.0), ("a", -2.5), ("\u2581a", -2.0)]
         tokenizer = transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=6)
-        config = transformers.T5Config(vocab_size=6, d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+        shape = {"d_model": 12, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+        config = transformers.T5Config(vocab_size=6, **shape | options)
         return tokenizer, transformers.T5EncoderModel(config)
+    if kind == "BertModel":
+        ids = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
+        shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        tokenizer = transformers.BertTokenizer(vocab=ids, model_max_length=6)
+        return tokenizer, transformers.BertModel(transformers.BertConfig(vocab_size=6, **shape))
     if kind == "Gemma2Model":
         ids = {
             word: number for number, word in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "a", "\u2581", "\u2581a"])
@@ -230,6 +227,28 @@ def write_pixart(folder: Path, kind: str, **options: object) -> None:
     ).save_pretrained(folder)
 
 
+def write_hunyuan(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "BertModel")
+    tokenizer_2, encoder_2 = text_part(folder, "T5EncoderModel", d_model=16)
+    network = diffusers.HunyuanDiT2DModel(
+        **{"in_channels": 4, "patch_size": 2, "sample_size": 4, "hidden_size": 16, "num_layers": 4},
+        **{"num_attention_heads": 2, "attention_head_dim": 8, "pooled_projection_dim": 8},
+        **{"cross_attention_dim": 8, "cross_attention_dim_t5": 16},
+    )
+    diffusers.HunyuanDiTPipeline(
+        vae=kl_autoencoder(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=network,
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        text_encoder_2=encoder_2,
+        tokenizer_2=tokenizer_2,
+    ).save_pretrained(folder)
+
+
 def write_sana(folder: Path) -> None:
     tokenizer, encoder = text_part(folder, "Gemma2Model")
     network = diffusers.SanaTransformer2DModel(
@@ -323,6 +342,7 @@ def write_family(name: str, folder: Path) -> Path:
         "flux": lambda: write_flux(folder),
         "flux_guided": lambda: write_flux(folder, guidance_embeds=True),
         "pixart": lambda: write_pixart(folder, "PixArtAlphaPipeline", use_additional_conditions=True),
+        "hunyuan": lambda: write_hunyuan(folder),
         "sana": lambda: write_sana(folder),
         "lumina": lambda: write_lumina(folder),
         "pixart_sigma": lambda: write_pixart(folder, "PixArtSigmaPipeline"),

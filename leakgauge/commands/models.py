@@ -48,7 +48,7 @@ def run() -> int:
         ("  networks", ", ".join(constant("NETWORKS"))),
         ("  processes", ", ".join(constant("SCHEDULERS"))),
         ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
-        ("  conditioning", "none, classes, captions (CLIP, T5, Gemma 2: pip install -e '.[text]')"),
+        ("  conditioning", "none, classes, captions (CLIP, T5, BERT, Gemma 2: pip install -e '.[text]')"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (

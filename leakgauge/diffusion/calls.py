@@ -5,6 +5,7 @@
 | UNet of SDXL | `time_ids`: size of the original, corner of the crop, target size: the image's size, (0, 0), the same |
 | Flux | the latents in patches of 2 x 2, the places of patches and of tokens, a guidance scale if it takes one |
 | PixArt | the size and the aspect ratio, if it takes them |
+| Hunyuan-DiT | the places of patches; size of the original, target size, corner of the crop; style 0, the only one |
 | Sana | its time is scaled |
 | Lumina 2 | its time and its velocity run from noise to image |
 
@@ -17,8 +18,10 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from diffusers.models.embeddings import get_2d_rotary_pos_embed
 from torch import Tensor, nn
 
+HUNYUAN_SIDE = 64  # latents of the image, 512 x 512, whose places the pipeline stretches to any size
 FLUX_GUIDANCE = 3.5  # the default of diffusers' pipeline and training scripts (train_dreambooth_flux.py)
 Size = tuple[int, int]  # height and width of an image in pixels
 # Of the network (perhaps compiled), x_t (B, C, H, W), the time (B,), its conditioning, the images' size.
@@ -35,6 +38,14 @@ def call_of(network: nn.Module, num_train_timesteps: int) -> Call:
 def channels_of(network: ModelMixin) -> int:
     """Channels of x_t."""
     return network.config.in_channels // patch_of(network) ** 2
+
+
+def returned_of(network: ModelMixin) -> int:
+    """Channels of what the network returns, in x_t's shape; a learned variance doubles them."""
+    if type(network).__name__ == "HunyuanDiT2DModel":
+        return network.out_channels
+    returned = network.config.out_channels or network.config.in_channels
+    return returned // patch_of(network) ** 2
 
 
 def patch_of(network: ModelMixin) -> int:
@@ -83,6 +94,21 @@ def call_pixart(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor]
     return network(x, timestep=time, added_cond_kwargs=added, **inputs).sample
 
 
+def call_hunyuan(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+    """As `HunyuanDiTPipeline`; a learned variance lies behind what is predicted."""
+    from diffusers.pipelines.hunyuandit.pipeline_hunyuandit import get_resize_crop_region_for_grid  # has transformers
+
+    config = network.config
+    grid = x.shape[-2] // config.patch_size, x.shape[-1] // config.patch_size
+    corners = get_resize_crop_region_for_grid(grid, HUNYUAN_SIDE // config.patch_size)
+    places = get_2d_rotary_pos_embed(config.attention_head_dim, corners, grid, device=x.device, output_type="pt")
+    sizes = torch.tensor([*size, *size, 0, 0], dtype=x.dtype, device=x.device).repeat(len(x), 1)
+    style = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    return network(
+        x, timestep=time.to(x.dtype), image_meta_size=sizes, style=style, image_rotary_emb=places, **inputs
+    ).sample
+
+
 def call_sana(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
     """As `SanaPipeline`."""
     return network(x, timestep=time * network.config.timestep_scale, **inputs).sample
@@ -99,5 +125,6 @@ CALLS = {
     "UNet2DConditionModel": call_unet_with_text,
     "FluxTransformer2DModel": call_flux,
     "PixArtTransformer2DModel": call_pixart,
+    "HunyuanDiT2DModel": call_hunyuan,
     "SanaTransformer2DModel": call_sana,
 }

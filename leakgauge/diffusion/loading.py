@@ -24,7 +24,7 @@ from diffusers import AutoencoderDC, AutoencoderKL, ConfigMixin, ModelMixin, Sch
 from safetensors import safe_open
 from torch import Tensor
 
-from leakgauge.diffusion.calls import channels_of
+from leakgauge.diffusion.calls import channels_of, returned_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, ByClass, Condition
 from leakgauge.diffusion.process import NoiseProcess, Prediction, prediction_of
 from leakgauge.diffusion.texts import open_text
@@ -79,7 +79,7 @@ class Autoencoder:
 NETWORKS = (
     *("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel"),
     *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel"),
-    *("SanaTransformer2DModel", "Lumina2Transformer2DModel"),
+    *("HunyuanDiT2DModel", "SanaTransformer2DModel", "Lumina2Transformer2DModel"),
 )
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 SCHEDULERS = (
@@ -101,7 +101,7 @@ OF_PROCESS = (  # options of schedulers that decide scores; the others are of sa
     *("use_flow_sigmas", "flow_shift"),
 )
 LEARNED_VARIANCE = (  # whatever their scheduler says
-    *("DiTTransformer2DModel", "PixArtTransformer2DModel", "SanaTransformer2DModel"),
+    *("DiTTransformer2DModel", "PixArtTransformer2DModel", "HunyuanDiT2DModel", "SanaTransformer2DModel"),
 )
 OTHER_INPUTS = {  # channels of latents, and those beside them -> what the network is for
     (4, 1): "depth to image",
@@ -303,8 +303,7 @@ def _scheduler(folder: Path) -> SchedulerMixin:
 
 def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencoder: Autoencoder | None) -> str | None:
     """Why what goes into the network or what comes out of it cannot be understood."""
-    enters = channels_of(network)
-    leaves = enters * (network.config.out_channels or network.config.in_channels) // network.config.in_channels
+    enters, leaves = channels_of(network), returned_of(network)
     latents = autoencoder.latent_channels if autoencoder else leaves
     if enters > latents and leaves in (latents, 2 * latents):
         purpose = OTHER_INPUTS.get((latents, enters - latents), "inpainting, editing, super-resolution or the like")

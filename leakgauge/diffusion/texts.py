@@ -7,6 +7,7 @@
 | SD 3, 3.5 | two CLIP with projection; T5, or zeros | penultimate ones of both CLIP, then T5's | projected, of both |
 | Flux | CLIP; T5 | T5's | pooled, of CLIP |
 | PixArt | T5 | its own, and which tokens are no padding | |
+| Hunyuan-DiT | BERT; T5 | last hidden states of each, and which tokens are no padding | |
 | Sana | Gemma 2 | last hidden states, and which tokens are no padding | |
 | Lumina 2 | Gemma 2 | penultimate hidden states, and which tokens are no padding | |
 
@@ -175,12 +176,30 @@ def _open_lumina(folder: Path, network: ModelMixin) -> ByText:
     return ByText(lambda prompt: embed(f"{LUMINA_SYSTEM} <Prompt Start> {prompt}"), lambda: embed(""))
 
 
+def _open_hunyuan(folder: Path, network: ModelMixin) -> ByText:
+    """As `HunyuanDiTPipeline.encode_prompt`."""
+    from transformers import BertModel, BertTokenizer
+
+    bert = _encoder(folder, "", BertTokenizer, BertModel, network.config.text_len)
+    t5 = _t5(folder, "_2", network.config.text_len_t5)
+
+    def embed(prompt: str) -> Inputs:
+        (states, mask), (states_t5, mask_t5) = bert.masked(prompt), t5.masked(prompt)
+        return {
+            **{"encoder_hidden_states": states, "text_embedding_mask": mask},
+            **{"encoder_hidden_states_t5": states_t5, "text_embedding_mask_t5": mask_t5},
+        }
+
+    return ByText(embed)
+
+
 OPEN: dict[str, Callable[[Path, ModelMixin], ByText]] = {
     "UNet2DConditionModel": _open_stable_diffusion,
     "SDXL": _open_sdxl,
     "SD3Transformer2DModel": _open_sd3,
     "FluxTransformer2DModel": _open_flux,
     "PixArtTransformer2DModel": _open_pixart,
+    "HunyuanDiT2DModel": _open_hunyuan,
     "SanaTransformer2DModel": _open_sana,
     "Lumina2Transformer2DModel": _open_lumina,
 }
@@ -202,6 +221,11 @@ def _widths(network: ModelMixin) -> dict[str, int | None]:
         }
     if kind == "PixArtTransformer2DModel":
         return {"encoder_hidden_states": config.caption_channels or config.cross_attention_dim}
+    if kind == "HunyuanDiT2DModel":
+        return {
+            "encoder_hidden_states": config.cross_attention_dim,
+            "encoder_hidden_states_t5": config.cross_attention_dim_t5,
+        }
     if kind == "SanaTransformer2DModel":
         return {"encoder_hidden_states": config.caption_channels}
     if kind == "Lumina2Transformer2DModel":
@@ -278,7 +302,8 @@ def _encoder(folder: Path, number: str, tokenizer_kind: Any, kind: Any, length: 
 def _check_tokenizer(folder: Path, part: str, kind: str) -> None:
     """Raise InputError where a tokenizer's vocabulary is absent: transformers would make an empty one in silence."""
     there = {file.name for file in (folder / part).glob("*")}
-    if "tokenizer.json" in there or (kind.startswith("CLIP") and {"vocab.json", "merges.txt"} <= there):
+    others = {"CLIPTokenizer": {"vocab.json", "merges.txt"}, "BertTokenizer": {"vocab.txt"}}
+    if "tokenizer.json" in there or (kind in others and others[kind] <= there):
         return
     raise InputError(
         f"{folder}: has no tokenizer that can be read: {part}/tokenizer.json is missing: where there is another "

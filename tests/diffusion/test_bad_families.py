@@ -238,6 +238,15 @@ def test_a_latent_consistency_model_is_refused(taken, refusal):
     assert f"{MODEL}: the network is conditional on a guidance scale (time_cond_proj_dim 4" in refused(refusal)
 
 
+def test_a_sana_network_with_a_guidance_scale_is_refused(family, tmp_path):
+    model = shutil.copytree(family("sana"), tmp_path / "theirs")
+    network = open_pipeline(model).network
+    shutil.rmtree(model / "transformer")
+    type(network).from_config({**network.config, "guidance_embeds": True}).save_pretrained(model / "transformer")
+    with pytest.raises(InputError, match=f"{model}: the network is conditional on a guidance scale"):
+        open_pipeline(model)
+
+
 def test_latents_of_other_channels_than_the_network_takes_are_refused(taken, refusal):
     model = taken("latent_kl")
     shutil.rmtree(model / "unet")

@@ -50,7 +50,7 @@ from stages.target import target as make_target
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 WHOLE = (  # from end to end
     *("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
-    *("text", "sdxl", "sd3", "flux", "pixart", "sana", "lumina"),
+    *("text", "sdxl", "sd3", "flux", "pixart", "hunyuan", "sana", "lumina"),
 )
 OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of an EDM are lost in another layout
     **{name: {"condition": "none"} for name in TEXTS},
@@ -298,6 +298,10 @@ def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(na
         arguments = {"class_labels": [0, 1, 2, 3], "guidance_scale": 1.0} if name == "dit" else {"batch_size": 4}
     pipeline.set_progress_bar_config(disable=True)
     pipeline.check_inputs = lambda *_, **__: None  # some ask for sides of 32 pixels
+    if name == "hunyuan":
+        pipeline.vae_scale_factor = 8  # for which its pipeline counts patches
+        arguments |= {"height": 32, "width": 32, "original_size": (8, 8), "target_size": (8, 8)}
+        arguments["use_resolution_binning"] = False
     if name == "lumina":
         pipeline.vae_scale_factor = 2  # which its pipeline takes to be 8
     if name == "sana":
@@ -366,6 +370,15 @@ def test_a_round_trip_returns_to_its_start_as_steps_shrink(name, family):
         start = target.encode(PIXELS)
         missed = [(around(target, start, 200, 360, step) - start).norm().item() for step in (80, 40, 20, 10)]
     assert all(fine < 0.65 * coarse for coarse, fine in pairwise(missed)), missed  # of first order: about one half
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "lumina"])  # which counts its mask's ones
+def test_every_input_of_a_network_lies_on_its_device(name, family):
+    meta = torch.device("meta")  # any other would do; without numbers, and without a GPU
+    target = Denoiser.from_pipeline(family(name), meta)
+    bound = target.with_condition(target.condition.sample_conditions(4))
+    x = bound.encode(PIXELS)
+    assert x.device == bound.epsilon(x, 50).device == bound.decode(x).device == meta
 
 
 def around(target: Denoiser, x: torch.Tensor, low: int, high: int, step: int) -> torch.Tensor:
@@ -444,6 +457,11 @@ def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(name, family):
         torch.testing.assert_close(
             none, {"encoder_hidden_states": no_states[:1], "encoder_attention_mask": no_mask[:1]}, rtol=1e-5, atol=1e-5
         )
+    elif name == "hunyuan":
+        states, _, mask, _ = pipeline.encode_prompt(prompts)
+        states_t5, _, mask_t5, _ = pipeline.encode_prompt(prompts, text_encoder_index=1)
+        expected = {"encoder_hidden_states": states, "text_embedding_mask": mask}
+        expected |= {"encoder_hidden_states_t5": states_t5, "text_embedding_mask_t5": mask_t5}
     elif name.startswith("flux"):
         states, pooled, _ = pipeline.encode_prompt(prompts, None)
         expected = {"encoder_hidden_states": states, "pooled_projections": pooled}
