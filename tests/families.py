@@ -152,12 +152,12 @@ def write_text(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def write_sdxl(folder: Path, **options: object) -> None:
+def write_sdxl(folder: Path, vae: dict[str, object] | None = None, **options: object) -> None:
     tokenizer, encoder = text_part(folder, "CLIPTextModel")
     tokenizer_2, encoder_2 = text_part(folder, "CLIPTextModelWithProjection", hidden_size=12, projection_dim=6)
     added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
     diffusers.StableDiffusionXLPipeline(
-        vae=kl_autoencoder(),
+        vae=kl_autoencoder(**vae or {}),
         text_encoder=encoder,
         text_encoder_2=encoder_2,
         tokenizer=tokenizer,
@@ -336,7 +336,11 @@ def write_family(name: str, folder: Path) -> Path:
         "latent_tiny": lambda: LDMPipeline(tiny_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
         "text": lambda: write_text(folder),
         "sdxl": lambda: write_sdxl(folder),
-        "sdxl_empty": lambda: write_sdxl(folder, force_zeros_for_empty_prompt=False),
+        "sdxl_empty": lambda: write_sdxl(
+            folder,
+            {"latents_mean": (-0.3, 0.1, 0.2, 0.0), "latents_std": (0.5, 2.0, 1.5, 1.0)},  # as Playground 2.5
+            force_zeros_for_empty_prompt=False,
+        ),
         "sd3": lambda: write_sd3(folder),
         "sd3_no_t5": lambda: write_sd3(folder, t5=False),
         "flux": lambda: write_flux(folder),

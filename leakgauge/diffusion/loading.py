@@ -65,17 +65,25 @@ class Autoencoder:
             latents = encoded.latent_dist.mode()
         else:
             latents = encoded.latent if isinstance(self.model, AutoencoderDC) else encoded.latents
-        return self.model.config.scaling_factor * (latents - self._shift)
+        shift, scale = self._shift_and_scale(x.device)
+        return scale * (latents - shift)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images from latents, the inverse of `encode` as far as there is one."""
-        return self.model.decode(latents / self.model.config.scaling_factor + self._shift).sample
+        shift, scale = self._shift_and_scale(latents.device)
+        return self.model.decode(latents / scale + shift).sample
 
-    @property
-    def _shift(self) -> float:
-        return getattr(self.model.config, "shift_factor", None) or 0.0
+    def _shift_and_scale(self, device: torch.device) -> tuple[float | Tensor, float | Tensor]:
+        """Numbers, or (C, 1, 1) where every channel has a mean and a spread of its own (`StableDiffusionXLPipeline`)."""
+        config = self.model.config
+        shift, scale = config.get("shift_factor") or 0.0, config.scaling_factor
+        if config.get("latents_mean") is None:
+            return shift, scale
+        mean, spread = (torch.tensor(config[name], device=device).reshape(-1, 1, 1) for name in STATISTICS)
+        return shift + mean, scale / spread
 
 
+STATISTICS = ("latents_mean", "latents_std")
 NETWORKS = (
     *("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel"),
     *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel"),
@@ -100,9 +108,8 @@ OF_PROCESS = (  # options of schedulers that decide scores; the others are of sa
     *("prediction_type", "variance_type", "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "rho", "shift"),
     *("use_flow_sigmas", "flow_shift"),
 )
-LEARNED_VARIANCE = (  # whatever their scheduler says
-    *("DiTTransformer2DModel", "PixArtTransformer2DModel", "HunyuanDiT2DModel", "SanaTransformer2DModel"),
-)
+# Those whose variance is learned, whatever their scheduler says.
+LEARNED_VARIANCE = ("DiTTransformer2DModel", "PixArtTransformer2DModel", "HunyuanDiT2DModel", "SanaTransformer2DModel")
 OTHER_INPUTS = {  # channels of latents, and those beside them -> what the network is for
     (4, 1): "depth to image",
     (4, 3): "upscaling",
@@ -238,6 +245,11 @@ def _numbers_problem(config: dict[str, Any], autoencoder: bool) -> str | None:
     scale = config["scaling_factor"]
     if not (_is_number(scale) and scale > 0):
         return f"scaling_factor is {scale!r}, expected a positive number"
+    statistics = [config.get(name) for name in STATISTICS]
+    if any(statistics) and not all(_are_numbers(values, config.get("latent_channels")) for values in statistics):
+        return (
+            f"latents_mean and latents_std are {statistics}, expected a number for each channel of the latents, or none"
+        )
     if config.get("shift_factor") is not None and not _is_number(config["shift_factor"]):
         return f"shift_factor is {config['shift_factor']!r}, expected a number"
     return None
@@ -247,6 +259,11 @@ def _is_number(value: Any, kind: type = float) -> bool:
     """Whether a value of JSON is a finite number; of kind int, a whole one."""
     kinds = (int,) if kind is int else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(values: Any, count: Any) -> bool:
+    """Whether a value of JSON is a list of so many finite numbers."""
+    return isinstance(values, list) and len(values) == count and all(_is_number(value) for value in values)
 
 
 def _size_problem(part: Path, kind: type[ModelMixin], config: dict[str, Any]) -> str | None:
@@ -327,25 +344,19 @@ def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencode
 
 def _condition(folder: Path, network: ModelMixin) -> Condition:
     """The network's conditioning."""
-    config = network.config
+    config, name = network.config, type(network).__name__
     for option in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         if config.get(option) and config[option] != "text_time":  # the last is SDXL's
             raise InputError(f"{folder}: the network has {option} '{config[option]}', which is not supported")
-    if type(network).__name__ == "SanaTransformer2DModel" and config.guidance_embeds:
+    if config.get("time_cond_proj_dim") or (name == "SanaTransformer2DModel" and config.guidance_embeds):
         raise InputError(
-            f"{folder}: the network is conditional on a guidance scale (Sana Sprint), which is not supported"
+            f"{folder}: the network is conditional on a guidance scale (time_cond_proj_dim or guidance_embeds: "
+            "a latent consistency model, Sana Sprint), which is not supported"
         )
-    if config.get("time_cond_proj_dim"):
-        raise InputError(
-            f"{folder}: the network is conditional on a guidance scale (time_cond_proj_dim "
-            f"{config.time_cond_proj_dim}, of a latent consistency model), which is not supported"
-        )
-    if type(network).__name__ == "DiTTransformer2DModel":
+    if name == "DiTTransformer2DModel":
         return ByClass(config.num_embeds_ada_norm, null=config.num_embeds_ada_norm)
-    if type(network).__name__ == "UNet2DConditionModel":
-        if config.num_class_embeds:
-            raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
-        return open_text(folder, network)
-    if type(network).__name__ != "UNet2DModel":
+    if name == "UNet2DConditionModel" and config.num_class_embeds:
+        raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
+    if name != "UNet2DModel":
         return open_text(folder, network)
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL

@@ -127,6 +127,9 @@ def _open_sd3(folder: Path, network: ModelMixin) -> ByText:
 
 def _open_flux(folder: Path, network: ModelMixin) -> ByText:
     """As `FluxPipeline.encode_prompt`."""
+    name = str(_index(folder).get("_class_name"))
+    if "Kontext" in name:  # its network is that of Flux
+        raise InputError(f"{folder}: is a {name}, conditional on another image, which is not supported")
     clip, t5 = _clip(folder, ""), _t5(folder, "_2", FLUX_TOKENS)
     return ByText(
         lambda prompt: {
@@ -137,31 +140,29 @@ def _open_flux(folder: Path, network: ModelMixin) -> ByText:
 
 
 def _open_pixart(folder: Path, network: ModelMixin) -> ByText:
-    """As `encode_prompt` of the PixArt pipelines, `clean_caption` off: prompts in lower case, without outer blanks."""
+    """As `PixArtAlphaPipeline.encode_prompt` or `PixArtSigmaPipeline.encode_prompt`."""
     name = _index(folder).get("_class_name")
     if name not in PIXART_TOKENS:
         raise InputError(
             f"{folder}: model_index.json: _class_name is {name!r}: PixArtAlphaPipeline (120 tokens a prompt) or "
             "PixArtSigmaPipeline (300) must be named"
         )
-    t5 = _t5(folder, "", PIXART_TOKENS[name])
-
-    def embed(prompt: str) -> Inputs:
-        states, mask = t5.masked(prompt.lower().strip())
-        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
-
-    return ByText(embed)
+    return ByText(_lowered(_t5(folder, "", PIXART_TOKENS[name])))
 
 
 def _open_sana(folder: Path, network: ModelMixin) -> ByText:
     """As `SanaPipeline.encode_prompt` without its `complex_human_instruction`, which is of sampling alone."""
-    gemma = _gemma(folder, SANA_TOKENS)
+    return ByText(_lowered(_gemma(folder, SANA_TOKENS)))
+
+
+def _lowered(encoder: Encoder) -> Callable[[str], Inputs]:
+    """Last hidden states and the mask of a prompt in lower case, without outer blanks (`clean_caption` off)."""
 
     def embed(prompt: str) -> Inputs:
-        states, mask = gemma.masked(prompt.lower().strip())
+        states, mask = encoder.masked(prompt.lower().strip())
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
-    return ByText(embed)
+    return embed
 
 
 def _open_lumina(folder: Path, network: ModelMixin) -> ByText:

@@ -235,7 +235,7 @@ def test_a_latent_consistency_model_is_refused(taken, refusal):
     model = taken("text", condition="none")
     shutil.rmtree(model / "unet")
     write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=8, time_cond_proj_dim=4)
-    assert f"{MODEL}: the network is conditional on a guidance scale (time_cond_proj_dim 4" in refused(refusal)
+    assert f"{MODEL}: the network is conditional on a guidance scale (time_cond_proj_dim" in refused(refusal)
 
 
 def test_a_sana_network_with_a_guidance_scale_is_refused(family, tmp_path):
@@ -393,6 +393,23 @@ def test_a_pixart_pipeline_must_say_which_it_is(family, tmp_path):
     model = shutil.copytree(family("pixart"), tmp_path / "theirs")
     edit(model / "model_index.json", _class_name="DiffusionPipeline")
     with pytest.raises(InputError, match="_class_name is 'DiffusionPipeline': PixArtAlphaPipeline"):
+        open_pipeline(model)
+
+
+def test_flux_kontext_is_refused(family, tmp_path):
+    model = shutil.copytree(family("flux"), tmp_path / "theirs")
+    edit(model / "model_index.json", _class_name="FluxKontextPipeline")
+    with pytest.raises(InputError, match=f"{model}: is a FluxKontextPipeline, conditional on another image"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize(
+    "values", [{"latents_std": [1.0] * 4}, {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 4}, {"latents_mean": 1.0}]
+)
+def test_statistics_of_latents_that_make_no_sense_are_refused(values, family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    edit(model / "vae/config.json", **values)
+    with pytest.raises(InputError, match=r"vae/config.json: latents_mean and latents_std are .*, expected one number"):
         open_pipeline(model)
 
 

@@ -408,6 +408,10 @@ def test_latents_are_the_scaled_mode_of_the_encoder(family):
     posterior = target.autoencoder.model.encode(x).latent_dist
     assert (posterior.std > 0).all()  # there was something to draw
     torch.testing.assert_close(target.encode(PIXELS), 0.7 * posterior.mean)
+    target = open_family(family("sdxl_empty"))
+    mean, spread = torch.tensor([-0.3, 0.1, 0.2, 0.0]), torch.tensor([0.5, 2.0, 1.5, 1.0])
+    mode = target.autoencoder.model.encode(x).latent_dist.mode()
+    torch.testing.assert_close(target.encode(PIXELS), 0.7 * (mode - mean[:, None, None]) / spread[:, None, None])
     target = open_family(family("latent_tiny"))
     torch.testing.assert_close(target.encode(PIXELS), 1.5 * (target.autoencoder.model.encode(x).latents - 0.1))
     target = open_family(family("sana"))
