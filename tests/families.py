@@ -1,8 +1,10 @@
 """A tiny pipeline folder of each family, of 8x8 grey images: real diffusers classes, weights drawn from a seed."""
 
 import json
+import shutil
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -16,16 +18,22 @@ from diffusers import (
     DiTPipeline,
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
     LDMPipeline,
     PNDMScheduler,
+    RePaintScheduler,
     SchedulerMixin,
     ScoreSdeVePipeline,
     ScoreSdeVeScheduler,
+    UnCLIPScheduler,
     UNet2DConditionModel,
     UNet2DModel,
+    UniPCMultistepScheduler,
     VQModel,
 )
 
@@ -35,9 +43,15 @@ from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+TEXTS = (  # conditional on captions
+    *("text", "sdxl", "sdxl_empty", "sd3", "sd3_no_t5", "flux", "flux_guided", "pixart", "pixart_sigma"),
+    *("hunyuan", "sana", "lumina"),
+)
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
-    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "text"),
+    *("dpm_solver_flow", "unipc_flow", "repaint", "unclip", "edm_solver", "flow_heun", "flow_lcm"),
+    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
+    *TEXTS,
 )
 
 
@@ -50,10 +64,11 @@ def unet(size: int = 8, channels: int = 1, **options: object) -> UNet2DModel:
     )
 
 
-def kl_autoencoder(channels: int = 4) -> AutoencoderKL:
+def kl_autoencoder(channels: int = 4, **options: object) -> AutoencoderKL:
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     colours = {"in_channels": 1, "out_channels": 1}
-    return AutoencoderKL(**colours, **blocks, **WIDTH, latent_channels=channels, sample_size=8, scaling_factor=0.7)
+    scale = {"scaling_factor": 0.7}
+    return AutoencoderKL(**colours, **blocks, **WIDTH, **scale, **options, latent_channels=channels, sample_size=8)
 
 
 def vq_autoencoder() -> VQModel:
@@ -74,40 +89,206 @@ def write_pixels(folder: Path, scheduler: SchedulerMixin, **options: object) -> 
     DDPMPipeline(unet(**options), scheduler).save_pretrained(folder)
 
 
-def write_text(folder: Path) -> None:
+def text_part(folder: Path, kind: str, **options: object) -> tuple[object, object]:
+    """A tiny tokenizer, of two words, and a tiny text encoder of a class of transformers."""
     transformers = pytest.importorskip("transformers", reason="the text extra is not installed")
-    from diffusers import StableDiffusionPipeline
-
+    if kind == "T5EncoderModel":
+        vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -1.0), ("\u2581", -2.0), ("a", -2.5), ("\u2581a", -2.0)]
+        tokenizer = transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=6)
+        shape = {"d_model": 12, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+        config = transformers.T5Config(vocab_size=6, **shape | options)
+        return tokenizer, transformers.T5EncoderModel(config)
+    if kind == "BertModel":
+        ids = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
+        shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        tokenizer = transformers.BertTokenizer(vocab=ids, model_max_length=6)
+        return tokenizer, transformers.BertModel(transformers.BertConfig(vocab_size=6, **shape))
+    if kind == "Gemma2Model":
+        ids = {
+            word: number for number, word in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "a", "\u2581", "\u2581a"])
+        }
+        tokenizer = transformers.GemmaTokenizerFast(vocab=ids, merges=[("\u2581", "a")], model_max_length=6)
+        shape = {"hidden_size": 12, "intermediate_size": 8, "num_hidden_layers": 2, "head_dim": 4}
+        config = transformers.Gemma2Config(vocab_size=7, num_attention_heads=2, num_key_value_heads=1, **shape)
+        return tokenizer, transformers.Gemma2Model(config)
     words = ["<|startoftext|>", "<|endoftext|>", "a", "a</w>"]
     tokens = folder / "tokens"
-    tokens.mkdir(parents=True)
+    tokens.mkdir(parents=True, exist_ok=True)
     (tokens / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
     (tokens / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = transformers.CLIPTokenizer(
         str(tokens / "vocab.json"), str(tokens / "merges.txt"), model_max_length=6, pad_token="<|endoftext|>"
     )
+    shutil.rmtree(tokens)
     config = transformers.CLIPTextConfig(
-        **{"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1},
-        **{"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 0, "eos_token_id": 1},
+        **{"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+        | {"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 0, "eos_token_id": 1}
+        | options
     )
-    network = UNet2DConditionModel(
-        sample_size=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        **WIDTH,
+    return tokenizer, getattr(transformers, kind)(config)
+
+
+def text_unet(**options: object) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        **{"sample_size": 4, "cross_attention_dim": 8, "attention_head_dim": 2}
+        | {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
+        | {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
+        | WIDTH
+        | options
     )
-    StableDiffusionPipeline(
+
+
+def write_text(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModel")
+    diffusers.StableDiffusionPipeline(
         vae=kl_autoencoder(),
-        text_encoder=transformers.CLIPTextModel(config),
+        text_encoder=encoder,
         tokenizer=tokenizer,
-        unet=network,
+        unet=text_unet(),
         scheduler=DDIMScheduler(clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+
+
+def write_sdxl(folder: Path, vae: dict[str, object] | None = None, **options: object) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModel")
+    tokenizer_2, encoder_2 = text_part(folder, "CLIPTextModelWithProjection", hidden_size=12, projection_dim=6)
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    diffusers.StableDiffusionXLPipeline(
+        vae=kl_autoencoder(**vae or {}),
+        text_encoder=encoder,
+        text_encoder_2=encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=text_unet(cross_attention_dim=20, projection_class_embeddings_input_dim=6 * 4 + 6, **added),
+        scheduler=DDIMScheduler(clip_sample=False),
+        add_watermarker=False,
+        **options,
+    ).save_pretrained(folder)
+
+
+def write_sd3(folder: Path, t5: bool = True) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModelWithProjection", hidden_size=4, projection_dim=4)
+    tokenizer_2, encoder_2 = text_part(folder, "CLIPTextModelWithProjection", hidden_size=4, projection_dim=6)
+    tokenizer_3, encoder_3 = text_part(folder, "T5EncoderModel") if t5 else (None, None)
+    network = diffusers.SD3Transformer2DModel(
+        **{"sample_size": 4, "in_channels": 16, "out_channels": 16, "num_layers": 2, "attention_head_dim": 8},
+        **{"num_attention_heads": 2, "joint_attention_dim": 12, "caption_projection_dim": 16},
+        **{"pooled_projection_dim": 10, "pos_embed_max_size": 4, "qk_norm": "rms_norm", "dual_attention_layers": (0,)},
+    )
+    diffusers.StableDiffusion3Pipeline(
+        vae=kl_autoencoder(16, shift_factor=0.3),
+        text_encoder=encoder,
+        text_encoder_2=encoder_2,
+        text_encoder_3=encoder_3,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        tokenizer_3=tokenizer_3,
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(folder)
+
+
+def write_flux(folder: Path, **options: object) -> None:
+    tokenizer, encoder = text_part(folder, "CLIPTextModel")
+    tokenizer_2, encoder_2 = text_part(folder, "T5EncoderModel")
+    network = diffusers.FluxTransformer2DModel(
+        **{"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 8}
+        | {"num_attention_heads": 2, "joint_attention_dim": 12, "pooled_projection_dim": 8}
+        | {"axes_dims_rope": (2, 2, 4)}
+        | options
+    )
+    diffusers.FluxPipeline(
+        vae=kl_autoencoder(4, shift_factor=0.3),
+        text_encoder=encoder,
+        text_encoder_2=encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    ).save_pretrained(folder)
+
+
+def write_pixart(folder: Path, kind: str, **options: object) -> None:
+    tokenizer, encoder = text_part(folder, "T5EncoderModel")
+    network = diffusers.PixArtTransformer2DModel(
+        **{"sample_size": 4, "num_attention_heads": 2, "attention_head_dim": 6, "num_layers": 1}
+        | {"cross_attention_dim": 12, "caption_channels": 12, "norm_num_groups": 4}
+        | options
+    )
+    getattr(diffusers, kind)(
+        vae=kl_autoencoder(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=network,
+        scheduler=DDIMScheduler(clip_sample=False),
+    ).save_pretrained(folder)
+
+
+def write_hunyuan(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "BertModel")
+    tokenizer_2, encoder_2 = text_part(folder, "T5EncoderModel", d_model=16)
+    network = diffusers.HunyuanDiT2DModel(
+        **{"in_channels": 4, "patch_size": 2, "sample_size": 4, "hidden_size": 16, "num_layers": 4},
+        **{"num_attention_heads": 2, "attention_head_dim": 8, "pooled_projection_dim": 8},
+        **{"cross_attention_dim": 8, "cross_attention_dim_t5": 16},
+    )
+    diffusers.HunyuanDiTPipeline(
+        vae=kl_autoencoder(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=network,
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        text_encoder_2=encoder_2,
+        tokenizer_2=tokenizer_2,
+    ).save_pretrained(folder)
+
+
+def write_sana(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "Gemma2Model")
+    network = diffusers.SanaTransformer2DModel(
+        **{"in_channels": 4, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1},
+        **{"num_cross_attention_heads": 2, "cross_attention_head_dim": 4, "cross_attention_dim": 8},
+        **{"caption_channels": 12, "sample_size": 4, "timestep_scale": 0.5},
+    )
+    autoencoder = diffusers.AutoencoderDC(
+        **{"in_channels": 1, "latent_channels": 4, "attention_head_dim": 4, "scaling_factor": 0.4},
+        **{f"{part}_block_out_channels": (8, 16) for part in ("encoder", "decoder")},
+        **{f"{part}_layers_per_block": (1, 1) for part in ("encoder", "decoder")},
+        **{f"{part}_qkv_multiscales": ((), ()) for part in ("encoder", "decoder")},
+    )
+    diffusers.SanaPipeline(tokenizer, encoder, autoencoder, network, FlowMatchEulerDiscreteScheduler()).save_pretrained(
+        folder
+    )
+
+
+def write_lumina(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "Gemma2Model")
+    network = diffusers.Lumina2Transformer2DModel(
+        **{"sample_size": 4, "in_channels": 4, "hidden_size": 16, "num_layers": 1, "num_refiner_layers": 1},
+        **{"num_attention_heads": 2, "num_kv_heads": 1, "multiple_of": 8, "axes_dim_rope": (4, 2, 2)},
+        **{"axes_lens": (300, 16, 16), "cap_feat_dim": 12},
+    )
+    diffusers.Lumina2Pipeline(
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+        vae=kl_autoencoder(4, shift_factor=0.3),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+    ).save_pretrained(folder)
+
+
+def tiny_autoencoder() -> diffusers.AutoencoderTiny:
+    return diffusers.AutoencoderTiny(
+        **{"in_channels": 1, "out_channels": 1, "scaling_factor": 1.5, "shift_factor": 0.1},
+        **{f"{part}_block_out_channels": (8, 8) for part in ("encoder", "decoder")},
+        **{f"num_{part}_blocks": (1, 1) for part in ("encoder", "decoder")},
+    )
 
 
 def write_family(name: str, folder: Path) -> Path:
@@ -123,6 +304,16 @@ def write_family(name: str, folder: Path) -> Path:
         ),
         "pndm": lambda: write_pixels(folder, PNDMScheduler(beta_schedule="scaled_linear")),
         "dpm_solver": lambda: write_pixels(folder, DPMSolverMultistepScheduler(prediction_type="sample")),
+        "dpm_solver_flow": lambda: write_pixels(
+            folder,
+            DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        ),
+        "unipc_flow": lambda: write_pixels(folder, UniPCMultistepScheduler(use_flow_sigmas=True)),
+        "repaint": lambda: write_pixels(folder, RePaintScheduler()),
+        "unclip": lambda: write_pixels(folder, UnCLIPScheduler(prediction_type="sample")),
+        "edm_solver": lambda: write_pixels(folder, EDMDPMSolverMultistepScheduler()),
+        "flow_heun": lambda: write_pixels(folder, FlowMatchHeunDiscreteScheduler(shift=2.0)),
+        "flow_lcm": lambda: write_pixels(folder, FlowMatchLCMScheduler()),
         "euler": lambda: write_pixels(
             folder, EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True)
         ),
@@ -142,7 +333,23 @@ def write_family(name: str, folder: Path) -> Path:
             vq_autoencoder(), unet(4, 3), DDIMScheduler(clip_sample=False)
         ).save_pretrained(folder),
         "latent_kl": lambda: LDMPipeline(kl_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
+        "latent_tiny": lambda: LDMPipeline(tiny_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
         "text": lambda: write_text(folder),
+        "sdxl": lambda: write_sdxl(folder),
+        "sdxl_empty": lambda: write_sdxl(
+            folder,
+            {"latents_mean": (-0.3, 0.1, 0.2, 0.0), "latents_std": (0.5, 2.0, 1.5, 1.0)},  # as Playground 2.5
+            force_zeros_for_empty_prompt=False,
+        ),
+        "sd3": lambda: write_sd3(folder),
+        "sd3_no_t5": lambda: write_sd3(folder, t5=False),
+        "flux": lambda: write_flux(folder),
+        "flux_guided": lambda: write_flux(folder, guidance_embeds=True),
+        "pixart": lambda: write_pixart(folder, "PixArtAlphaPipeline", use_additional_conditions=True),
+        "hunyuan": lambda: write_hunyuan(folder),
+        "sana": lambda: write_sana(folder),
+        "lumina": lambda: write_lumina(folder),
+        "pixart_sigma": lambda: write_pixart(folder, "PixArtSigmaPipeline"),
     }
     write[name]()
     return folder

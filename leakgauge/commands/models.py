@@ -17,10 +17,23 @@ REFUSED = (
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model, pickled (.ckpt)", "convert it to .safetensors: it is then fused into --base, whole"),
     (
-        "other networks (SDXL, SD 3, FLUX)",
+        "other networks (SDXL's refiner, FLUX 2)",
         "score images with their own code: scores from elsewhere",
     ),
-    ("code of the model's own", "is never run: scores from elsewhere"),
+    (
+        "schedulers of other noise processes",
+        "KarrasVe, IPNDM, CogVideoX, Wuerstchen, consistency models, discrete tokens: scores from elsewhere",
+    ),
+    (
+        "DPMSolverSDEScheduler (torchsde)",
+        "write DPMSolverMultistepScheduler in scheduler_config.json: the noise process is the same",
+    ),
+    (
+        "networks that take another image",
+        "inpainting, depth, upscaling, instruct-pix2pix: scores from elsewhere",
+    ),
+    ("latent consistency models", "networks with time_cond_proj_dim: scores from elsewhere"),
+    ("code beside a pipeline", "is never run; a model of your own is a folder with model.py, run with --run-code"),
 )
 
 
@@ -35,10 +48,11 @@ def run() -> int:
         ("  networks", ", ".join(constant("NETWORKS"))),
         ("  processes", ", ".join(constant("SCHEDULERS"))),
         ("  autoencoders", ", ".join(constant("AUTOENCODERS"))),
-        ("  conditioning", "none, classes, captions (one CLIP text encoder: pip install -e '.[text]')"),
+        ("  conditioning", "none, classes, captions (CLIP, T5, BERT, Gemma 2: pip install -e '.[text]')"),
         ("LoRA and other adapters", "of diffusers, kohya or PEFT, fused into --base: pip install -e '.[lora]'"),
         ("one file for a whole model", ".safetensors, laid out as its --base: pip install -e '.[lora]'"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
+        ("a model of your own", "a folder with model.py, whose `load` opens it: --run-code"),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (
             "scores from elsewhere",

@@ -6,14 +6,15 @@
 | by class, UNet2DModel with K classes | the dataset's `label`, 0 ... K - 1 | class K - 1, if no image has it |
 | by class, DiT with K classes | the dataset's `label`, 0 ... K - 1 | class K, which training dropped labels to |
 | by text | the dataset's `caption` | the empty prompt |
+| by text, SDXL with `force_zeros_for_empty_prompt` | the dataset's `caption` | zeros, as training dropped captions |
+| by text, Lumina 2 | a system prompt, then the dataset's `caption` | the empty prompt alone |
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from leakgauge.errors import InputError
@@ -22,7 +23,8 @@ Use = Literal["given", "none"]
 Labels = list[int | None]
 Captions = list[str | None]
 Column = Literal["label", "caption"]
-Conditioning = Tensor | list[str] | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
+Inputs = dict[str, Tensor]  # what a batch adds to a call of the network, by name
+Conditioning = Tensor | Captions | None  # of each of some images: its class, (N,) int64, or its prompt; None: nothing
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Unconditional:
         """Nothing to take turns."""
         return None
 
-    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> Inputs:
         """What a batch adds to a call of the network."""
         return {}
 
@@ -80,7 +82,7 @@ class ByClass:
         """One class after another, (count,) int64."""
         return torch.arange(count) % self.count
 
-    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> Inputs:
         """What a batch of these classes, (B,) int64, adds to a call of the network."""
         if not isinstance(conditioning, Tensor):
             raise ValueError("a class-conditional network needs classes")
@@ -88,10 +90,15 @@ class ByClass:
 
 
 class ByText:
-    """Prompts, through the pipeline's own tokenizer and text encoder."""
+    """Prompts, through the pipeline's own tokenizers and text encoders; see `texts`.
 
-    def __init__(self, tokenizer: Any, encoder: Any) -> None:
-        self.tokenizer, self.encoder = tokenizer, encoder
+    encode : from a prompt to the network's inputs, by name, each (1, ...).  none : those of no prompt, where they are
+    not those of the empty prompt.
+    """
+
+    def __init__(self, encode: Callable[[str], Inputs], none: Callable[[], Inputs] | None = None) -> None:
+        self._encode, self._none = encode, none
+        self._last: dict[str | None, Inputs] = {}  # of the last batch: the next often has the same prompts
 
     def column(self, use: Use) -> Column | None:
         """The column of the dataset that the network is conditioned on."""
@@ -99,66 +106,35 @@ class ByText:
 
     def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """The prompt of each image.  Raises InputError where captions are asked for and an image has none."""
-        if use == "none":
-            return [""] * len(captions)
-        prompts = [caption for caption in captions if caption is not None]
-        if len(prompts) < len(captions):
+        if use == "given" and None in captions:
             raise InputError(
                 "the target is conditional on text, and images have no caption (`caption` in a Parquet dataset); "
                 "set it to none, the empty prompt"
             )
-        return prompts
+        return captions if use == "given" else [None] * len(captions)
 
     def sample_conditions(self, count: int) -> Conditioning:
-        """Empty prompts."""
-        return [""] * count
+        """No prompts."""
+        return [None] * count
 
-    def inputs(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def inputs(self, conditioning: Conditioning) -> Inputs:
         """What a batch of these prompts adds to a call of the network."""
         if not isinstance(conditioning, list):
             raise ValueError("a network conditional on text needs prompts")
-        return {"encoder_hidden_states": self.embed(conditioning)}
+        return self.embed(conditioning)
+
+    def embed(self, prompts: Captions) -> Inputs:
+        """The network's inputs, by name, each (B, ...).  A prompt is encoded once, by itself; None is no prompt."""
+        self._last = {prompt: self._last.get(prompt) or self._embed(prompt) for prompt in dict.fromkeys(prompts)}
+        embedded = [self._last[prompt] for prompt in prompts]
+        return {name: torch.cat([one[name] for one in embedded]) for name in embedded[0]}
 
     @torch.inference_mode()
-    def embed(self, prompts: list[str]) -> Tensor:
-        """(B, L, D) float32; a prompt that is too long loses its end.  Each prompt is encoded once."""
-        distinct = list(dict.fromkeys(prompts))
-        length = self.tokenizer.model_max_length
-        options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
-        embedded = [self.encoder(self.tokenizer(prompt, **options).input_ids).last_hidden_state for prompt in distinct]
-        return torch.cat(embedded)[[distinct.index(prompt) for prompt in prompts]].clone()
+    def _embed(self, prompt: str | None) -> Inputs:
+        if prompt is None and self._none:
+            return self._none()
+        return self._encode(prompt or "")
 
 
 Condition = Unconditional | ByClass | ByText
 UNCONDITIONAL = Unconditional()
-
-
-def open_text(folder: Path) -> ByText:
-    """The tokenizer and the text encoder of a pipeline, CLIP's.
-
-    folder : with `tokenizer/` and `text_encoder/`.  Raises InputError.
-    """
-    try:
-        from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging
-    except ImportError:
-        raise InputError(f"{folder}: is conditional on text: needs `pip install -e '.[text]'`") from None
-    logging.disable_progress_bar()
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
-        encoder, loading = CLIPTextModel.from_pretrained(
-            folder,
-            subfolder="text_encoder",
-            use_safetensors=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder}: has no text encoder that can be read: {error}") from None
-    if loading["missing_keys"]:
-        raise InputError(f"{folder}: text_encoder weights are missing: {sorted(loading['missing_keys'])[0]}")
-    text = ByText(tokenizer, encoder.eval().requires_grad_(False))
-    if not torch.isfinite(text.embed([""])).all():
-        raise InputError(f"{folder}: text_encoder weights are not finite (NaN or inf)")
-    return text

@@ -11,6 +11,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
+from leakgauge.diffusion.calls import call_of, channels_of, patch_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
@@ -44,6 +45,7 @@ class Denoiser:
         self.network = network.to(device).eval().requires_grad_(False).to(memory_format=_memory_format(precision))
         # Every shape is compiled for itself: what came before must not decide the last digits.
         self.call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
+        self.form = call_of(network, process.num_train_timesteps)
         self.process = process
         self.device = device
         self.prediction = prediction
@@ -67,14 +69,15 @@ class Denoiser:
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
-        factor = self.autoencoder.factor if self.autoencoder else 1
-        if height % factor or width % factor:
+        factor = self._factor
+        sides = factor * patch_of(self.network)
+        if height % sides or width % sides:
             raise InputError(
-                f"{folder}: its autoencoder takes images whose sides divide by {factor}, "
+                f"{folder}: takes images whose sides divide by {sides}, "
                 f"the dataset has {_shape(channels, height, width)}"
             )
         _, rows, columns = self.x0_shape(height, width)
-        colours = self.autoencoder.channels if self.autoencoder else self.network.config.in_channels
+        colours = self.autoencoder.channels if self.autoencoder else channels_of(self.network)
         expected = (colours, rows * factor, columns * factor)
         if (channels, height, width) != expected:
             raise InputError(
@@ -87,7 +90,7 @@ class Denoiser:
 
         height, width : of images, for a network that takes any size; 0 where it is unknown: unchecked.
         """
-        factor = self.autoencoder.factor if self.autoencoder else 1
+        factor = self._factor
         channels, rows, columns = self.x0_shape(height, width)
         if not rows * columns:
             return
@@ -109,9 +112,9 @@ class Denoiser:
 
     def x0_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size."""
-        factor, config = self.autoencoder.factor if self.autoencoder else 1, self.network.config
-        size = config.sample_size or (height // factor, width // factor)
-        return (config.in_channels, *((size, size) if isinstance(size, int) else size))
+        factor, config = self._factor, self.network.config
+        size = config.get("sample_size") or (height // factor, width // factor)
+        return (channels_of(self.network), *((size, size) if isinstance(size, int) else size))
 
     def conditioning_of(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
         """The conditioning of N images, to be sliced as they are.  Raises InputError."""
@@ -163,6 +166,15 @@ class Denoiser:
         """Whether products take tf32 is set for the whole process, where another denoiser may have set it."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision.precision == "tf32"
 
+    def _size(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the images in pixels.  x : (B, C, H, W) of the diffusion."""
+        return x.shape[-2] * self._factor, x.shape[-1] * self._factor
+
+    @property
+    def _factor(self) -> int:
+        """Pixels a side that make one number of x_0."""
+        return self.autoencoder.factor if self.autoencoder else 1
+
     def _levels(self, t: int) -> tuple[float, float]:
         return self.process.alpha[t].item(), self.process.sigma[t].item()
 
@@ -173,7 +185,7 @@ class Denoiser:
         low = self.precision.precision == "bfloat16"
         self._set_tf32()
         with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
-            return self.call(scaled, timestep=time, **self.inputs).sample[:, : x.shape[1]].float()
+            return self.form(self.call, scaled, time, self.inputs, self._size(x))[:, : x.shape[1]].float()
 
 
 def open_taken(made: Path, source: Path | str, shape: tuple[int, ...]) -> Denoiser:

@@ -20,25 +20,28 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, SchedulerMixin, VQModel
+from diffusers import AutoencoderDC, AutoencoderKL, ConfigMixin, ModelMixin, SchedulerMixin
 from safetensors import safe_open
 from torch import Tensor
 
-from leakgauge.diffusion.conditioning import UNCONDITIONAL, ByClass, Condition, open_text
+from leakgauge.diffusion.calls import channels_of, returned_of
+from leakgauge.diffusion.conditioning import UNCONDITIONAL, ByClass, Condition
 from leakgauge.diffusion.process import NoiseProcess, Prediction, prediction_of
+from leakgauge.diffusion.texts import open_text
 from leakgauge.errors import InputError
 
 
 class Autoencoder:
     """A frozen autoencoder, in float32."""
 
-    def __init__(self, model: AutoencoderKL | VQModel) -> None:
+    def __init__(self, model: ModelMixin) -> None:
         self.model = model.eval().requires_grad_(False)
 
     @property
     def factor(self) -> int:
         """Pixels a side that make one latent."""
-        return 2 ** (len(self.model.config.block_out_channels) - 1)
+        config = self.model.config
+        return 2 ** (len(config.get("encoder_block_out_channels") or config.block_out_channels) - 1)
 
     @property
     def channels(self) -> int:
@@ -57,35 +60,63 @@ class Autoencoder:
         x : (B, C, H, W) float32 in [-1, 1].  Returns (B, latent channels, H / factor, W / factor), scaled as the
         diffusion was trained on it.
         """
-        if isinstance(self.model, VQModel):
-            latents = self.model.encode(x).latents
+        encoded = self.model.encode(x)
+        if isinstance(self.model, AutoencoderKL):
+            latents = encoded.latent_dist.mode()
         else:
-            latents = self.model.encode(x).latent_dist.mode() - self._shift
-        return self.model.config.scaling_factor * latents
+            latents = encoded.latent if isinstance(self.model, AutoencoderDC) else encoded.latents
+        shift, scale = self._shift_and_scale(x.device)
+        return scale * (latents - shift)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images from latents, the inverse of `encode` as far as there is one."""
-        return self.model.decode(latents / self.model.config.scaling_factor + self._shift).sample
+        shift, scale = self._shift_and_scale(latents.device)
+        return self.model.decode(latents / scale + shift).sample
 
-    @property
-    def _shift(self) -> float:
-        return getattr(self.model.config, "shift_factor", None) or 0.0
+    def _shift_and_scale(self, device: torch.device) -> tuple[float | Tensor, float | Tensor]:
+        """Numbers, or (C, 1, 1) where every channel has a mean and a spread of its own (`StableDiffusionXLPipeline`)."""
+        config = self.model.config
+        shift, scale = config.get("shift_factor") or 0.0, config.scaling_factor
+        if config.get("latents_mean") is None:
+            return shift, scale
+        mean, spread = (torch.tensor(config[name], device=device).reshape(-1, 1, 1) for name in STATISTICS)
+        return shift + mean, scale / spread
 
 
-NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel")
-AUTOENCODERS = ("AutoencoderKL", "VQModel")
+STATISTICS = ("latents_mean", "latents_std")
+NETWORKS = (
+    *("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel"),
+    *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel"),
+    *("HunyuanDiT2DModel", "SanaTransformer2DModel", "Lumina2Transformer2DModel"),
+)
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 SCHEDULERS = (
-    *("DDPMScheduler", "DDIMScheduler", "PNDMScheduler"),  # of the variance-preserving process with discrete betas
-    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"),
-    *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"),
-    *("ScoreSdeVeScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"),
+    *("DDPMScheduler", "DDPMParallelScheduler"),  # of the variance-preserving process with discrete betas
+    *("DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler", "PNDMScheduler", "DEISMultistepScheduler"),
+    *("DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler", "DPMSolverSinglestepScheduler"),
+    *("UniPCMultistepScheduler", "SASolverScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
+    *("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "LCMScheduler", "TCDScheduler"),
+    *("RePaintScheduler", "UnCLIPScheduler"),
+    *("ScoreSdeVeScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"),
+    *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"),
 )
 MOST_TIMESTEPS = 100_000
 SCHEDULER = "scheduler/scheduler_config.json"
 OF_PROCESS = (  # options of schedulers that decide scores; the others are of sampling
     *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"),
     *("prediction_type", "variance_type", "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "rho", "shift"),
+    *("use_flow_sigmas", "flow_shift"),
 )
+# Those whose variance is learned, whatever their scheduler says.
+LEARNED_VARIANCE = ("DiTTransformer2DModel", "PixArtTransformer2DModel", "HunyuanDiT2DModel", "SanaTransformer2DModel")
+OTHER_INPUTS = {  # channels of latents, and those beside them -> what the network is for
+    (4, 1): "depth to image",
+    (4, 3): "upscaling",
+    (4, 4): "instruct-pix2pix or another editing network",
+    (4, 5): "inpainting",
+    (16, 17): "inpainting",
+}
 
 
 class Parts(NamedTuple):
@@ -141,7 +172,7 @@ def _open(folder: Path) -> Parts:
     if prediction is None:
         raise InputError(
             f"{folder}: prediction_type is '{scheduler.config.prediction_type}'; supported are epsilon, v_prediction "
-            "and, but for EDM, sample"
+            "(not with use_flow_sigmas), sample (not of EDM) and flow_prediction (with use_flow_sigmas)"
         )
     if problem := _channels_problem(network, scheduler, autoencoder):
         raise InputError(f"{folder}: {problem}")
@@ -204,13 +235,21 @@ def _numbers_problem(config: dict[str, Any], autoencoder: bool) -> str | None:
     if not autoencoder:
         return None
     if "scaling_factor" not in config:
+        default = (
+            inspect.signature(getattr(diffusers, config["_class_name"]).__init__).parameters["scaling_factor"].default
+        )
         return (
-            "has no scaling_factor, and diffusers would take 0.18215: add the factor by which the latents were "
+            f"has no scaling_factor, and diffusers would take {default}: add the factor by which the latents were "
             "multiplied in training (of Stable Diffusion 1 and 2: 0.18215; of latents that were not scaled: 1.0)"
         )
     scale = config["scaling_factor"]
     if not (_is_number(scale) and scale > 0):
         return f"scaling_factor is {scale!r}, expected a positive number"
+    statistics = [config.get(name) for name in STATISTICS]
+    if any(statistics) and not all(_are_numbers(values, config.get("latent_channels")) for values in statistics):
+        return (
+            f"latents_mean and latents_std are {statistics}, expected a number for each channel of the latents, or none"
+        )
     if config.get("shift_factor") is not None and not _is_number(config["shift_factor"]):
         return f"shift_factor is {config['shift_factor']!r}, expected a number"
     return None
@@ -220,6 +259,11 @@ def _is_number(value: Any, kind: type = float) -> bool:
     """Whether a value of JSON is a finite number; of kind int, a whole one."""
     kinds = (int,) if kind is int else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(values: Any, count: Any) -> bool:
+    """Whether a value of JSON is a list of so many finite numbers."""
+    return isinstance(values, list) and len(values) == count and all(_is_number(value) for value in values)
 
 
 def _size_problem(part: Path, kind: type[ModelMixin], config: dict[str, Any]) -> str | None:
@@ -251,7 +295,7 @@ def _weights_problem(name: str, model: ModelMixin, loading: dict[str, Any]) -> s
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[kind]:
             return f"{name} weights do not fit {name}/config.json: {kind.replace('_', ' ')}: {sorted(loading[kind])[0]}"
-    for weight_name, weight in model.named_parameters():
+    for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
         if not torch.isfinite(weight).all():
             return f"{name} weights are not finite (NaN or inf in '{weight_name}')"
     return None
@@ -268,7 +312,7 @@ def _scheduler(folder: Path) -> SchedulerMixin:
     except Exception as error:  # a configuration that makes no sense raises nearly anything
         raise InputError(f"{folder}: {SCHEDULER}: {_said(error)}") from None
     config = scheduler.config
-    for option, value in {"timestep_type": "continuous", "invert_sigmas": True, "use_flow_sigmas": True}.items():
+    for option, value in {"timestep_type": "continuous", "invert_sigmas": True}.items():
         if config.get(option) == value:
             raise InputError(f"{folder}: {SCHEDULER}: {option} is {value}, which is not supported")
     return scheduler
@@ -276,11 +320,19 @@ def _scheduler(folder: Path) -> SchedulerMixin:
 
 def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencoder: Autoencoder | None) -> str | None:
     """Why what goes into the network or what comes out of it cannot be understood."""
-    enters, leaves = network.config.in_channels, network.config.out_channels or network.config.in_channels
-    if autoencoder and enters != autoencoder.latent_channels:
-        return f"the network takes {enters} channels, the latents have {autoencoder.latent_channels}"
+    enters, leaves = channels_of(network), returned_of(network)
+    latents = autoencoder.latent_channels if autoencoder else leaves
+    if enters > latents and leaves in (latents, 2 * latents):
+        purpose = OTHER_INPUTS.get((latents, enters - latents), "inpainting, editing, super-resolution or the like")
+        return (
+            f"the network takes {enters} channels, {enters - latents} more than the "
+            f"{'latents' if autoencoder else 'images'} have: those of another image ({purpose}), and a network that is "
+            "conditional on another image is not supported"
+        )
+    if autoencoder and enters != latents:
+        return f"the network takes {enters} channels, the latents have {latents}"
     learned = str(scheduler.config.get("variance_type")).startswith("learned")
-    if leaves == 2 * enters and (learned or type(network).__name__ == "DiTTransformer2DModel"):
+    if leaves == 2 * enters and (learned or type(network).__name__ in LEARNED_VARIANCE):
         return None  # epsilon in the first half, a variance in the second
     if leaves != enters:
         return (
@@ -292,20 +344,19 @@ def _channels_problem(network: ModelMixin, scheduler: SchedulerMixin, autoencode
 
 def _condition(folder: Path, network: ModelMixin) -> Condition:
     """The network's conditioning."""
-    config = network.config
+    config, name = network.config, type(network).__name__
     for option in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
-        if config.get(option):
+        if config.get(option) and config[option] != "text_time":  # the last is SDXL's
             raise InputError(f"{folder}: the network has {option} '{config[option]}', which is not supported")
-    if type(network).__name__ == "DiTTransformer2DModel":
+    if config.get("time_cond_proj_dim") or (name == "SanaTransformer2DModel" and config.guidance_embeds):
+        raise InputError(
+            f"{folder}: the network is conditional on a guidance scale (time_cond_proj_dim or guidance_embeds: "
+            "a latent consistency model, Sana Sprint), which is not supported"
+        )
+    if name == "DiTTransformer2DModel":
         return ByClass(config.num_embeds_ada_norm, null=config.num_embeds_ada_norm)
-    if type(network).__name__ == "UNet2DConditionModel":
-        if config.num_class_embeds:
-            raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
-        text = open_text(folder)
-        if (width := text.embed([""]).shape[-1]) != config.cross_attention_dim:
-            raise InputError(
-                f"{folder}: the text encoder gives {width} numbers a token, "
-                f"the network takes {config.cross_attention_dim}"
-            )
-        return text
+    if name == "UNet2DConditionModel" and config.num_class_embeds:
+        raise InputError(f"{folder}: the network is conditional on text and on classes, which is not supported")
+    if name != "UNet2DModel":
+        return open_text(folder, network)
     return ByClass(config.num_class_embeds, config.num_class_embeds - 1) if config.num_class_embeds else UNCONDITIONAL

@@ -28,19 +28,31 @@ A timestep is an index t = 0, ..., T - 1 of a grid from clean to noisy, T the sc
 | variance preserving (DDPM, DDIM and kin) | sqrt(alphas_cumprod[t]) | sqrt(1 - alphas_cumprod[t]) | t |
 | variance exploding (score SDE) | 1 | sigma_min (sigma_max / sigma_min)^(t / (T - 1)) | sigma_t |
 | EDM | 1 | from sigma_min to sigma_max, evenly in sigma^(1 / rho) or in log(sigma) | log(sigma_t) / 4 |
-| flow matching | 1 - sigma_t | (t + 1) / T, then shifted | T sigma_t |
+| flow matching | 1 - sigma_t | (t + 1) / T, then shifted | T sigma_t; with `use_flow_sigmas` cut to a whole number |
 
 Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, Eq. 12 with zero variance: the move is the same in
 every process, for it only solves the line above for x_0 and takes it elsewhere.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin, ScoreSdeVeScheduler
+from diffusers import (
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
+    SchedulerMixin,
+    ScoreSdeVeScheduler,
+)
 from torch import Tensor
+
+EDM = (EDMEulerScheduler, EDMDPMSolverMultistepScheduler)
+FLOW = (FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler)
 
 From = Callable[[Tensor, Tensor, float, float], Tensor]  # of x_t, F, alpha_t and sigma_t
 
@@ -109,16 +121,20 @@ def edm_prediction(sigma_data: float, sign: float = 1.0) -> Prediction:
 
 
 def prediction_of(scheduler: SchedulerMixin) -> Prediction | None:
-    """What a network with this scheduler predicts; None if that is unknown."""
+    """What a network with this scheduler predicts; None if that is unknown, or no prediction of its process."""
     if isinstance(scheduler, ScoreSdeVeScheduler):
         return PREDICTIONS["score"]
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if isinstance(scheduler, FLOW):
         return PREDICTIONS["velocity"]
-    kind = scheduler.config.prediction_type
-    if isinstance(scheduler, EDMEulerScheduler):
+    kind = scheduler.config.get("prediction_type", "epsilon")  # RePaint has no such option
+    if isinstance(scheduler, EDM):
         signs = {"epsilon": 1.0, "v_prediction": -1.0}
         return edm_prediction(scheduler.config.sigma_data, signs[kind]) if kind in signs else None
-    return PREDICTIONS[kind] if kind in ("epsilon", "sample", "v_prediction") else None
+    if scheduler.config.get("use_flow_sigmas"):
+        kinds = {"epsilon": "epsilon", "sample": "sample", "flow_prediction": "velocity"}
+    else:
+        kinds = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v_prediction"}
+    return PREDICTIONS[kinds[kind]] if kind in kinds else None
 
 
 @dataclass(frozen=True)
@@ -136,12 +152,14 @@ class NoiseProcess:
         config = scheduler.config
         if isinstance(scheduler, ScoreSdeVeScheduler):
             return variance_exploding(config.sigma_min, config.sigma_max, config.num_train_timesteps)
-        if isinstance(scheduler, EDMEulerScheduler):
+        if isinstance(scheduler, EDM):
             rho = config.rho if config.sigma_schedule == "karras" else None
             return edm_process(config.sigma_min, config.sigma_max, rho, config.num_train_timesteps)
-        if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-            shift = 1.0 if config.use_dynamic_shifting else config.shift  # the former is of sampling alone
-            return flow_matching(shift, config.num_train_timesteps)
+        if isinstance(scheduler, FLOW):
+            return flow_matching(_shift(config, "shift"), config.num_train_timesteps)
+        if config.get("use_flow_sigmas"):
+            process = flow_matching(_shift(config, "flow_shift"), config.num_train_timesteps)
+            return replace(process, times=whole(process.times))
         return variance_preserving(scheduler.betas)
 
     @property
@@ -190,6 +208,11 @@ class NoiseProcess:
         return self.add_noise(self.x0(x, epsilon, start), epsilon, end)
 
 
+def _shift(config: Mapping[str, Any], option: str) -> float:
+    """The shift of a flow's sigmas in training; a dynamic one is of sampling alone."""
+    return 1.0 if config.get("use_dynamic_shifting") else config[option]
+
+
 def variance_preserving(betas: Tensor) -> NoiseProcess:
     """alpha_t^2 + sigma_t^2 = 1.  betas : (T,).  Ho et al., NeurIPS 2020, Eq. 4.
 
@@ -227,3 +250,12 @@ def flow_matching(shift: float, count: int) -> NoiseProcess:
     s = torch.arange(1, count + 1, dtype=torch.float64) / count
     s = shift * s / (1 + (shift - 1) * s)
     return NoiseProcess(1 - s, s, times=count * s)
+
+
+def whole(times: Tensor | None) -> Tensor:
+    """Times cut to whole numbers, as the `set_timesteps` of DPM-Solver and its kin cut those of a flow.
+
+    (t + 1) / T, times T, may lie a rounding error below t + 1: it counts as t + 1.
+    """
+    assert times is not None
+    return (times + 1e-6).floor()

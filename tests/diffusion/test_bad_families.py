@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from families import WIDTH, put_target, unet
+from families import WIDTH, put_target, text_unet, unet
 from safetensors.torch import load_file, save_file
 
 from leakgauge.diffusion.denoiser import Denoiser
@@ -51,6 +51,30 @@ def test_an_unknown_prediction_type_is_refused(taken, refusal):
     assert f"{MODEL}: prediction_type is 'noise'; supported are epsilon, v_prediction" in refused(refusal)
 
 
+def test_v_of_a_flow_is_refused(taken, refusal):
+    edit(taken("dpm_solver_flow") / "scheduler/scheduler_config.json", prediction_type="v_prediction")
+    assert f"{MODEL}: prediction_type is 'v_prediction'; supported are epsilon" in refused(refusal)
+
+
+def test_a_flow_without_the_sigmas_of_one_is_refused(taken, refusal):
+    edit(taken("dpm_solver_flow") / "scheduler/scheduler_config.json", use_flow_sigmas=False)
+    assert "flow_prediction'; supported are epsilon" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("IPNDMScheduler", "KarrasVeScheduler", "CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler"),
+        *("VQDiffusionScheduler", "CogVideoXDDIMScheduler", "SCMScheduler"),
+    ],
+)
+def test_a_scheduler_of_another_process_is_refused(name, family, tmp_path):
+    model = shutil.copytree(family("epsilon"), tmp_path / "theirs")
+    edit(model / "scheduler/scheduler_config.json", _class_name=name)
+    with pytest.raises(InputError, match=f"{model}: scheduler is a {name}; supported are DDPMScheduler, "):
+        open_pipeline(model)
+
+
 def test_an_edm_network_that_predicts_the_sample_is_refused(taken, refusal):
     edit(taken("edm") / "scheduler/scheduler_config.json", prediction_type="sample")
     assert f"{MODEL}: prediction_type is 'sample'; supported are" in refused(refusal)
@@ -69,7 +93,6 @@ def test_a_part_of_an_unknown_class_is_refused(file, part, taken, refusal):
     [
         ("flow", "invert_sigmas", True),
         ("euler", "timestep_type", "continuous"),
-        ("dpm_solver", "use_flow_sigmas", True),
         ("v", "beta_schedule", "quartic"),
     ],
 )
@@ -185,13 +208,43 @@ def test_a_kind_of_class_embedding_that_is_not_supported_is_refused(taken, refus
 @pytest.mark.parametrize(
     ("size", "said"),
     [
-        (7, "its autoencoder takes images whose sides divide by 2, the dataset has 7x7 1-channel"),
+        (7, "takes images whose sides divide by 2, the dataset has 7x7 1-channel"),
         (12, "takes 8x8 1-channel images, the dataset has 12x12 1-channel"),
     ],
 )
 def test_images_of_a_size_that_a_latent_model_does_not_take_are_refused(size, said, taken, refusal):
     taken("latent_kl", size=size)
     assert f"{MODEL}: {said}" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("enters", "purpose"),
+    [(9, "inpainting"), (5, "depth to image"), (7, "upscaling"), (8, "instruct-pix2pix"), (6, "super-resolution")],
+)
+def test_a_network_that_takes_another_image_is_refused(enters, purpose, taken, refusal):
+    model = taken("text", condition="none")
+    shutil.rmtree(model / "unet")
+    write_conditional(model, in_channels=enters, out_channels=4, cross_attention_dim=8)
+    line = refused(refusal)
+    assert f"{MODEL}: the network takes {enters} channels, {enters - 4} more than the latents have" in line
+    assert purpose in line
+    assert "conditional on another image is not supported" in line
+
+
+def test_a_latent_consistency_model_is_refused(taken, refusal):
+    model = taken("text", condition="none")
+    shutil.rmtree(model / "unet")
+    write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=8, time_cond_proj_dim=4)
+    assert f"{MODEL}: the network is conditional on a guidance scale (time_cond_proj_dim" in refused(refusal)
+
+
+def test_a_sana_network_with_a_guidance_scale_is_refused(family, tmp_path):
+    model = shutil.copytree(family("sana"), tmp_path / "theirs")
+    network = open_pipeline(model).network
+    shutil.rmtree(model / "transformer")
+    type(network).from_config({**network.config, "guidance_embeds": True}).save_pretrained(model / "transformer")
+    with pytest.raises(InputError, match=f"{model}: the network is conditional on a guidance scale"):
+        open_pipeline(model)
 
 
 def test_latents_of_other_channels_than_the_network_takes_are_refused(taken, refusal):
@@ -245,7 +298,7 @@ def test_a_missing_text_encoder_is_refused(tmp_path, monkeypatch, refusal):
     monkeypatch.chdir(tmp_path)
     write_conditional(MODEL)
     put_target(Path("theirs"))
-    assert f"{MODEL}: has no text encoder that can be read: " in refused(refusal)
+    assert f"{MODEL}: has no tokenizer that can be read: tokenizer/tokenizer.json is missing" in refused(refusal)
 
 
 def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
@@ -253,6 +306,116 @@ def test_a_text_encoder_of_another_width_is_refused(taken, refusal):
     shutil.rmtree(model / "unet")
     write_conditional(model, in_channels=4, out_channels=4, cross_attention_dim=6)
     assert f"{MODEL}: the text encoder gives 8 numbers a token, the network takes 6" in refused(refusal)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "unit"),
+    [
+        ("sd3", "pooled_projection_dim", "prompt"),
+        ("flux", "joint_attention_dim", "token"),
+        ("flux", "pooled_projection_dim", "prompt"),
+        ("pixart", "caption_channels", "token"),
+    ],
+)
+def test_a_text_of_another_width_than_a_transformer_takes_is_refused(name, option, unit, family, tmp_path):
+    model = shutil.copytree(family(name), tmp_path / "theirs")
+    network = open_pipeline(model).network
+    shutil.rmtree(model / "transformer")
+    type(network).from_config({**network.config, option: 14}).save_pretrained(model / "transformer")
+    with pytest.raises(InputError, match=rf"gives \d+ numbers a {unit}, the network takes 14"):
+        open_pipeline(model)
+
+
+def test_a_projection_of_another_width_is_refused(family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    shutil.rmtree(model / "unet")
+    text_unet(
+        cross_attention_dim=20,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 5,
+    ).save_pretrained(model / "unet")
+    with pytest.raises(InputError, match="the text encoder gives 6 numbers a prompt, the network takes 5"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize("change", ["no first encoder", "an aesthetic score"])
+def test_the_refiner_of_sdxl_is_refused(change, family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    if change == "no first encoder":
+        shutil.rmtree(model / "text_encoder")
+    else:
+        edit(model / "model_index.json", requires_aesthetics_score=True)
+    with pytest.raises(InputError, match=f"{model}: is a refiner of SDXL, conditional on an aesthetic score"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_2", "text_encoder_3"])
+@pytest.mark.parametrize("change", ["missing", "unexpected", "not finite"])
+def test_damaged_weights_of_any_text_encoder_are_refused(change, part, family, tmp_path):
+    model = shutil.copytree(family("sd3"), tmp_path / "theirs")
+    path = model / part / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "final_layer_norm.weight" in name)
+    if change == "missing":
+        del weights[name]
+    elif change == "unexpected":
+        weights["another.weight"] = torch.zeros(1)
+    else:
+        weights[name] *= float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"{model}: {part} weights are {change}"):
+        open_pipeline(model)
+
+
+def test_a_missing_text_encoder_of_several_is_refused(family, tmp_path):
+    model = shutil.copytree(family("flux"), tmp_path / "theirs")
+    shutil.rmtree(model / "text_encoder_2")
+    with pytest.raises(InputError, match=f"{model}: has no text encoder that can be read: text_encoder_2: "):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_2"])
+@pytest.mark.parametrize("change", ["no folder", "no vocabulary"])
+def test_a_tokenizer_without_a_vocabulary_is_refused(change, part, family, tmp_path):
+    model = shutil.copytree(family("flux"), tmp_path / "theirs")
+    if change == "no folder":
+        shutil.rmtree(model / part)
+    else:
+        for file in (model / part).glob("*"):
+            if file.name in ("tokenizer.json", "vocab.json"):
+                file.unlink()
+    with pytest.raises(InputError, match=f"{model}: has no tokenizer that can be read: {part}/tokenizer.json is miss"):
+        open_pipeline(model)
+
+
+def test_a_pixart_pipeline_must_say_which_it_is(family, tmp_path):
+    model = shutil.copytree(family("pixart"), tmp_path / "theirs")
+    edit(model / "model_index.json", _class_name="DiffusionPipeline")
+    with pytest.raises(InputError, match="_class_name is 'DiffusionPipeline': PixArtAlphaPipeline"):
+        open_pipeline(model)
+
+
+def test_flux_kontext_is_refused(family, tmp_path):
+    model = shutil.copytree(family("flux"), tmp_path / "theirs")
+    edit(model / "model_index.json", _class_name="FluxKontextPipeline")
+    with pytest.raises(InputError, match=f"{model}: is a FluxKontextPipeline, conditional on another image"):
+        open_pipeline(model)
+
+
+@pytest.mark.parametrize(
+    "values", [{"latents_std": [1.0] * 4}, {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 4}, {"latents_mean": 1.0}]
+)
+def test_statistics_of_latents_that_make_no_sense_are_refused(values, family, tmp_path):
+    model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
+    edit(model / "vae/config.json", **values)
+    with pytest.raises(InputError, match=r"vae/config.json: latents_mean and latents_std are .*, expected one number"):
+        open_pipeline(model)
+
+
+def test_sides_that_flux_cannot_pack_are_refused(taken, refusal):
+    taken("flux", size=6, condition="none")
+    assert f"{MODEL}: takes images whose sides divide by 4, the dataset has 6x6 1-channel" in refused(refusal)
 
 
 def test_captions_are_refused_where_there_are_none(taken, refusal):

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import diffusers
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,6 +20,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DiTPipeline,
+    DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -25,12 +28,13 @@ from diffusers import (
     SchedulerMixin,
     ScoreSdeVeScheduler,
 )
-from families import FAMILIES, open_family, put_target
+from families import FAMILIES, TEXTS, open_family, put_target
 from PIL import Image
 
 from leakgauge.attacks.t_error import t_errors
+from leakgauge.diffusion import loading
 from leakgauge.diffusion.denoiser import Denoiser
-from leakgauge.diffusion.process import NoiseProcess, prediction_of
+from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, prediction_of
 from leakgauge.diffusion.training import draw
 from leakgauge.tables import read_table
 from stages.check import check
@@ -44,11 +48,15 @@ from stages.split import split
 from stages.target import target as make_target
 
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-WHOLE = ("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "text")  # from end to end
+WHOLE = (  # from end to end
+    *("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
+    *("text", "sdxl", "sd3", "flux", "pixart", "hunyuan", "sana", "lumina"),
+)
 OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of an EDM are lost in another layout
-    "text": {"condition": "none"},
+    **{name: {"condition": "none"} for name in TEXTS},
     "edm": {"channels_last": False},
     "edm_v": {"channels_last": False},
+    "edm_solver": {"channels_last": False},
 }
 SCHEDULERS = {
     "epsilon": DDPMScheduler(),
@@ -59,6 +67,10 @@ SCHEDULERS = {
     "flow": FlowMatchEulerDiscreteScheduler(),
     "flow_shifted": FlowMatchEulerDiscreteScheduler(shift=3.0),
 }
+
+
+PRESERVING = [name for name in loading.SCHEDULERS if not name.startswith(("ScoreSde", "EDM", "FlowMatch"))]
+FLOW_SOLVERS = [name for name in PRESERVING if "use_flow_sigmas" in signature(getattr(diffusers, name)).parameters]
 
 
 class IdealNetwork(torch.nn.Module):
@@ -211,32 +223,144 @@ def test_a_learned_variance_is_left_out_as_diffusers_does(family):
     torch.testing.assert_close(found.clamp(-1, 1), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", "text"])
-def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, family):
-    folder, steps = family(name), 5
-    if name == "text":
-        from diffusers import StableDiffusionPipeline
+@pytest.mark.parametrize("name", PRESERVING)
+def test_noise_levels_of_every_variance_preserving_scheduler_are_its_alphas_cumprod(name):
+    scheduler = getattr(diffusers, name)()
+    process = NoiseProcess.from_scheduler(scheduler)
+    assert process.times is None, "the network is told t"
+    torch.testing.assert_close(process.alpha.square().float(), scheduler.alphas_cumprod, rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(process.sigma.square().float(), 1 - scheduler.alphas_cumprod, rtol=2e-5, atol=1e-6)
+    assert prediction_of(scheduler) is PREDICTIONS["epsilon"]
 
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-        arguments = {"prompt": [""] * 4, "guidance_scale": 1.0}
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("name", FLOW_SOLVERS)
+def test_a_flow_of_a_solver_has_the_sigmas_and_times_of_its_own_sampling(name, shift):
+    kind = getattr(diffusers, name)
+    scheduler = kind(use_flow_sigmas=True, flow_shift=shift, prediction_type="flow_prediction")
+    process = NoiseProcess.from_scheduler(scheduler)
+    scheduler.set_timesteps(999)  # our grid without its first or, but for UniPC, its last sigma
+    start = 0 if name.startswith("UniPC") else 1
+    sigma, times = (levels.flip(0)[start : start + 999] for levels in (process.sigma, process.times))
+    torch.testing.assert_close(scheduler.sigmas[:999].double(), sigma, rtol=0, atol=2e-6)
+    behind = times - scheduler.timesteps
+    assert behind.min() >= 0
+    assert behind.max() <= 1, "theirs lose one where a product that should be whole lies a rounding error below"
+    assert (behind == 0).double().mean() > 0.7
+    assert prediction_of(scheduler) is PREDICTIONS["velocity"]
+    assert prediction_of(kind(use_flow_sigmas=True, prediction_type="v_prediction")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"]
+)
+def test_a_flow_has_the_sigmas_and_times_of_its_scheduler(name):
+    scheduler = getattr(diffusers, name)(shift=3.0)
+    process = NoiseProcess.from_scheduler(scheduler)
+    torch.testing.assert_close(process.sigma.flip(0).float(), scheduler.sigmas)
+    torch.testing.assert_close(process.times.flip(0).float(), scheduler.timesteps)
+
+
+@pytest.mark.parametrize("schedule", ["karras", "exponential"])
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_an_edm_has_the_sigmas_and_times_of_its_scheduler(name, schedule):
+    scheduler = getattr(diffusers, name)(sigma_schedule=schedule)
+    scheduler.set_timesteps(1000)
+    process = NoiseProcess.from_scheduler(scheduler)
+    torch.testing.assert_close(process.sigma.flip(0).float(), scheduler.sigmas[:1000], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(process.times.flip(0).float(), scheduler.timesteps[:1000], rtol=1e-4, atol=1e-5)
+
+
+def test_a_move_down_is_a_flow_step_of_dpm_solver(family):
+    target = open_family(family("dpm_solver_flow"))
+    scheduler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, solver_order=1
+    )
+    scheduler.set_timesteps(999)
+    x, t = target.encode(PIXELS), 600
+    place = 998 - t
+    assert scheduler.timesteps[place] == target.process.time(t)
+    scheduler._step_index = place
+    expected = scheduler.step(said(target, x, scheduler.timesteps[place]), scheduler.timesteps[place], x).prev_sample
+    torch.testing.assert_close(target.ddim(x, target.epsilon(x, t), t, t - 1), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", *TEXTS])
+def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, family):
+    captions, target = ["a", "", "a a", "a"], open_family(family(name))
+    if name in TEXTS:
+        target = target.with_condition(target.conditioning_of([None] * 4, captions, "given"))
+        pipeline = text_pipeline(family(name))
+        arguments = {"prompt": captions, "guidance_scale": 1.0, "height": 8, "width": 8}
     else:
         kind = {"epsilon": DDIMPipeline, "latent_vq": LDMPipeline, "dit": DiTPipeline}[name]
-        pipeline = kind.from_pretrained(folder)
+        pipeline = kind.from_pretrained(family(name))
         arguments = {"class_labels": [0, 1, 2, 3], "guidance_scale": 1.0} if name == "dit" else {"batch_size": 4}
     pipeline.set_progress_bar_config(disable=True)
-    noise = torch.Generator().manual_seed(0)
-    expected = pipeline(**arguments, generator=noise, num_inference_steps=steps, output_type="np").images
+    pipeline.check_inputs = lambda *_, **__: None  # some ask for sides of 32 pixels
+    if name == "hunyuan":
+        pipeline.vae_scale_factor = 8  # for which its pipeline counts patches
+        arguments |= {"height": 32, "width": 32, "original_size": (8, 8), "target_size": (8, 8)}
+        arguments["use_resolution_binning"] = False
+    if name == "lumina":
+        pipeline.vae_scale_factor = 2  # which its pipeline takes to be 8
+    if name == "sana":
+        arguments["complex_human_instruction"] = None
+    if name.startswith(("pixart", "sana")):
+        arguments |= {"use_resolution_binning": False, "clean_caption": False}
+    if name == "pixart":
+        pipeline.transformer.register_to_config(sample_size=128)  # which its pipeline takes for additional conditions
+    if name.startswith("flux"):
+        arguments["guidance_scale"] = 3.5  # an input of the network: nothing is guided
+    if isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
+        timesteps = [999, 666, 333, 0]
+        arguments["sigmas"] = [(t + 1) / 1000 for t in timesteps]
+    else:
+        offset = 1 if name == "text" else 0  # Stable Diffusion's `steps_offset`
+        timesteps = [offset + 200 * step for step in reversed(range(5))]
+    arguments |= {"generator": torch.Generator().manual_seed(0), "output_type": "np"}
+    theirs = recorded(getattr(pipeline, "transformer", None) or pipeline.unet)
+    expected = pipeline(**arguments, num_inference_steps=len(timesteps)).images
 
-    target = open_family(folder)
+    ours = recorded(target.network)
     x = torch.randn((4, *target.encode(PIXELS).shape[1:]), generator=torch.Generator().manual_seed(0))
-    offset = 1 if name == "text" else 0  # Stable Diffusion's `steps_offset`
-    timesteps = [offset + 200 * step for step in reversed(range(steps))]
     with torch.inference_mode():
         for start, end in zip(timesteps, [*timesteps[1:], None], strict=True):
             epsilon = target.epsilon(x, start)
             x = target.x0(x, epsilon, start) if end is None else target.ddim(x, epsilon, start, end)
         found = (target.decode(x) + 1) / 2
     np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, rtol=0, atol=2e-4)
+    twice = len(ours) - len(theirs)  # where nothing is left of x_0, the network is asked once more
+    assert twice == (target.process.alpha[timesteps[0]] == 0)
+    for our, their in zip(ours[twice:], theirs, strict=True):
+        assert our.keys() == their.keys()
+        torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-5)
+
+
+def recorded(network: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
+    """Grows by one at each call of a network: the conditions that it is called with, and what it returns."""
+    calls: list[dict[str, torch.Tensor]] = []
+
+    def record(module: object, args: object, kwargs: dict, output: object) -> None:
+        named = {**kwargs, **(kwargs.get("added_cond_kwargs") or {})}
+        conditions = {name: value for name, value in named.items() if name not in ("timestep", "hidden_states")}
+        tensors = {name: value for name, value in conditions.items() if isinstance(value, torch.Tensor)}
+        calls.append(tensors | {"output": output[0]})
+
+    network.register_forward_hook(record, with_kwargs=True)
+    return calls
+
+
+OPTIONAL = ("safety_checker", "image_encoder", "feature_extractor", "text_encoder_3", "tokenizer_3")  # parts
+
+
+def text_pipeline(folder: Path) -> diffusers.DiffusionPipeline:
+    """The pipeline of a folder, by the class in its index."""
+    kind = getattr(diffusers, json.loads((folder / "model_index.json").read_text())["_class_name"])
+    parts = signature(kind).parameters
+    return kind.from_pretrained(
+        folder, **{part: None for part in OPTIONAL if part in parts and not (folder / part).exists()}
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -246,6 +370,15 @@ def test_a_round_trip_returns_to_its_start_as_steps_shrink(name, family):
         start = target.encode(PIXELS)
         missed = [(around(target, start, 200, 360, step) - start).norm().item() for step in (80, 40, 20, 10)]
     assert all(fine < 0.65 * coarse for coarse, fine in pairwise(missed)), missed  # of first order: about one half
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "lumina"])  # which counts its mask's ones
+def test_every_input_of_a_network_lies_on_its_device(name, family):
+    meta = torch.device("meta")  # any other would do; without numbers, and without a GPU
+    target = Denoiser.from_pipeline(family(name), meta)
+    bound = target.with_condition(target.condition.sample_conditions(4))
+    x = bound.encode(PIXELS)
+    assert x.device == bound.epsilon(x, 50).device == bound.decode(x).device == meta
 
 
 def around(target: Denoiser, x: torch.Tensor, low: int, high: int, step: int) -> torch.Tensor:
@@ -275,6 +408,14 @@ def test_latents_are_the_scaled_mode_of_the_encoder(family):
     posterior = target.autoencoder.model.encode(x).latent_dist
     assert (posterior.std > 0).all()  # there was something to draw
     torch.testing.assert_close(target.encode(PIXELS), 0.7 * posterior.mean)
+    target = open_family(family("sdxl_empty"))
+    mean, spread = torch.tensor([-0.3, 0.1, 0.2, 0.0]), torch.tensor([0.5, 2.0, 1.5, 1.0])
+    mode = target.autoencoder.model.encode(x).latent_dist.mode()
+    torch.testing.assert_close(target.encode(PIXELS), 0.7 * (mode - mean[:, None, None]) / spread[:, None, None])
+    target = open_family(family("latent_tiny"))
+    torch.testing.assert_close(target.encode(PIXELS), 1.5 * (target.autoencoder.model.encode(x).latents - 0.1))
+    target = open_family(family("sana"))
+    torch.testing.assert_close(target.encode(PIXELS), 0.4 * target.autoencoder.model.encode(x).latent)
     target = open_family(family("latent_vq"))
     latents = target.encode(PIXELS)
     quantised = 0.7 * target.autoencoder.model.quantize(latents / 0.7)[0]
@@ -295,25 +436,47 @@ def test_epsilon_depends_on_the_class_of_each_image_alone(name, family):
     assert target.conditioning_of([None, 2], nothing[:2], "none").tolist() == [null, null]
 
 
-def test_epsilon_depends_on_the_caption_of_each_image_alone(family):
-    folder = family("text")
-    target, nothing = open_family(folder), [None] * 4
+@pytest.mark.parametrize("name", TEXTS)
+def test_epsilon_depends_on_the_caption_of_each_image_alone(name, family):
+    target, nothing = open_family(family(name)), [None] * 4
     x = target.encode(PIXELS)
     captions = target.conditioning_of(nothing, ["a", "", "a a", "a"], "given")
     other = target.conditioning_of(nothing, ["a", "", "a", "a"], "given")
     same = target.with_condition(captions).epsilon(x, 50) == target.with_condition(other).epsilon(x, 50)
     assert same.flatten(1).all(1).tolist() == [True, True, False, True]
-    empty = target.with_condition(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
-    assert torch.equal(target.with_condition(captions).epsilon(x, 50)[1], empty[1])
+    none = target.with_condition(target.conditioning_of(nothing, nothing, "none")).epsilon(x, 50)
+    empty = target.with_condition(captions).epsilon(x, 50)
+    assert torch.equal(empty[1], none[1]) == (name not in ("sdxl", "lumina")), "zeros, and without a system prompt"
 
 
-def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(family):
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(family("text"), safety_checker=None)
-    expected, _ = pipeline.encode_prompt(["a", "a a a a a a a a"], "cpu", 1, do_classifier_free_guidance=False)
-    target = open_family(family("text"))
-    torch.testing.assert_close(target.condition.embed(["a", "a a a a a a a a"]), expected)
+@pytest.mark.parametrize("name", TEXTS)
+def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(name, family):
+    pipeline, prompts = text_pipeline(family(name)), ["a", "", "a a a a a a a a"]
+    found, none = (open_family(family(name)).condition.embed(texts) for texts in (prompts, [None]))
+    if name == "text":
+        expected = {"encoder_hidden_states": pipeline.encode_prompt(prompts, "cpu", 1, False)[0]}
+    elif name.startswith(("pixart", "sana", "lumina")):
+        states, mask, no_states, no_mask = pipeline.encode_prompt(prompts)
+        expected = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        torch.testing.assert_close(
+            none, {"encoder_hidden_states": no_states[:1], "encoder_attention_mask": no_mask[:1]}, rtol=1e-5, atol=1e-5
+        )
+    elif name == "hunyuan":
+        states, _, mask, _ = pipeline.encode_prompt(prompts)
+        states_t5, _, mask_t5, _ = pipeline.encode_prompt(prompts, text_encoder_index=1)
+        expected = {"encoder_hidden_states": states, "text_embedding_mask": mask}
+        expected |= {"encoder_hidden_states_t5": states_t5, "text_embedding_mask_t5": mask_t5}
+    elif name.startswith("flux"):
+        states, pooled, _ = pipeline.encode_prompt(prompts, None)
+        expected = {"encoder_hidden_states": states, "pooled_projections": pooled}
+    elif name.startswith("sd3"):
+        states, _, pooled, _ = pipeline.encode_prompt(prompts, None, None, do_classifier_free_guidance=False)
+        expected = {"encoder_hidden_states": states, "pooled_projections": pooled}
+    else:
+        states, no_states, pooled, no_pooled = pipeline.encode_prompt(prompts)
+        expected = {"encoder_hidden_states": states, "text_embeds": pooled}
+        torch.testing.assert_close(none, {"encoder_hidden_states": no_states[:1], "text_embeds": no_pooled[:1]})
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)  # theirs are encoded together
 
 
 def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch):
