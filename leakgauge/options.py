@@ -281,8 +281,8 @@ class Precision(Options):
     """How the target's networks are run."""
 
     channels_last: bool = _(True, "images as (B, H, W, C) in memory")
-    precision: Literal["float32", "tf32", "bfloat16"] = _(
-        "float32", "of products: float32 | tf32 | bfloat16, which are faster on a GPU"
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = _(
+        "float32", "of products: float32 | tf32 | bfloat16 | float16, which are faster on a GPU"
     )
     compile: bool = _(False, "by torch.compile: minutes that pay off on very many images; needs a C++ compiler")
 

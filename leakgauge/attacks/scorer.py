@@ -114,7 +114,7 @@ class Scorer:
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job = job
-        self.denoiser = Denoiser.from_pipeline(job.model, device, job.options)
+        self.denoiser = Denoiser.from_target(job.model, device, job.options)
         if wrong := problem(job.options.attacks, self.denoiser.process.num_train_timesteps):
             raise InputError(f"{PARAMS}: {key_name('score', 'attacks', job.target)}.{wrong}")
         self.reader = RowReader(job.images, ["image_id", "image"])

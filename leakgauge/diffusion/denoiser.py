@@ -4,6 +4,7 @@ import copy
 import math
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,15 @@ from leakgauge.compute import best_device
 from leakgauge.diffusion.calls import call_of, channels_of, patch_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
+from leakgauge.diffusion.own import CODE, OwnNetwork, open_own
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
 from leakgauge.errors import InputError
 from leakgauge.options import Precision
 
 PLAIN = Precision(channels_last=False, precision="float32", compile=False)
+
+
+LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _memory_format(precision: Precision) -> torch.memory_format:
@@ -34,7 +39,7 @@ class Denoiser:
 
     def __init__(
         self,
-        network: ModelMixin,
+        network: ModelMixin | OwnNetwork,
         process: NoiseProcess,
         device: torch.device,
         prediction: Prediction = PREDICTIONS["epsilon"],
@@ -42,7 +47,8 @@ class Denoiser:
         autoencoder: Autoencoder | None = None,
         precision: Precision = PLAIN,
     ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False).to(memory_format=_memory_format(precision))
+        module: Any = network  # the signature of `to` has no memory_format
+        self.network = module.to(device).eval().requires_grad_(False).to(memory_format=_memory_format(precision))
         # Every shape is compiled for itself: what came before must not decide the last digits.
         self.call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
         self.form = call_of(network, process.num_train_timesteps)
@@ -66,6 +72,13 @@ class Denoiser:
         """
         network, process, prediction, condition, autoencoder = open_pipeline(Path(folder))
         return cls(network, process, device or best_device(), prediction, condition, autoencoder, precision)
+
+    @classmethod
+    def from_target(cls, folder: Path, device: torch.device | None = None, precision: Precision = PLAIN) -> "Denoiser":
+        """Open what stage `target` made: a pipeline, or a model of one's own, whose code is run; see `own`."""
+        if not (folder / CODE).is_file():
+            return cls.from_pipeline(folder, device, precision)
+        return cls(*open_own(folder), device or best_device(), precision=precision)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
@@ -182,9 +195,9 @@ class Denoiser:
         """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
-        low = self.precision.precision == "bfloat16"
+        low = LOW.get(self.precision.precision)
         self._set_tf32()
-        with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
+        with torch.autocast(self.device.type, low) if low else nullcontext():
             return self.form(self.call, scaled, time, self.inputs, self._size(x))[:, : x.shape[1]].float()
 
 
@@ -194,7 +207,7 @@ def open_taken(made: Path, source: Path | str, shape: tuple[int, ...]) -> Denois
     made : the pipeline folder.  source : what errors name.  shape : (N, C, H, W) of the images.  Raises InputError.
     """
     try:
-        denoiser = Denoiser.from_pipeline(made, best_device())
+        denoiser = Denoiser.from_target(made, best_device())
     except InputError as error:
         raise InputError(str(error).replace(str(made), str(source))) from None
     if shape[0]:
@@ -221,7 +234,7 @@ def untrained(target: Denoiser, seed: int) -> Denoiser:
     return Denoiser(network, target.process, target.device, target.prediction, target.condition, target.autoencoder)
 
 
-def reinitialised(network: ModelMixin, seed: int) -> ModelMixin:
+def reinitialised(network: ModelMixin | OwnNetwork, seed: int) -> ModelMixin | OwnNetwork:
     """A network of the same configuration on the CPU, its weights drawn by the seed as its layers draw them.
 
     A weight that its layer sets to zero, as the last one of many networks, is drawn like that of any other layer: the
@@ -229,6 +242,8 @@ def reinitialised(network: ModelMixin, seed: int) -> ModelMixin:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if isinstance(network, OwnNetwork):
+            return network.reinitialised()
         fresh = type(network).from_config(network.config)
         for weight in fresh.parameters():
             if weight.ndim > 1 and not weight.any():
