@@ -74,7 +74,7 @@ class Autoencoder:
         return self.model.decode(latents / scale + shift).sample
 
     def _shift_and_scale(self, device: torch.device) -> tuple[float | Tensor, float | Tensor]:
-        """Numbers, or (C, 1, 1) where each channel has a mean and a spread (`StableDiffusionXLPipeline`)."""
+        """Numbers, or (C, 1, 1) where each channel has a mean and a spread of its own (`StableDiffusionXLPipeline`)."""
         config = self.model.config
         shift, scale = config.get("shift_factor") or 0.0, config.scaling_factor
         if config.get("latents_mean") is None:

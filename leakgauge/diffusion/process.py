@@ -36,7 +36,7 @@ every process, for it only solves the line above for x_0 and takes it elsewhere.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -158,8 +158,7 @@ class NoiseProcess:
         if isinstance(scheduler, FLOW):
             return flow_matching(_shift(config, "shift"), config.num_train_timesteps)
         if config.get("use_flow_sigmas"):
-            process = flow_matching(_shift(config, "flow_shift"), config.num_train_timesteps)
-            return replace(process, times=whole(process.times))
+            return flow_matching(_shift(config, "flow_shift"), config.num_train_timesteps, whole=True)
         return variance_preserving(scheduler.betas)
 
     @property
@@ -241,21 +240,14 @@ def edm_process(sigma_min: float, sigma_max: float, rho: float | None, count: in
     return NoiseProcess(torch.ones_like(sigma), sigma, times=sigma.log() / 4)
 
 
-def flow_matching(shift: float, count: int) -> NoiseProcess:
+def flow_matching(shift: float, count: int, whole: bool = False) -> NoiseProcess:
     """x_s = (1 - s) x_0 + s epsilon; the last timestep is noise alone.
 
     Lipman et al., "Flow Matching for Generative Modeling", ICLR 2023, Eq. 22 with its time reversed; the shift is
-    Esser et al., "Scaling Rectified Flow Transformers", ICML 2024, Eq. 23.
+    Esser et al., "Scaling Rectified Flow Transformers", ICML 2024, Eq. 23.  whole : whether the network's time input is
+    cut to a whole number, as `set_timesteps` of DPM-Solver and its kin cuts it.
     """
     s = torch.arange(1, count + 1, dtype=torch.float64) / count
     s = shift * s / (1 + (shift - 1) * s)
-    return NoiseProcess(1 - s, s, times=count * s)
-
-
-def whole(times: Tensor | None) -> Tensor:
-    """Times cut to whole numbers, as the `set_timesteps` of DPM-Solver and its kin cut those of a flow.
-
-    (t + 1) / T, times T, may lie a rounding error below t + 1: it counts as t + 1.
-    """
-    assert times is not None
-    return (times + 1e-6).floor()
+    times = count * s
+    return NoiseProcess(1 - s, s, times=(times + 1e-6).floor() if whole else times)  # 28.999999999999996 is 29
