@@ -17,7 +17,7 @@ REFUSED = (
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
     (
-        "other networks (SDXL's refiner, FLUX 2)",
+        "other networks (SDXL's refiner, Kandinsky)",
         "score images with their own code: scores from elsewhere",
     ),
     (
@@ -30,7 +30,7 @@ REFUSED = (
     ),
     (
         "networks that take another image",
-        "inpainting, depth, upscaling, instruct-pix2pix: scores from elsewhere",
+        "inpainting, depth, upscaling, instruct-pix2pix, Flux Kontext: scores from elsewhere",
     ),
     ("latent consistency models", "networks with time_cond_proj_dim: scores from elsewhere"),
     ("code of the model's own", "is never run: scores from elsewhere"),
