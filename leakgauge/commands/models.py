@@ -17,8 +17,8 @@ REFUSED = (
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model (.ckpt)", "convert it: diffusers' from_single_file(), then save_pretrained()"),
     (
-        "other networks (SDXL's refiner, Kandinsky)",
-        "score images with their own code: scores from elsewhere",
+        "other networks",
+        "SDXL's refiner, Kandinsky, Stable Cascade, AuraFlow, CogView, Qwen-Image, FLUX 2: scores from elsewhere",
     ),
     (
         "schedulers of other noise processes",
