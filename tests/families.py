@@ -45,7 +45,7 @@ from leakgauge.tables import image_table, write_table
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
 TEXTS = (  # conditional on captions
     *("text", "sdxl", "sdxl_empty", "sd3", "sd3_no_t5", "flux", "flux_guided", "pixart", "pixart_sigma"),
-    *("hunyuan", "sana", "lumina"),
+    *("chroma", "hunyuan", "sana", "lumina"),
 )
 FAMILIES = (
     *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
@@ -211,6 +211,19 @@ def write_flux(folder: Path, **options: object) -> None:
     ).save_pretrained(folder)
 
 
+def write_chroma(folder: Path) -> None:
+    tokenizer, encoder = text_part(folder, "T5EncoderModel")
+    network = diffusers.ChromaTransformer2DModel(
+        **{"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 8},
+        **{"num_attention_heads": 2, "joint_attention_dim": 12, "axes_dims_rope": (2, 2, 4)},
+        **{"approximator_num_channels": 8, "approximator_hidden_dim": 16, "approximator_layers": 1},
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    diffusers.ChromaPipeline(
+        scheduler, kl_autoencoder(4, shift_factor=0.3), encoder, tokenizer, network
+    ).save_pretrained(folder)
+
+
 def write_pixart(folder: Path, kind: str, **options: object) -> None:
     tokenizer, encoder = text_part(folder, "T5EncoderModel")
     network = diffusers.PixArtTransformer2DModel(
@@ -345,6 +358,7 @@ def write_family(name: str, folder: Path) -> Path:
         "sd3_no_t5": lambda: write_sd3(folder, t5=False),
         "flux": lambda: write_flux(folder),
         "flux_guided": lambda: write_flux(folder, guidance_embeds=True),
+        "chroma": lambda: write_chroma(folder),
         "pixart": lambda: write_pixart(folder, "PixArtAlphaPipeline", use_additional_conditions=True),
         "hunyuan": lambda: write_hunyuan(folder),
         "sana": lambda: write_sana(folder),

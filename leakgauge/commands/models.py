@@ -17,8 +17,8 @@ REFUSED = (
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
     ("one file for a whole model, pickled (.ckpt)", "convert it to .safetensors: it is then fused into --base, whole"),
     (
-        "other networks (SDXL's refiner, FLUX 2)",
-        "score images with their own code: scores from elsewhere",
+        "other networks",
+        "SDXL's refiner, Kandinsky, Stable Cascade, AuraFlow, CogView, Qwen-Image, FLUX 2: scores from elsewhere",
     ),
     (
         "schedulers of other noise processes",
@@ -30,7 +30,7 @@ REFUSED = (
     ),
     (
         "networks that take another image",
-        "inpainting, depth, upscaling, instruct-pix2pix: scores from elsewhere",
+        "inpainting, depth, upscaling, instruct-pix2pix, Flux Kontext: scores from elsewhere",
     ),
     ("latent consistency models", "networks with time_cond_proj_dim: scores from elsewhere"),
     ("code beside a pipeline", "is never run; a model of your own is a folder with model.py, run with --run-code"),

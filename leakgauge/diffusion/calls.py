@@ -4,6 +4,7 @@
 |---|---|
 | UNet of SDXL | `time_ids`: size of the original, corner of the crop, target size: the image's size, (0, 0), the same |
 | Flux | the latents in patches of 2 x 2, the places of patches and of tokens, a guidance scale if it takes one |
+| Chroma | as Flux, without a guidance scale; a mask of tokens |
 | PixArt | the size and the aspect ratio, if it takes them |
 | Hunyuan-DiT | the places of patches; size of the original, target size, corner of the crop; style 0, the only one |
 | Sana | its time is scaled |
@@ -50,7 +51,7 @@ def returned_of(network: ModelMixin) -> int:
 
 def patch_of(network: ModelMixin) -> int:
     """Numbers of x_t a side that the network is given as channels of one."""
-    return 2 if type(network).__name__ == "FluxTransformer2DModel" else 1
+    return 2 if type(network).__name__ in ("FluxTransformer2DModel", "ChromaTransformer2DModel") else 1
 
 
 def call_plainly(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
@@ -70,17 +71,27 @@ def call_unet_with_text(network: Any, x: Tensor, time: Tensor, inputs: dict[str,
 
 def call_flux(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
     """As `FluxPipeline`.  A network that was distilled to take a guidance scale is given that of training scripts."""
+    guided = network.config.guidance_embeds
+    added = {"guidance": torch.full((len(x),), FLUX_GUIDANCE, device=x.device)} if guided else {}
+    return _call_packed(network, x, time, inputs | added)
+
+
+def call_chroma(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
+    """As `ChromaPipeline`: the mask of the text is followed by that of the patches, of which none is padding."""
+    patches = torch.ones(len(x), x.shape[-2] * x.shape[-1] // 4, device=x.device)
+    return _call_packed(
+        network, x, time, inputs | {"attention_mask": torch.cat([inputs["attention_mask"], patches], 1)}
+    )
+
+
+def _call_packed(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """Four numbers of a patch of 2 x 2 as channels of one token, and the places of tokens."""
     rows, columns = x.shape[-2] // 2, x.shape[-1] // 2
     places = torch.cartesian_prod(torch.zeros(1), torch.arange(float(rows)), torch.arange(float(columns)))
-    tokens = torch.zeros(inputs["encoder_hidden_states"].shape[1], 3)
-    guided = network.config.guidance_embeds
+    of_text = torch.zeros(inputs["encoder_hidden_states"].shape[1], 3)
+    tokens = nn.functional.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)  # (B, patches, 4 C)
     output = network(
-        nn.functional.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2),  # (B, patches, 4 C)
-        timestep=time / 1000,
-        guidance=torch.full((len(x),), FLUX_GUIDANCE, device=x.device) if guided else None,
-        img_ids=places.to(x.device),
-        txt_ids=tokens.to(x.device),
-        **inputs,
+        tokens, timestep=time / 1000, img_ids=places.to(x.device), txt_ids=of_text.to(x.device), **inputs
     ).sample
     return nn.functional.pixel_shuffle(output.transpose(1, 2).unflatten(2, (rows, columns)), 2)
 
@@ -124,6 +135,7 @@ def call_lumina(
 CALLS = {
     "UNet2DConditionModel": call_unet_with_text,
     "FluxTransformer2DModel": call_flux,
+    "ChromaTransformer2DModel": call_chroma,
     "PixArtTransformer2DModel": call_pixart,
     "HunyuanDiT2DModel": call_hunyuan,
     "SanaTransformer2DModel": call_sana,

@@ -86,7 +86,7 @@ class Autoencoder:
 STATISTICS = ("latents_mean", "latents_std")
 NETWORKS = (
     *("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel"),
-    *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel"),
+    *("PixArtTransformer2DModel", "SD3Transformer2DModel", "FluxTransformer2DModel", "ChromaTransformer2DModel"),
     *("HunyuanDiT2DModel", "SanaTransformer2DModel", "Lumina2Transformer2DModel"),
 )
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")

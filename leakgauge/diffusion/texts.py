@@ -6,6 +6,7 @@
 | SDXL | CLIP; CLIP with projection | penultimate hidden states of both, side by side | projected, of the second |
 | SD 3, 3.5 | two CLIP with projection; T5, or zeros | penultimate ones of both CLIP, then T5's | projected, of both |
 | Flux | CLIP; T5 | T5's | pooled, of CLIP |
+| Chroma | T5 | its own, and which tokens the network attends to | |
 | PixArt | T5 | its own, and which tokens are no padding | |
 | Hunyuan-DiT | BERT; T5 | last hidden states of each, and which tokens are no padding | |
 | Sana | Gemma 2 | last hidden states, and which tokens are no padding | |
@@ -139,6 +140,18 @@ def _open_flux(folder: Path, network: ModelMixin) -> ByText:
     )
 
 
+def _open_chroma(folder: Path, network: ModelMixin) -> ByText:
+    """As `ChromaPipeline.encode_prompt`: the network attends to the first token of padding, and to no other."""
+    t5 = _t5(folder, "", FLUX_TOKENS)
+
+    def embed(prompt: str) -> Inputs:
+        states, mask = t5.masked(prompt)
+        attended = torch.arange(FLUX_TOKENS) <= mask.sum(dim=1, keepdim=True)
+        return {"encoder_hidden_states": states, "attention_mask": attended.float()}
+
+    return ByText(embed)
+
+
 def _open_pixart(folder: Path, network: ModelMixin) -> ByText:
     """As `PixArtAlphaPipeline.encode_prompt` or `PixArtSigmaPipeline.encode_prompt`."""
     name = _index(folder).get("_class_name")
@@ -199,6 +212,7 @@ OPEN: dict[str, Callable[[Path, ModelMixin], ByText]] = {
     "SDXL": _open_sdxl,
     "SD3Transformer2DModel": _open_sd3,
     "FluxTransformer2DModel": _open_flux,
+    "ChromaTransformer2DModel": _open_chroma,
     "PixArtTransformer2DModel": _open_pixart,
     "HunyuanDiT2DModel": _open_hunyuan,
     "SanaTransformer2DModel": _open_sana,
@@ -220,6 +234,8 @@ def _widths(network: ModelMixin) -> dict[str, int | None]:
             "encoder_hidden_states": config.joint_attention_dim,
             "pooled_projections": config.pooled_projection_dim,
         }
+    if kind == "ChromaTransformer2DModel":
+        return {"encoder_hidden_states": config.joint_attention_dim}
     if kind == "PixArtTransformer2DModel":
         return {"encoder_hidden_states": config.caption_channels or config.cross_attention_dim}
     if kind == "HunyuanDiT2DModel":

@@ -409,7 +409,7 @@ def test_flux_kontext_is_refused(family, tmp_path):
 def test_statistics_of_latents_that_make_no_sense_are_refused(values, family, tmp_path):
     model = shutil.copytree(family("sdxl"), tmp_path / "theirs")
     edit(model / "vae/config.json", **values)
-    with pytest.raises(InputError, match=r"vae/config.json: latents_mean and latents_std are .*, expected one number"):
+    with pytest.raises(InputError, match=r"vae/config.json: latents_mean and latents_std are .*, expected a number"):
         open_pipeline(model)
 
 

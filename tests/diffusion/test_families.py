@@ -50,7 +50,7 @@ from stages.target import target as make_target
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 WHOLE = (  # from end to end
     *("sample", "v", "ve", "edm", "flow", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
-    *("text", "sdxl", "sd3", "flux", "pixart", "hunyuan", "sana", "lumina"),
+    *("text", "sdxl", "sd3", "flux", "chroma", "pixart", "hunyuan", "sana", "lumina"),
 )
 OPTIONS = {  # of section `score`: no image has a caption; the first t-errors of an EDM are lost in another layout
     **{name: {"condition": "none"} for name in TEXTS},
@@ -466,6 +466,9 @@ def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(name, family):
         states_t5, _, mask_t5, _ = pipeline.encode_prompt(prompts, text_encoder_index=1)
         expected = {"encoder_hidden_states": states, "text_embedding_mask": mask}
         expected |= {"encoder_hidden_states_t5": states_t5, "text_embedding_mask_t5": mask_t5}
+    elif name == "chroma":
+        states, _, mask, *_ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
+        expected = {"encoder_hidden_states": states, "attention_mask": mask}
     elif name.startswith("flux"):
         states, pooled, _ = pipeline.encode_prompt(prompts, None)
         expected = {"encoder_hidden_states": states, "pooled_projections": pooled}

@@ -142,6 +142,7 @@ def opened(folder: Path) -> None:
         ("pixart", "transformer/config.json", 30),
         ("sd3_no_t5", "transformer/config.json", 30),
         ("flux", "transformer/config.json", 30),
+        ("chroma", "transformer/config.json", 20),
         ("hunyuan", "transformer/config.json", 30),
         ("sana", "transformer/config.json", 30),
         ("sana", "vae/config.json", 40),
