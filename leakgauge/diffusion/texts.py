@@ -164,7 +164,7 @@ def _open_pixart(folder: Path, network: ModelMixin) -> ByText:
 
 
 def _open_sana(folder: Path, network: ModelMixin) -> ByText:
-    """As `SanaPipeline.encode_prompt` without its `complex_human_instruction`, which is of sampling alone."""
+    """As `SanaPipeline.encode_prompt` without `complex_human_instruction` (train_dreambooth_lora_sana.py: none)."""
     return ByText(_lowered(_gemma(folder, SANA_TOKENS)))
 
 
