@@ -158,9 +158,9 @@ def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
     pipeline = opened(base)
     pipeline.load_textual_inversion(str(tmp_path), weight_name="learned_embeds.safetensors", local_files_only=True)
     expected, _ = pipeline.encode_prompt(["a <mine>"], "cpu", 1, do_classifier_free_guidance=False)
-    unknown = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])
+    unknown = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])["encoder_hidden_states"]
     fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
-    embedded = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])
+    embedded = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])["encoder_hidden_states"]
     torch.testing.assert_close(embedded, expected)
     assert not torch.allclose(embedded, unknown)
 
