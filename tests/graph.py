@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "bags": {"quantile", "inference"},
     "checks": {"inference"},
     "report": set(),
-    "commands": {"attacks", "datasets", "inference", "report", "scoring"},
+    "commands": {"attacks", "datasets", "diffusion", "inference", "report", "scoring"},
     "__main__": {"commands"},
 }
 PLUMBERS = {

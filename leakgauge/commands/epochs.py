@@ -9,14 +9,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from leakgauge.commands.gate import details
 from leakgauge.config import kind_of
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDER = Path("metrics/epochs")
 
@@ -36,7 +37,9 @@ def _in_order(path: Path) -> list[int | str]:
 
 def curve(name: str, targets: Sequence[str]) -> None:
     """Print the curve of these targets, in this order, and write it.  Raises InputError where there are no figures."""
-    from leakgauge.report.verdict import percent  # pandas and scipy take seconds
+    import pandas as pd  # which takes a second
+
+    from leakgauge.report.verdict import percent
 
     summary = json.loads(Path("metrics/summary.json").read_text(encoding="utf-8"))
     if missing := [target for target in targets if target not in summary or summary[target]["tpr"] is None]:
@@ -72,7 +75,7 @@ def holdout_loss(target: str) -> float | None:
     return float(losses.to_numpy().mean()) if losses.size else None
 
 
-def first_leak(table: pd.DataFrame) -> str:
+def first_leak(table: "pd.DataFrame") -> str:
     """A sentence on the epoch from which on every interval of the AUC lies above chance."""
     above = (table["auc_ci_low"] > 0.5).tolist()
     if not above[-1]:
@@ -84,7 +87,7 @@ def first_leak(table: pd.DataFrame) -> str:
     )
 
 
-def _figure(table: pd.DataFrame, fpr: float) -> str:
+def _figure(table: "pd.DataFrame", fpr: float) -> str:
     """Leakage with its intervals, and below it the loss on the holdout, against the epochs.  Returns SVG."""
     from matplotlib.figure import Figure
 

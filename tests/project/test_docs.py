@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import peft
 import pytest
 import readme_table
 from conftest import REPOSITORY, dump_params, write_photos
+from diffusers import UNet2DModel
 from PIL import Image
 from pipeline import TARGET, environment
 from readme_table import LEVELS, table, verdict
@@ -30,6 +32,7 @@ WALK = [  # pages in the order in which their commands are run; docs/guides/team
     "docs/guides/compare.md",
     "docs/reference/metrics.md",
     "docs/guides/gpu-and-clusters.md",
+    "docs/guides/models.md",
 ]
 NOT_RUN = {  # commands that the walk leaves out, and why; their targets are looked up in the Makefile
     "make repro": "installs into .venv; what it runs then is `leakgauge report`, which is walked",
@@ -263,6 +266,9 @@ def test_the_commands_run_as_written(finished_clone, tmp_path):
         for target in ("mine", "theirs")
     }
     assert (judges["mine"]["members"], judges["theirs"]["members"]) == (30, 40)
+    curve = pd.read_csv(folder / "metrics/epochs/epochs.csv")
+    assert curve["target"].tolist() == ["epochs_epoch_1", "epochs_epoch_2"]
+    assert curve["auc"].nunique() == 1, "their weights are the same"
     assert json.loads((folder / "metrics/suspects/found.json").read_text())["suspects"] == 30
     assert json.loads((folder / "metrics/summary.json").read_text())["ours"]["state"] in (
         "members_unknown",
@@ -277,6 +283,10 @@ def test_the_commands_run_as_written(finished_clone, tmp_path):
 def own_model(folder: Path) -> None:
     """What the doors ask for: a pipeline, photos with members among them, images in question and others."""
     shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
+    network = UNet2DModel.from_pretrained(folder / "my_pipeline", subfolder="unet")
+    adapter = peft.get_peft_model(network, peft.LoraConfig(r=2, target_modules=["conv1"], init_lora_weights=False))
+    for epoch in (1, 2):
+        adapter.save_pretrained(folder / f"epochs/epoch_{epoch}")
     for name, count in (("photos/members", 30), ("photos", 300), ("others", 280), ("asked", 20)):
         photos(folder / name, count)
 
