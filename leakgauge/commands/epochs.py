@@ -83,7 +83,7 @@ def first_leak(table: "pd.DataFrame") -> str:
     first = len(above) - next((number for number, one in enumerate(reversed(above)) if not one), len(above))
     return (
         f"From {table['target'][first]} on, the AUC's interval lies above chance (0.5) in every epoch"
-        f"{': the first of all already' if first == 0 else ''}. Each interval holds for its own epoch."
+        f"{', the first included' if first == 0 else ''}. Each interval holds for its own epoch."
     )
 
 
@@ -107,7 +107,7 @@ def _figure(table: "pd.DataFrame", fpr: float) -> str:
         for level in (0.5, fpr):
             above.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
         above.set(ylim=(0, 1), ylabel="leakage; dotted: chance")
-        above.legend(frameon=False, loc="upper left")
+        above.legend(frameon=False, loc="lower right")
         for axes in below:
             axes.plot(x, table["loss"], color=GREY, marker="o", markersize=4)
             axes.set_ylabel("loss on holdout images")

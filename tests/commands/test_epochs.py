@@ -62,7 +62,7 @@ def test_epochs_of_an_adapter_need_a_base_no_suspects_and_names_of_their_own(epo
         ([0.4, 0.55, 0.45], "cannot be told from chance"),
         ([0.51, 0.45, 0.6], "From c on"),
         ([0.45, 0.6, 0.7], "From b on"),
-        ([0.6, 0.7, 0.8], "From a on, the AUC's interval lies above chance (0.5) in every epoch: the first of all"),
+        ([0.6, 0.7, 0.8], "From a on, the AUC's interval lies above chance (0.5) in every epoch, the first included"),
     ],
 )
 def test_leakage_begins_where_every_later_interval_lies_above_chance(lows, said):
