@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -90,4 +91,4 @@ def _resources() -> dict[str, int]:
 
 def _at_full_length(job: Job) -> Job:
     """The same job with paths that hold on every node."""
-    return Job(job.target, job.model.absolute(), job.images.absolute(), job.options)
+    return replace(job, model=job.model.absolute(), images=job.images.absolute(), base=None)

@@ -18,7 +18,7 @@ from leakgauge.attacks.columns import Columns, beside_base, score_columns, with_
 from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision, null_column, precision_asked
 from leakgauge.cluster import Save, score_on_cluster
 from leakgauge.compute import best_device, computed_on
-from leakgauge.config import PARAMS, asked, key_name, section
+from leakgauge.config import PARAMS, asked, key_name, section, source_of
 from leakgauge.diffusion.denoiser import PLAIN
 from leakgauge.draws import drawn_by_name
 from leakgauge.errors import InputError
@@ -146,6 +146,11 @@ def base_of(target: str) -> Path | None:
     """Where stage `base` left the pipeline of a target's base; None where there is no base."""
     folder = Path(f"models/base/{target}/pipeline")
     return folder if folder.is_dir() else None
+
+
+def runs_code(target: str) -> bool:
+    """Whether the target's entry says that its code is run."""
+    return source_of(target).source == "python"
 
 
 def take_scores(given: Path, images: Path, ids: list[str], out: Outputs) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
 from leakgauge.config import role_leaks, source_of
-from leakgauge.scoring import Outputs, base_of, score_options, score_table, take_scores
+from leakgauge.scoring import Outputs, base_of, runs_code, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -29,7 +29,7 @@ def score(target: str, role: str) -> None:
     if source_of(target).source == "scores":
         take_scores(model / "scores.parquet", images, read_ids(images).to_pylist(), out)
     else:
-        job = Job(target, model, images, score_options(target), base_of(target))
+        job = Job(target, model, images, score_options(target), base_of(target), runs_code(target))
         score_table(f"score@{target}-{role}", job, out, role_leaks(target))
 
 

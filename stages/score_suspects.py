@@ -10,7 +10,7 @@ from leakgauge.attacks.scorer import Job
 from leakgauge.cli import run
 from leakgauge.config import role_leaks, source_of, suspects_entry
 from leakgauge.errors import InputError
-from leakgauge.scoring import Outputs, base_of, score_options, score_table, take_scores
+from leakgauge.scoring import Outputs, base_of, runs_code, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -31,7 +31,7 @@ def score_suspects(suspects: str) -> None:
         take_scores(given, images, named, out)
         return
     of_roles = role_leaks(entry.target).model_copy(update={"leaks": {}})  # of the suspects: `suspects` looks at it
-    job = Job(entry.target, model, images, score_options(entry.target), base_of(entry.target))
+    job = Job(entry.target, model, images, score_options(entry.target), base_of(entry.target), runs_code(entry.target))
     score_table(f"score_suspects@{suspects}", job, out, of_roles)
 
 

@@ -73,9 +73,10 @@ def target(target: str) -> None:
             pytorch_ddpm_pipeline(source).save_pretrained(made)
         else:
             _write_scores(source, made, options.scores)
-        sampler = None if entry.source == "scores" else open_taken(made, source, pixels.shape)
+        run_code = entry.source == "python"
+        sampler = None if entry.source == "scores" else open_taken(made, source, pixels.shape, run_code)
         _describe(target, losses, sample_sheet(sampler, pixels, options.seed))
-        _list_taken(target, not_taken, {} if entry.source == "scores" else filled_in(made))
+        _list_taken(target, not_taken, {} if entry.source in ("scores", "python") else filled_in(made))
         place_folder(made, Path(f"models/target/{target}"))
 
 
@@ -121,7 +122,7 @@ def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destin
             check_pin(Path(other.path), other.sha256)
         except InputError as error:
             raise InputError(f"{PARAMS}: {key_name('target', 'adapters', target)}: {error}") from None
-        fuse(Path(other.path), other.scale, destination)
+        fuse(Path(other.path), other.scale, destination, first=False)
 
 
 def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ class Job:
     images: Path  # a table of images
     options: Score
     base: Path | None = None  # another, whose scores stand beside the target's
+    run_code: bool = False  # the model is one's own, whose code is run
 
     @property
     def models(self) -> list[Path]:
@@ -88,7 +89,7 @@ class Job:
     def under_base(self) -> "Job":
         """The job of the base alone."""
         assert self.base
-        return replace(self, model=self.base, base=None)
+        return replace(self, model=self.base, base=None, run_code=False)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Scorer:
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job = job
-        self.denoiser = Denoiser.from_target(job.model, device, job.options)
+        opened = Denoiser.from_code if job.run_code else Denoiser.from_pipeline
+        self.denoiser = opened(job.model, device, job.options)
         if wrong := problem(job.options.attacks, self.denoiser.process.num_train_timesteps):
             raise InputError(f"{PARAMS}: {key_name('score', 'attacks', job.target)}.{wrong}")
         self.reader = RowReader(job.images, ["image_id", "image"])

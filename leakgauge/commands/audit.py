@@ -198,7 +198,8 @@ def wanted_entries(
         found = _images(Path(suspects), "--suspects")
         alike = {key: value for key, value in own.items() if key not in OF_FOLDERS or found["source"] == "folder"}
         entries["datasets"][f"{name}_suspects"] = found | alike
-        entries["suspects"] = {name: {"target": name, "images": f"{name}_suspects"}}
+        (target,) = entries["targets"]
+        entries["suspects"] = {name: {"target": target, "images": f"{name}_suspects"}}
     return entries
 
 

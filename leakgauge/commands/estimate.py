@@ -209,11 +209,13 @@ def measure(target: str) -> Measured:
 
     from leakgauge.attacks.scorer import TRIED_ON, Job, Scorer, precision_asked
     from leakgauge.compute import best_device
-    from leakgauge.scoring import base_of, score_options
+    from leakgauge.scoring import base_of, runs_code, score_options
 
     device = best_device()
     images = Path(f"data/roles/{target}/auxiliary.parquet")
-    job = Job(target, Path(f"models/target/{target}"), images, score_options(target), base_of(target))
+    job = Job(
+        target, Path(f"models/target/{target}"), images, score_options(target), base_of(target), runs_code(target)
+    )
     scorer = Scorer(job, device)
     opening = time.monotonic() - BEGAN
     batch, encoding, call, calls = _timed(scorer)

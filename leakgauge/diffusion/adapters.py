@@ -18,6 +18,7 @@ Hu et al., "LoRA", ICLR 2022: W + scale * alpha / rank * B A.  Gal et al., "An I
 import inspect
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from leakgauge.diffusion import loading
 from leakgauge.diffusion.pipelines import INDEX, TEXT_ENCODER, TOKENIZER, UNUSED, check_weights
 from leakgauge.errors import InputError
 from leakgauge.files import files_below
 
 PIPELINES = (  # for which diffusers reads a LoRA
     *("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline"),
-    *("SanaPipeline", "Lumina2Pipeline", "LuminaText2ImgPipeline"),
+    *("SanaPipeline", "Lumina2Pipeline"),
 )
 PEFT_KINDS = ("LORA", "LOHA", "LOKR")  # that merge into weights, and say so by their configuration alone
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LORA, EMBEDDING = "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"
 NETWORKS = ("unet", "transformer")
+ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "Gemma2Model", "BertModel")
+KNOWN = re.compile(  # weights of a LoRA that diffusers fuses
+    r".*(lora_(down|up|A|B)|lora\.(down|up)|lora_linear_layer\.(down|up))(\.weight)?|.*\.alpha|.*lora_magnitude_vector.*"
+)
+PART_OF = {  # what the names of weights begin with -> the part of the pipeline; others are the network's
+    **{"lora_te_": "text_encoder", "lora_te1_": "text_encoder", "text_encoder.": "text_encoder"},
+    **{"lora_te2_": "text_encoder_2", "text_encoder_2.": "text_encoder_2"},
+    **{"lora_te3_": "text_encoder_3", "text_encoder_3.": "text_encoder_3"},
+}
 WHOLE = "model.diffusion_model."  # what the names of a network's weights begin with in a file of a whole model
 DOWN = re.compile(
     r"(.*)(lora_down|lora\.down|lora_A|lora_linear_layer\.down|hada_w1_a|lokr_w1)(\.weight|\.default\.weight)?"
@@ -47,10 +58,11 @@ DOWN = re.compile(
 Weights = dict[str, Tensor]
 
 
-def fuse(adapter: Path, scale: float, folder: Path) -> None:
+def fuse(adapter: Path, scale: float, folder: Path, first: bool = True) -> None:
     """Fuse an adapter into the pipeline in `folder`, by `scale`; of a textual inversion, add its token.
 
-    Raises InputError for what is no adapter, does not fit the pipeline, or has weights that would change nothing.
+    first : whether none was fused before, which a whole model would undo.  Raises InputError for what is no adapter,
+    does not fit the pipeline, or has weights that would change nothing.
     """
     try:
         import peft  # noqa: F401, diffusers needs it too
@@ -68,9 +80,15 @@ def fuse(adapter: Path, scale: float, folder: Path) -> None:
             return
         file = _file(adapter)
         weights = _read(file)
-        if any(name.startswith(WHOLE) for name in weights):
+        whole = any(name.startswith(WHOLE) for name in weights)
+        token = all(weight.ndim <= 2 and "lora" not in name for name, weight in weights.items())
+        if scale != 1 and (whole or token):
+            raise InputError(f"{file}: is no LoRA: a scale of {scale:g} means nothing to it")
+        if whole and not first:
+            raise InputError(f"{file}: is a whole model: name it as `model`, and adapters of it in target.adapters")
+        if whole:
             _replace(file, weights, folder)
-        elif all(weight.ndim <= 2 and "lora" not in name for name, weight in weights.items()):
+        elif token:
             _add_token(file, weights, folder)
         else:
             _fuse_lora(file, weights, scale, folder)
@@ -141,10 +159,22 @@ def _replace(file: Path, weights: Weights, folder: Path) -> None:
     if "unet" in parts and given != (needed := len(parts["unet"].state_dict())):
         raise InputError(f"{file}: has {given} weights of a network, its base has {needed}: it is of another model")
     for part, network in parts.items():
-        network.save_pretrained(folder / part)
+        _save(network, folder / part)
+
+
+def _save(network: Any, folder: Path) -> None:
+    """Save a part in the place of its former weights, which may have been in other files."""
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    network.save_pretrained(folder)
 
 
 def _fuse_lora(file: Path, weights: Weights, scale: float, folder: Path) -> None:
+    if unknown := sorted(name for name, of in weights.items() if not KNOWN.fullmatch(name) and of.any()):
+        raise InputError(
+            f"{file}: diffusers passes over {len(unknown)} of its weights, like '{unknown[0]}' (DoRA of kohya, biases, "
+            "another form?): fuse it with the trainer's own program, and audit the pipeline"
+        )
     pipeline = _pipeline(file, folder)
     parts = {part: getattr(pipeline, part) for part in pipeline._lora_loadable_modules if getattr(pipeline, part, None)}
     before = {part: _copy(network) for part, network in parts.items()}
@@ -154,7 +184,7 @@ def _fuse_lora(file: Path, weights: Weights, scale: float, folder: Path) -> None
     pipeline.unload_lora_weights()
     _check_changed(file, weights, scale, {part: (before[part], parts[part]) for part in parts})
     for part in touched:
-        parts[part].save_pretrained(folder / part)
+        _save(parts[part], folder / part)
 
 
 def _peft_folders(adapter: Path, folder: Path) -> dict[str, Path]:
@@ -186,7 +216,7 @@ def _fuse_peft(adapter: Path, scale: float, folder: Path, part: str) -> None:
             layer.set_scale("default", scale)
     merged = model.merge_and_unload()
     _check_changed(adapter, weights, scale, {part: (before, merged)})
-    merged.save_pretrained(folder / part)
+    _save(merged, folder / part)
 
 
 def _network(folder: Path, part: str) -> Any:
@@ -194,11 +224,17 @@ def _network(folder: Path, part: str) -> Any:
     options = {"local_files_only": True, "use_safetensors": True}
     config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
     if part in NETWORKS:
+        if config["_class_name"] not in loading.NETWORKS:
+            raise InputError(
+                f"{folder / part}: is a {config['_class_name']}; supported are {', '.join(loading.NETWORKS)}"
+            )
         kind = getattr(diffusers, config["_class_name"])
         return kind.from_pretrained(folder, subfolder=part, torch_dtype=torch.float32, **options)
     import transformers
 
-    kind = getattr(transformers, config["architectures"][0])
+    if (name := config["architectures"][0]) not in ENCODERS:
+        raise InputError(f"{folder / part}: is a {name}; supported are {', '.join(ENCODERS)}")
+    kind = getattr(transformers, name)
     return kind.from_pretrained(folder, subfolder=part, dtype=torch.float32, **options)
 
 
@@ -207,29 +243,39 @@ def _copy(network: nn.Module) -> Weights:
 
 
 def _check_changed(adapter: Path, weights: Weights, scale: float, parts: dict[str, tuple[Weights, nn.Module]]) -> None:
-    """Raise InputError unless as many weights changed as the adapter has pairs of matrices that are not zero.
+    """Raise InputError unless in each part as many weights changed as the adapter has pairs that are not zero.
 
     parts : name -> weights before, and the network after.  A pair changes one weight, or several of a network that has
     apart what the adapter has in one.
     """
     if scale == 0:
         return
-    pairs = 0
-    for name in weights:
-        if found := DOWN.fullmatch(name):
-            of_pair = [weight for other, weight in weights.items() if other.startswith(found[1]) and weight.ndim > 1]
-            pairs += all(bool(weight.any()) for weight in of_pair)
-    changed = sum(
-        not torch.equal(before[name], weight)
-        for before, network in parts.values()
-        for name, weight in network.state_dict().items()
-        if name in before
-    )
-    if changed < pairs or not changed:
-        raise InputError(
-            f"{adapter}: has {pairs} pairs of matrices, and only {changed} weights of its base change: it was trained "
-            f"for another network, or in a form that diffusers does not read"
-        )
+    network = next((part for part in parts if part in NETWORKS), next(iter(parts)))
+    pairs = Counter(_part_of(name, network) for name in weights if _acts(name, weights))
+    changed = {
+        part: sum(not torch.equal(before[name], of) for name, of in after.state_dict().items() if name in before)
+        for part, (before, after) in parts.items()
+    }
+    for part, count in pairs.items():
+        if changed.get(part, 0) < count:
+            raise InputError(
+                f"{adapter}: has {count} pairs of matrices for {part}, and only {changed.get(part, 0)} of its weights "
+                "change: it was trained for another network, or has a form that diffusers does not read"
+            )
+    if not any(changed.values()):
+        raise InputError(f"{adapter}: changes no weight of its base: it was not trained")
+
+
+def _part_of(name: str, network: str) -> str:
+    return next((part for begin, part in PART_OF.items() if name.startswith(begin)), network)
+
+
+def _acts(name: str, weights: Weights) -> bool:
+    """Whether this is the first matrix of a pair that is not zero."""
+    found = DOWN.fullmatch(name)
+    if not found:
+        return False
+    return all(bool(of.any()) for other, of in weights.items() if other.startswith(found[1]) and of.ndim > 1)
 
 
 def _add_token(file: Path, weights: Weights, folder: Path) -> None:
@@ -243,6 +289,8 @@ def _add_token(file: Path, weights: Weights, folder: Path) -> None:
     if len(embedding.reshape(-1, embedding.shape[-1])) != 1:
         raise InputError(f"{file}: the token '{token}' has several vectors, which is not supported")
     pipeline = _pipeline(file, folder)
-    pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, local_files_only=True)
+    token = file.stem if token == "emb_params" else token  # of AUTOMATIC1111, which goes by the file's name
+    pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, token=token, local_files_only=True)
+    print(f"{file}: its token is '{token}': without it in a caption it changes no score")
     pipeline.tokenizer.save_pretrained(folder / TOKENIZER)
     pipeline.text_encoder.save_pretrained(folder / TEXT_ENCODER)

@@ -15,7 +15,7 @@ from leakgauge.compute import best_device
 from leakgauge.diffusion.calls import call_of, channels_of, patch_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
-from leakgauge.diffusion.own import CODE, OwnNetwork, open_own
+from leakgauge.diffusion.own import OwnNetwork, open_own
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
 from leakgauge.errors import InputError
 from leakgauge.options import Precision
@@ -74,10 +74,8 @@ class Denoiser:
         return cls(network, process, device or best_device(), prediction, condition, autoencoder, precision)
 
     @classmethod
-    def from_target(cls, folder: Path, device: torch.device | None = None, precision: Precision = PLAIN) -> "Denoiser":
-        """Open what stage `target` made: a pipeline, or a model of one's own, whose code is run; see `own`."""
-        if not (folder / CODE).is_file():
-            return cls.from_pipeline(folder, device, precision)
+    def from_code(cls, folder: Path, device: torch.device | None = None, precision: Precision = PLAIN) -> "Denoiser":
+        """Run the code of a model of one's own; see `own`.  Raises InputError."""
         return cls(*open_own(folder), device or best_device(), precision=precision)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
@@ -201,13 +199,14 @@ class Denoiser:
             return self.form(self.call, scaled, time, self.inputs, self._size(x))[:, : x.shape[1]].float()
 
 
-def open_taken(made: Path, source: Path | str, shape: tuple[int, ...]) -> Denoiser:
+def open_taken(made: Path, source: Path | str, shape: tuple[int, ...], run_code: bool = False) -> Denoiser:
     """A model that was taken from elsewhere, once it is clear that it can be scored and takes these images.
 
-    made : the pipeline folder.  source : what errors name.  shape : (N, C, H, W) of the images.  Raises InputError.
+    made : the pipeline folder; with run_code that of a model of one's own.  source : what errors name.  shape :
+    (N, C, H, W) of the images.  Raises InputError.
     """
     try:
-        denoiser = Denoiser.from_target(made, best_device())
+        denoiser = (Denoiser.from_code if run_code else Denoiser.from_pipeline)(made, best_device())
     except InputError as error:
         raise InputError(str(error).replace(str(made), str(source))) from None
     if shape[0]:

@@ -81,9 +81,16 @@ def open_own(folder: Path) -> tuple[OwnNetwork, NoiseProcess]:
     network, shape = found["network"], found["shape"]
     if not isinstance(network, nn.Module):
         raise InputError(f"{folder / CODE}: load: network is a {type(network).__name__}, no torch.nn.Module")
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) != 3
+        or not all(isinstance(side, int) and side > 0 for side in shape)
+    ):
         raise InputError(f"{folder / CODE}: load: shape is {shape!r}, expected channels, height and width of an image")
-    levels = [torch.as_tensor(found[name], dtype=torch.float64) for name in ("alpha", "sigma")]
+    try:
+        levels = [torch.as_tensor(found[name], dtype=torch.float64) for name in ("alpha", "sigma")]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder / CODE}: load: alpha and sigma are no numbers: {error}") from None
     if levels[0].ndim != 1 or levels[0].shape != levels[1].shape:
         raise InputError(f"{folder / CODE}: load: alpha and sigma are no rows of one length, a number a timestep")
     process = NoiseProcess(*levels)

@@ -67,6 +67,7 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts that 
 TEXT_ENCODER, TOKENIZER = "text_encoder", "tokenizer"
 TEXTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in (TOKENIZER, TEXT_ENCODER))
 KEPT = ("transformer", "unet", "vae", "vqvae", "scheduler", *TEXTS)  # parts that are opened
+LIBRARIES = ("diffusers", "transformers")
 INDEX = "model_index.json"
 # What diffusers' training scripts leave beside the pipeline that they save: states to go on from.
 TRAINING = re.compile(r"checkpoint-\d+/.*|(optimizer|scheduler|sampler)\w*\.bin|scaler\.pt|random_states_\d+\.pkl")
@@ -149,10 +150,16 @@ def _check_index(source: Path, names: list[str]) -> None:
     if not isinstance(index, dict):
         raise InputError(f"{path}: holds a {type(index).__name__}, expected the parts of a pipeline by name")
     for part, of in index.items():
+        if part in KEPT and isinstance(of, list) and not any(of) and any(name.startswith(f"{part}/") for name in names):
+            raise InputError(
+                f"{path}: the pipeline goes without {part}, but there is a folder {part}/: remove one of both"
+            )
         if not isinstance(of, list) or part.startswith("_") or not any(of):
             continue  # an option, or a part that the pipeline goes without
         if part in KEPT and not any(name.startswith(f"{part}/") for name in names):
             raise InputError(f"{path}: names the part {part}, but there is no folder {part}/: a download cut short?")
+        if part in KEPT and of[0] not in LIBRARIES:
+            raise InputError(f"{path}: the part {part} is of {of[0]}; parts of {' and '.join(LIBRARIES)} are opened")
         if part not in (*KEPT, *UNUSED):
             raise InputError(
                 f"{path}: the part '{part}' ({of[-1]}) is not supported: what the model does depends on it, "
@@ -171,22 +178,27 @@ def _parts(names: list[str]) -> list[str]:
 def _of_part(source: Path, part: str, names: list[str], variant: str | None) -> dict[str, str]:
     """What is taken of a part: name -> the plain name.  Raises InputError where it must be said which weights."""
     files = [name for name in names if Path(name).parent.as_posix() == part]
-    taken = {name: name for name in files if not name.endswith(WEIGHTS) and ".safetensors.index" not in name}
+    taken = {name: name for name in files if name.endswith((".json", ".txt")) and ".safetensors.index" not in name}
     if part.startswith(TOKENIZER):
-        return taken
-    taken = {name: name for name in taken if name.endswith((".json", ".txt"))}
+        return {name: name for name in files if name.endswith((".json", ".txt", ".model", ".jinja"))}
     sets: dict[str, dict[str, str]] = {}  # of weights: variant, "" for the plain one -> name -> the plain name
     for name in files:
         if found := _weights_name(part, Path(name).name):
             sets.setdefault(found[0], {})[name] = f"{part}/{found[1]}"
+    for of_set in sets.values():
+        plain = f"{part}/{_stem(part)}.safetensors"
+        if plain in of_set.values() and len(of_set) > 1:
+            raise InputError(
+                f"{source}: {part} has weights in one file and in shards ({', '.join(sorted(of_set))}): "
+                "they may be two models: move one away"
+            )
     if variant in sets:
         return taken | sets[variant]
-    whole = [kind for kind in sets if kind not in ROUNDED] or list(sets)
-    if "" not in sets and len(whole) > 1:
+    if "" not in sets and len(sets) > 1:
         raise InputError(
-            f"{source}: {part} has several sets of weights: name one by target.variant: {' or '.join(sorted(whole))}"
+            f"{source}: {part} has several sets of weights: name one by target.variant: {' or '.join(sorted(sets))}"
         )
-    return taken | (sets.get("") or (sets[whole[0]] if whole else {}))
+    return taken | (sets.get("") or next(iter(sets.values()), {}))
 
 
 def _weights_name(part: str, file: str) -> tuple[str, str] | None:
@@ -331,7 +343,7 @@ def take(named: HubPipeline | PinnedFolder, options: TargetOptions, work: Path, 
 def check_pin(path: Path, sha256: str) -> None:
     """Raise InputError unless a file or folder has this hash."""
     if (found := file_hash(path)) != sha256:
-        raise InputError(f"the sha256 of {path} is {found}")
+        raise InputError(f"the sha256 of {path} is {found}, not the pinned {sha256}: it has changed")
 
 
 def _cached(pipeline: HubPipeline, patterns: list[str], leave_out: list[str]) -> Path:

@@ -270,7 +270,7 @@ def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes
     assert "elsewhere.safetensors: " in refused(tmp_path / "elsewhere.safetensors", base)
     second = {name.replace("text_encoder.", "text_encoder_2."): of for name, of in weights.items()}
     save_file(second, tmp_path / "second.safetensors")
-    assert "pairs of matrices, and only" in refused(tmp_path / "second.safetensors", base)
+    assert "pairs of matrices for text_encoder_2, and only 0" in refused(tmp_path / "second.safetensors", base)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes
         ({"unet.to_q.lora_A.weight": torch.full((2, 8), torch.nan)}, "weights are not finite (NaN or inf in"),
         (
             {"any.thing": torch.ones(2, 2, 3, 3)},
-            "cannot be fused into its base: ValueError: Invalid LoRA",
+            "diffusers passes over 1 of its weights, like 'any.thing'",
         ),
         ({"one": torch.ones(8), "two": torch.ones(8)}, "holds 2 arrays, and no LoRA: a textual inversion has one"),
         ({"<mine>": torch.ones(2, 8)}, "the token '<mine>' has several vectors, which is not supported"),
@@ -288,6 +288,32 @@ def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes
 def test_what_is_no_adapter_of_the_base_is_refused(weights, said, base, tmp_path):
     save_file(weights, tmp_path / "adapter.safetensors")
     assert said in refused(tmp_path / "adapter.safetensors", base)
+
+
+def test_weights_that_diffusers_passes_over_are_refused(base, lora, tmp_path):
+    kohya = load_file(as_kohya(lora[0] / LORA, tmp_path / "kohya.safetensors"))
+    (first, *_) = (name.removesuffix(".alpha") for name in kohya if name.endswith(".alpha"))
+    for extra in (f"{first}.dora_scale", f"{first}.diff_b"):
+        save_file(kohya | {extra: torch.ones(8)}, tmp_path / "more.safetensors")
+        assert f"passes over 1 of its weights, like '{extra}'" in refused(tmp_path / "more.safetensors", base)
+    third = {name.replace("lora_te_", "lora_te3_"): of for name, of in kohya.items()}
+    save_file(third, tmp_path / "third.safetensors")
+    assert "third.safetensors: " in refused(tmp_path / "third.safetensors", base)
+
+
+def test_a_whole_model_comes_first_and_has_no_scale(base, whole):
+    for options, said in (((1.0, base, False), "is a whole model: name it as `model`"), ((0.5, base), "is no LoRA")):
+        with pytest.raises(InputError, match=said):
+            fuse(whole[0], *options)
+
+
+def test_an_embedding_without_a_token_goes_by_the_name_of_its_file(base, tmp_path, capsys):
+    save_file({"emb_params": torch.randn(1, 8)}, tmp_path / "my_cat.safetensors")
+    fuse(tmp_path / "my_cat.safetensors", 1.0, base)
+    assert "my_cat.safetensors: its token is 'my_cat'" in capsys.readouterr().out
+    text = Denoiser.from_pipeline(base, torch.device("cpu")).condition
+    embedded = [text.embed([prompt])["encoder_hidden_states"] for prompt in ("a my_cat", "a a")]
+    assert not torch.allclose(*embedded)
 
 
 def test_a_folder_without_safetensors_and_a_kind_that_does_not_merge_are_refused(base, tmp_path):

@@ -87,7 +87,7 @@ def expected(folder: Path, t: int) -> torch.Tensor:
 
 
 def test_epsilon_is_what_the_code_computes_and_the_noise_levels_are_its_own(own):
-    target = Denoiser.from_target(own, torch.device("cpu"))
+    target = Denoiser.from_code(own, torch.device("cpu"))
     for t in (0, 30, 999):
         torch.testing.assert_close(target.epsilon(X, t), expected(own, t))
     signal = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
@@ -95,7 +95,7 @@ def test_epsilon_is_what_the_code_computes_and_the_noise_levels_are_its_own(own)
 
 
 def test_a_network_that_has_learnt_nothing_has_none_of_its_weights(own):
-    target = Denoiser.from_target(own, torch.device("cpu"))
+    target = Denoiser.from_code(own, torch.device("cpu"))
     fresh = dict(reinitialised(target.network, 0).named_parameters())
     again = dict(reinitialised(target.network, 0).named_parameters())
     for name, weight in target.network.named_parameters():
@@ -144,7 +144,7 @@ def test_what_load_returns_that_is_no_model_is_refused(before, after, said, own)
     code = CODE.replace(before, after) if before in CODE else CODE + before
     (own / "model.py").write_text(code)
     with pytest.raises(InputError) as error:
-        Denoiser.from_target(own)
+        Denoiser.from_code(own)
     assert str(error.value).startswith(f"{own}/model.py: ")
     assert said in str(error.value)
 

@@ -221,6 +221,25 @@ def test_shards_of_a_variant_are_taken_with_their_index(pipeline, tmp_path):
     assert all(torch.equal(opened[name], weights[name].half().float()) for name in weights)
 
 
+def test_one_file_beside_shards_of_the_same_part_is_refused(pipeline, tmp_path):
+    shard = "unet/diffusion_pytorch_model-00001-of-00002.safetensors"
+    put(pipeline, shard)
+    with pytest.raises(InputError, match="unet has weights in one file and in shards"):
+        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    assert copied(pipeline, tmp_path, [shard]) == [shard]
+
+
+def test_a_part_of_another_library_and_one_that_the_index_goes_without_are_refused(pipeline, tmp_path):
+    index = json.loads((pipeline / "model_index.json").read_text())
+    for parts, said in (
+        ({"unet": ["my_code", "UNet"]}, "the part unet is of my_code; parts of diffusers and transformers are opened"),
+        ({"unet": [None, None]}, "the pipeline goes without unet, but there is a folder unet/"),
+    ):
+        (pipeline / "model_index.json").write_text(json.dumps(index | parts))
+        with pytest.raises(InputError, match=re.escape(said)):
+            copy_pipeline(pipeline, tmp_path / "copy", None, [])
+
+
 def test_states_of_training_beside_a_pipeline_are_listed_not_taken(pipeline, tmp_path):
     """What diffusers' train_unconditional.py leaves."""
     states = ["optimizer.bin", "random_states_0.pkl", "scheduler.bin", "unet/diffusion_pytorch_model.safetensors"]
