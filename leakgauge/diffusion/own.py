@@ -19,6 +19,7 @@ def load(folder):
 
 import copy
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -103,12 +104,17 @@ def open_own(folder: Path) -> tuple[OwnNetwork, NoiseProcess]:
 
 
 def _loaded(folder: Path) -> Any:
-    """What `load` returns; modules beside model.py can be imported while it runs."""
+    """What `load` returns; modules beside model.py can be imported while it runs, and are forgotten then.
+
+    Nothing is written into the folder: DVC would see it change.
+    """
     spec = importlib.util.spec_from_file_location("own_model", folder / CODE)
     if spec is None or spec.loader is None:
         raise InputError(f"{folder / CODE}: cannot be imported")
     module, path = importlib.util.module_from_spec(spec), str(folder.resolve())
+    known, writes_nothing = set(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, path)
+    sys.dont_write_bytecode = True
     try:
         spec.loader.exec_module(module)
         return module.load(folder)
@@ -118,3 +124,7 @@ def _loaded(folder: Path) -> Any:
         raise InputError(f"{folder / CODE}: load: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(path)
+        sys.dont_write_bytecode = writes_nothing
+        for name in set(sys.modules) - known:
+            if str(getattr(sys.modules[name], "__file__", None)).startswith(f"{path}{os.sep}"):
+                del sys.modules[name]

@@ -1,5 +1,6 @@
 """A model of one's own: its code is run where that is asked for, and nowhere else."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,21 @@ def test_the_folder_becomes_the_target_and_its_images_are_scored(own):
     assert (np.isfinite(values) & (values > 0)).all(axis=None)
     null = read_table(Path("data/null/theirs/member.parquet")).drop_columns("image_id").to_pandas()
     assert (np.isfinite(null) & (null > 0)).all(axis=None)
+
+
+def test_two_models_whose_modules_have_one_name_are_two_and_nothing_is_written_beside_them(own, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    other = Path(shutil.copytree(own, tmp_path / "other"))
+    (other / "layers.py").write_text(LAYERS.replace("torch.tanh", "torch.relu"))
+    before = file_names(own)
+    first, second = (Denoiser.from_code(folder, torch.device("cpu")).epsilon(X, 30) for folder in (own, other))
+    torch.testing.assert_close(first, expected(own, 30))
+    assert not torch.allclose(first, second)
+    assert file_names(own) == before
+
+
+def file_names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
 def test_code_is_not_run_where_nothing_asks_for_it(own):
