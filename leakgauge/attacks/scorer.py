@@ -75,7 +75,7 @@ class Job:
     """All that decides the scores of one role's images."""
 
     target: str
-    model: Path  # a diffusers pipeline folder
+    model: Path  # a diffusers pipeline folder, or with run_code a folder with model.py
     images: Path  # a table of images
     options: Score
     base: Path | None = None  # another, whose scores stand beside the target's

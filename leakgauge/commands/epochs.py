@@ -31,7 +31,7 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def _in_order(path: Path) -> list[int | str]:
-    """Its name as texts and numbers in turn, the first a text."""
+    """Its name, split into texts and numbers; a text comes first."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 

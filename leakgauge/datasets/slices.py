@@ -1,7 +1,7 @@
 """Grey slices of medical images: a window makes 8 bits of their levels, and a patient is the unit.
 
-A slice of one level (nothing but background) shows nobody, but would be an exact copy of those of other patients, and
-copies make one unit of their patients: it is left out, and listed.
+A slice of one level, nothing but background, shows no patient.  It would be an exact copy of those of other patients,
+and copies make one unit of their patients: it is left out, and listed.
 """
 
 from collections.abc import Callable, Iterator

@@ -82,5 +82,5 @@ def test_a_curve_has_the_figures_of_each_target_and_the_loss_of_its_holdout(audi
     assert (table["tpr_ci_low"] <= table["tpr"]).all()
     assert Path("metrics/epochs/mine.svg").read_text().startswith("<svg")
     assert said.count(f"\n{name}  ") == 2
-    with pytest.raises(InputError, match="nobody: has no figures against epochs: members must be known"):
-        curve("mine", ["nobody"])
+    with pytest.raises(InputError, match="missing: has no figures against epochs: members must be known"):
+        curve("mine", ["missing"])

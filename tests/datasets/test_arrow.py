@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import encoded, tiny_params, write_params
+from conftest import encoded
+from readers import read_entry, refused_entry
 
-from leakgauge.datasets import READERS, Dataset
 from leakgauge.datasets.images import Images
-from stages.images import prepare_images
 
 
 @pytest.fixture(autouse=True)
@@ -20,19 +19,12 @@ def folder(tmp_path, monkeypatch) -> None:
 
 
 def read(**entry) -> Images:
-    options = Dataset.model_validate({"source": "arrow", "path": "saved", **entry}).root
-    return READERS[options.source](options)
+    return read_entry({"source": "arrow", "path": "saved", **entry})
 
 
 @pytest.fixture
 def wrong(refusal):
-    def run(**entry) -> str:
-        params = tiny_params()
-        params["datasets"]["photos"] = {"source": "arrow", "path": "saved", **entry}
-        write_params(params)
-        return refusal(prepare_images, dataset="photos")
-
-    return run
+    return lambda **entry: refused_entry(refusal, {"source": "arrow", "path": "saved", **entry})
 
 
 def rows(first: int, count: int, **columns) -> pa.Table:

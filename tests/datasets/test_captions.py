@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import encoded, tiny_params, write_params
+from readers import read_entry, refused_entry
 
-from leakgauge.datasets import READERS, Dataset
 from leakgauge.datasets.images import Images
 from leakgauge.tables import captions_of, read_table
 from stages.images import prepare_images
@@ -38,19 +38,12 @@ def rows(**more) -> list[dict]:
 
 
 def read(**entry) -> Images:
-    options = Dataset.model_validate({"source": "folder", "path": "photos", **entry}).root
-    return READERS[options.source](options)
+    return read_entry({"source": "folder", "path": "photos", **entry})
 
 
 @pytest.fixture
 def wrong(refusal):
-    def run(**entry) -> str:
-        params = tiny_params()
-        params["datasets"]["photos"] = {"source": "folder", "path": "photos", **entry}
-        write_params(params)
-        return refusal(prepare_images, dataset="photos")
-
-    return run
+    return lambda **entry: refused_entry(refusal, {"source": "folder", "path": "photos", **entry})
 
 
 def test_rows_of_metadata_jsonl_are_captions_of_the_images_they_name():

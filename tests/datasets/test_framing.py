@@ -7,12 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import tiny_params, write_params
 from PIL import Image, ImageOps
+from readers import read_entry, refused_entry
 
-from leakgauge.datasets import READERS, Dataset
 from leakgauge.datasets.images import Images
-from stages.images import prepare_images
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
 
@@ -24,19 +22,12 @@ def photos(tmp_path, monkeypatch) -> None:
 
 
 def read(**entry) -> Images:
-    options = Dataset.model_validate({"source": "folder", "path": "photos", **entry}).root
-    return READERS[options.source](options)
+    return read_entry({"source": "folder", "path": "photos", **entry})
 
 
 @pytest.fixture
 def wrong(refusal):
-    def run(**entry) -> str:
-        params = tiny_params()
-        params["datasets"]["photos"] = {"source": "folder", "path": "photos", **entry}
-        write_params(params)
-        return refusal(prepare_images, dataset="photos")
-
-    return run
+    return lambda **entry: refused_entry(refusal, {"source": "folder", "path": "photos", **entry})
 
 
 def oriented(orientation: int, form: str = "PNG") -> bytes:

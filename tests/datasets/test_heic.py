@@ -7,8 +7,8 @@ import numpy as np
 import pillow_heif
 import pytest
 from PIL import Image
+from readers import read_entry
 
-from leakgauge.datasets import READERS, Dataset
 from leakgauge.datasets.images import Images
 
 LEVELS = np.kron(np.random.default_rng(0).integers(0, 256, (4, 6, 3)), np.ones((16, 16, 1))).astype(np.uint8)
@@ -21,8 +21,7 @@ def photos(tmp_path, monkeypatch) -> None:
 
 
 def read(**entry) -> Images:
-    options = Dataset.model_validate({"source": "folder", "path": "photos", **entry}).root
-    return READERS[options.source](options)
+    return read_entry({"source": "folder", "path": "photos", **entry})
 
 
 def heic(pixels: np.ndarray, **options) -> bytes:

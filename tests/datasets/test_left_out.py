@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, answer_about, ask_about, encoded, tiny_params, write_params, write_photos
 from PIL import Image
+from readers import read_entry
 
 from leakgauge.cli import IGNORED
-from leakgauge.datasets import READERS, Dataset, folder
+from leakgauge.datasets import folder
 from leakgauge.datasets.images import Images
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.images import prepare_images
@@ -37,8 +38,7 @@ def put(path: str, data: bytes = PNG) -> None:
 
 
 def read(**entry) -> Images:
-    options = Dataset.model_validate({"source": "folder", "path": "photos", **entry}).root
-    return READERS[options.source](options)
+    return read_entry({"source": "folder", "path": "photos", **entry})
 
 
 def name_them() -> None:

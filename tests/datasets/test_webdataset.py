@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encoded, tiny_params, write_params
+from conftest import encoded
+from readers import read_entry, refused_entry
 
-from leakgauge.datasets import READERS, Dataset
 from leakgauge.datasets.images import Images
-from stages.images import prepare_images
 
 
 def png(level: int, form: str = "PNG") -> bytes:
@@ -41,19 +40,12 @@ def write(files: dict[str, bytes], path: str = "photos.tar", **of_last) -> Path:
 
 
 def read(**entry) -> Images:
-    options = Dataset.model_validate({"source": "webdataset", "path": "photos.tar", **entry}).root
-    return READERS[options.source](options)
+    return read_entry({"source": "webdataset", "path": "photos.tar", **entry})
 
 
 @pytest.fixture
 def wrong(refusal):
-    def run(**entry) -> str:
-        params = tiny_params()
-        params["datasets"]["photos"] = {"source": "webdataset", "path": "photos.tar", **entry}
-        write_params(params)
-        return refusal(prepare_images, dataset="photos")
-
-    return run
+    return lambda **entry: refused_entry(refusal, {"source": "webdataset", "path": "photos.tar", **entry})
 
 
 def test_the_files_of_a_key_are_one_sample():
