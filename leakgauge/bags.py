@@ -102,7 +102,7 @@ class QuantileBag:
         values = values[:, None] if values.ndim == 1 else values
         if len(X) != len(values):
             raise ValueError(f"X has {len(X)} images, log_scores {len(values)}")
-        if not all(np.isfinite(one).all() for one in (values, inputs.features[:], inputs.under_base[:])):
+        if not all(np.isfinite(one).all() for one in (values, inputs.features[:], inputs.under_base, inputs.own_base)):
             raise ValueError("X or log_scores hold NaN or inf; the logarithm of a score of 0 is -inf")
         return inputs, values
 

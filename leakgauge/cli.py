@@ -1,7 +1,7 @@
 """The command line of every stage: arguments in, one line out when something is wrong.
 
-No two processes work on one stage, and none works on when the one that started it is gone, but for its first seconds:
-whatever is killed, the next `dvc repro` finds no other writer.
+No two processes work on one stage, and none works on when the one that started it is gone: whatever is killed,
+the next `dvc repro` finds no other writer.
 
 DVC hashes a stage's inputs after it ran.  So a stage that DVC started compares them itself, at its start and at its
 end, and fails where they differ: DVC then records nothing.  It takes its arguments from the name of its run
@@ -62,8 +62,6 @@ def run(stage: Callable[..., None], **arguments: str) -> None:
             if ours:
                 _check_unchanged(run_name, before)
 
-    if "DVC_STAGE" in os.environ:  # DVC started it; by hand, it may outlive its shell
-        end_with_parent()
     execute(only_one, parser, words)
 
 
@@ -133,6 +131,12 @@ def _alone(stage: str) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def end_with_dvc() -> None:
+    """As `end_with_parent` where DVC started this process; one that was started by hand may outlive its shell."""
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
 
 
 def end_with_parent() -> None:

@@ -71,7 +71,7 @@ def fit(target: str, learner: str) -> None:
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, features, scores]) as folder:
         made = folder / "bag"
-        inputs = read_inputs(images, features, scores, ATTACKERS[learner_options.kind].needs_pixels, folder)
+        inputs = read_inputs(images, features, scores, columns, ATTACKERS[learner_options.kind].needs_pixels, folder)
         _fit_all(inputs, values, learner_options, options.seed, drawn, made)
         out_of_bag = list_column(np.stack([resample.out_of_bag for resample in drawn], axis=1))
         calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)

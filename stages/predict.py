@@ -55,7 +55,7 @@ def _of_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
         if read_ids(path).to_pylist() != ids:
             raise InputError(f"{path}: its image_ids do not match {images}: run `dvc repro`")
     learnt, needs_pixels = bag.description["scores"], ATTACKERS[bag.options.kind].needs_pixels
-    inputs = read_inputs(images, features, scores, needs_pixels, folder)
+    inputs = read_inputs(images, features, scores, learnt, needs_pixels, folder)
     observed = np.stack([log_scores(scores, column) for column in learnt], axis=1)  # (N, S)
     columns = {name: list_column(values) for name, values in z_columns(bag, inputs, observed, role).items()}
     out_of_bag, calibrates = _masks(bag, ids, images) if role == "auxiliary" else _never_seen(bag, len(ids))

@@ -36,7 +36,7 @@ from leakgauge.inference.suspects import set_figures, suspect_verdicts
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Check
 from leakgauge.quantile.bag import Bag, z_columns
-from leakgauge.quantile.inputs import Inputs, read_under_base
+from leakgauge.quantile.inputs import Inputs, read_base
 from leakgauge.tables import (
     check_computed_on,
     check_target,
@@ -183,7 +183,7 @@ def _result(target: str, facts: dict[str, Any], scores: Path, pixels: np.ndarray
     check_computed_on(scores, bag.description, bag.folder)
     learnt = bag.description["scores"]
     observed = np.stack([log_scores(scores, column) for column in learnt], axis=1)
-    columns = z_columns(bag, Inputs(pixels, features, read_under_base(scores)), observed, "suspect")
+    columns = z_columns(bag, Inputs(pixels, features, *read_base(scores, learnt)), observed, "suspect")
     used = how["fusion"] or [facts["selection"]["score"]]
     auxiliary, asked_about = (
         fuse(np.stack([read(column) for column in used], axis=-1))

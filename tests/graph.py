@@ -100,8 +100,8 @@ def closure(file: Path) -> set[Path]:
 
 def module_of(stage) -> Path:
     words = stage.cmd.split()
-    assert words[:2] == ["python", "-m"]
-    return REPOSITORY.joinpath(*words[2].split(".")).with_suffix(".py")
+    assert words[:3] == ["exec", "python", "-m"]
+    return REPOSITORY.joinpath(*words[3].split(".")).with_suffix(".py")
 
 
 def declared(stage) -> set[Path]:

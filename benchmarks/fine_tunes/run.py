@@ -165,7 +165,8 @@ def _judged(
     """What each judge says of the images.  scores, under_base : (N, columns) log scores.  features : (N, F)."""
     columns = [list(score_columns(ATTACKS)).index(name) for name in SCORES]
     observed, no_pixels = scores[:, columns], np.empty((len(features), 0, 0, 0), dtype=np.uint8)
-    alone, beside = Inputs(no_pixels, features), Inputs(no_pixels, features, under_base.astype(np.float32))
+    alone = Inputs(no_pixels, features)
+    beside = Inputs(no_pixels, features, under_base.astype(np.float32), under_base[:, columns])
     judges = {"one threshold": ("marginal", alone, observed)}
     judges["ratio"] = ("marginal", alone, observed - under_base[:, columns])
     judges |= {name: (name, alone, observed) for name in LEARNERS}

@@ -17,7 +17,7 @@ from leakgauge.errors import InputError, warn
 STARTED = re.compile(r"Running stage '(?:[^']*:)?([^']+)'")
 SKIPPED = re.compile(r"Stage '(?:[^']*:)?([^']+)' (?:didn't change|is cached)|Restored stage '([^']+)'")
 CHATTER = re.compile(  # of DVC, about itself
-    r"\s*$|> python -m |(Updating|Generating) lock file|'.*\.dvc' didn't change|Use `dvc push`|Data and pipelines are"
+    r"\s*$|> exec python |(Updating|Generating) lock file|'.*\.dvc' didn't change|Use `dvc push`|Data and pipelines are"
     r"|To track the changes|\tgit add|To enable auto staging|\tdvc config|Verifying data sources"
 )
 # DVC ends when the command that started it is gone, however it was killed, and a stage with DVC: else the same command

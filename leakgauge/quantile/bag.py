@@ -123,8 +123,9 @@ def fit_attackers(
     seen = regressors(inputs, options)
     if seen is None:
         return _fit_kind([TrainingSet(inputs, log_scores, resample) for resample in drawn], options, seeds)
-    regressions = [Regression.fit(seen, log_scores, resample.rows) for resample in drawn]
-    left = [log_scores - regression.predict(seen) for regression in regressions]
+    ratios = log_scores - inputs.own_base if inputs.has_base else log_scores
+    regressions = [Regression.fit(seen, ratios, resample.rows) for resample in drawn]
+    left = [ratios - regression.predict(seen) for regression in regressions]
     training_sets = [TrainingSet(inputs, residual, resample) for residual, resample in zip(left, drawn, strict=True)]
     fitted = _fit_kind(training_sets, options, seeds)
     return [
@@ -156,7 +157,10 @@ def regressors(inputs: Inputs, options: LearnerOptions) -> np.ndarray | None:
 
 
 class OfResidual:
-    """An attacker that learnt what a regression leaves of log scores; it predicts the log scores."""
+    """An attacker that learnt what a regression leaves of log scores, or of their ratio to those under a base.
+
+    It predicts the log scores.
+    """
 
     def __init__(self, attacker: Attacker, regression: Regression, options: LearnerOptions) -> None:
         self.attacker, self.regression, self.options = attacker, regression, options
@@ -167,7 +171,8 @@ class OfResidual:
         seen = regressors(inputs, self.options)
         if seen is None or seen.shape[1] != len(self.regression.mean):
             raise InputError("an attacker was fitted beside the scores of another base: run `dvc repro`")
-        return shifted(self.attacker.predict(inputs), self.regression.predict(seen))
+        foretold = self.regression.predict(seen)
+        return shifted(self.attacker.predict(inputs), foretold + inputs.own_base if inputs.has_base else foretold)
 
     def save(self, folder: Path) -> None:
         """Write regression.safetensors beside the attacker's own files."""

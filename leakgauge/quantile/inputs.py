@@ -18,6 +18,7 @@ from leakgauge.errors import InputError
 from leakgauge.files import new_file
 from leakgauge.quantile.base import Resample, mean_pinball_loss
 from leakgauge.tables import (
+    BASE,
     base_columns,
     column_names,
     decode_images,
@@ -59,18 +60,26 @@ class Inputs:
     """N images.  images : (N, C, H, W) uint8.  features : (N, F) float32.  Either in memory or mapped from a file.
 
     under_base : (N, K) float32, in memory: logs of all scores under the target's base; K = 0 where there is none.
+    own_base : (N, S) float64, in memory: those of the S scores that are learnt, 0 for one that is a ratio already.
     """
 
     images: np.ndarray
     features: np.ndarray
     under_base: np.ndarray = field(default_factory=lambda: NO_BASE)
+    own_base: np.ndarray = field(default_factory=lambda: NO_BASE)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for scores under a base of which own ones are missing."""
+        if len(self.own_base) != len(self.under_base):
+            raise ValueError(f"under_base has {len(self.under_base)} images, own_base {len(self.own_base)}")
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Self:
         """Those of some rows, in their order."""
-        return type(self)(self.images[rows], self.features[rows], self.under_base[rows] if self.has_base else NO_BASE)
+        base = (self.under_base[rows], self.own_base[rows]) if self.has_base else ()
+        return type(self)(self.images[rows], self.features[rows], *base)
 
     @property
     def has_base(self) -> bool:
@@ -78,27 +87,33 @@ class Inputs:
         return self.under_base.shape[1] > 0
 
 
-def read_inputs(images: Path, features: Path, scores: Path, needs_pixels: bool, folder: Path) -> Inputs:
+def read_inputs(
+    images: Path, features: Path, scores: Path, learnt: list[str], needs_pixels: bool, folder: Path
+) -> Inputs:
     """Tables of images and of their features as files of rows in `folder`, which live as long as it does.
 
-    scores : a table of their scores, perhaps with some under a base.  needs_pixels : of the learner; images that no
-    learner looks at are not decoded, and have no pixels.
+    scores : a table of their scores, perhaps with some under a base.  learnt : the columns of it that are learnt.
+    needs_pixels : of the learner; images that no learner looks at are not decoded, and have no pixels.
 
     Raises InputError for a damaged table, or a statistic that is not finite.
     """
-    under_base = read_under_base(scores)
+    base = read_base(scores, learnt)
     count = read_table(features, ["image_id"]).num_rows
     parts = (features_of(group, features) for group in read_groups(features))
     described = write_rows(folder / f"{features.stem}.features.npy", count, parts)
     if needs_pixels:
-        return Inputs(write_rows(folder / f"{images.stem}.images.npy", count, _decoded(images)), described, under_base)
-    return Inputs(np.empty((count, 0, 0, 0), dtype=np.uint8), described, under_base)
+        return Inputs(write_rows(folder / f"{images.stem}.images.npy", count, _decoded(images)), described, *base)
+    return Inputs(np.empty((count, 0, 0, 0), dtype=np.uint8), described, *base)
 
 
-def read_under_base(scores: Path) -> np.ndarray:
-    """The logs of all scores under the base in a table of scores, (N, K) float32; `NO_BASE` without a base."""
-    under = base_columns(column_names(scores))
-    return np.stack([log_scores(scores, name) for name in under], 1).astype(np.float32) if under else NO_BASE
+def read_base(scores: Path, learnt: list[str]) -> tuple[np.ndarray, ...]:
+    """`under_base` and `own_base` of a table of scores; nothing where it has no base."""
+    under = {name: log_scores(scores, name) for name in base_columns(column_names(scores))}
+    if not under:
+        return ()
+    everything = np.stack(list(under.values()), 1)
+    own = [under.get(f"{name}{BASE}", np.zeros(len(everything))) for name in learnt]
+    return everything.astype(np.float32), np.stack(own, 1)
 
 
 def _decoded(images: Path) -> Iterator[np.ndarray]:

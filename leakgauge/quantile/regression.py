@@ -1,7 +1,9 @@
 """What a linear regression foretells of a log score, and learners of what it leaves.
 
-Where a target has a base, an image's log scores under it foretell most of those under the target: the slope is learnt,
-for a light fine-tune moves the scores little and a heavy one far.  Learners of every kind then learn the residual.
+Where a target has a base, an image's log scores under it foretell most of those under the target.  What is regressed is
+the log ratio to the image's own score under the base: a light fine-tune leaves it flat, and the penalty shrinks towards
+the plain ratio; a heavy one makes it fall with the base's scores, and the slope is learnt.  A base that is the target
+itself leaves nothing.  Learners of every kind then learn the residual.
 """
 
 from dataclasses import dataclass

@@ -14,22 +14,24 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 
+from leakgauge.cli import read_yaml
 from leakgauge.files import place_folder
 
 MODULES = {
     "stage": """
-import sys
+import os, sys
+import stages  # ends with DVC
 from leakgauge.cli import run
 
 def stage(target):
-    print("in", flush=True)
+    print("in", os.getpid(), flush=True)
     sys.stdin.readline()
 
 run(stage, target="a name")
 """,
     "parent": """
 import subprocess, sys, time
-print(subprocess.Popen([sys.executable, "-m", "stage", "x"]).pid, flush=True)
+subprocess.Popen([*sys.argv[2:], "-c", sys.argv[1]])
 time.sleep(60)
 """,
     "killed": """
@@ -91,20 +93,20 @@ def ends(pid: int, seconds: float) -> bool:
 
 def test_a_second_process_says_that_it_waits_for_the_first_and_then_does_its_work(start):
     first = start("stage", "x")
-    assert first.stdout.readline() == "in\n"
+    assert first.stdout.readline() == f"in {first.pid}\n"
     second = start("stage", "x")
     second.stdin.write("\n")  # it could go on at once
     second.stdin.flush()
     line = second.stderr.readline()
     assert f"stage@x: process {first.pid} is still working on it: waiting for it to end" in line
     first.kill()
-    assert second.communicate(timeout=30) == ("in\n", "")
+    assert second.communicate(timeout=30) == (f"in {second.pid}\n", "")
     assert second.returncode == 0
 
 
 def test_processes_of_other_targets_do_not_wait(start):
     first, second = start("stage", "x"), start("stage", "y")
-    assert first.stdout.readline() == second.stdout.readline() == "in\n"
+    assert first.stdout.readline() and second.stdout.readline(), "both are in"
 
 
 def test_a_name_that_is_a_path_locks_nothing_elsewhere(start):
@@ -112,13 +114,15 @@ def test_a_name_that_is_a_path_locks_nothing_elsewhere(start):
     assert [path.name for path in Path(".partial").iterdir()] == ["stage@..%2F..%2Fx.lock"]
 
 
+@pytest.mark.parametrize("shell", [("sh",), ("bash", "--noprofile", "--norc")])
 @pytest.mark.parametrize("by_dvc", [True, False])
-def test_a_stage_ends_with_the_dvc_that_started_it_and_by_hand_it_outlives_its_shell(by_dvc, start, monkeypatch):
+def test_a_stage_ends_with_the_dvc_that_started_it_and_by_hand_it_outlives_it(by_dvc, shell, start, monkeypatch):
+    command = read_yaml(REPOSITORY / "dvc.yaml", "")["stages"]["report"]["cmd"].replace("stages.report", "stage x")
     if by_dvc:
         monkeypatch.setenv("DVC_STAGE", "stage@x")
-    parent = start("parent")
-    stage = int(parent.stdout.readline())
-    assert parent.stdout.readline() == "in\n"
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    parent = start("parent", command, *shell)
+    stage = int(parent.stdout.readline().removeprefix("in "))
     parent.kill()
     gone = ends(stage, 10 if by_dvc else 1)
     if not gone:

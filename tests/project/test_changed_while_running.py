@@ -22,7 +22,7 @@ stages:
   test_changed_while_running:
     foreach: ${datasets}
     do:
-      cmd: python -m test_changed_while_running
+      cmd: exec python -m test_changed_while_running
       deps:
         - ${item.path}
         - code
@@ -35,7 +35,7 @@ stages:
     matrix:
       target: ${targets}
       role: [member, holdout]
-    cmd: python -m both
+    cmd: exec python -m both
     deps:
       - data/${item.target}/${item.role}.txt
     params:
@@ -54,7 +54,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parameters(seed=0)
     monkeypatch.setenv("DVC_STAGE", "test_changed_while_running@mine")
     monkeypatch.setattr(sys, "argv", ["stage"])
-    monkeypatch.setattr(command, "end_with_parent", lambda: None)
     monkeypatch.setattr(command, "_started", time.time)
     return tmp_path
 

@@ -99,7 +99,7 @@ def test_fit_is_handed_nothing_but_options_and_auxiliary_data():
 def test_no_command_holds_what_a_user_may_choose(pipeline):
     stages = YAML(typ="safe").load((REPOSITORY / pipeline).read_text())["stages"]
     for name, stage in stages.items():
-        assert re.fullmatch(rf"python -m (stages|studies)\.{name}", stage.get("do", stage)["cmd"])
+        assert re.fullmatch(rf"exec python -m (stages|studies)\.{name}", stage.get("do", stage)["cmd"])
 
 
 def test_what_a_stage_puts_into_git_is_a_metric_or_a_plot_lest_dvc_note_no_run_of_it():

@@ -26,6 +26,8 @@ from leakgauge.tables import decode_images, log_scores, read_described, read_fea
 
 SCORE = "t_error_t10"
 
+NO_PIXELS = np.empty((60, 0, 0, 0), np.uint8)
+
 
 def drawn(rng: np.random.Generator, count: int, drop: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Features, and log scores whose level and spread follow the first of them; members' are lower by `drop`."""
@@ -115,7 +117,8 @@ def test_too_few_images_are_refused():
         (np.zeros((60, 2)), np.zeros(59), "X has 60 images, log_scores 59"),
         (np.zeros((60, 2)), np.r_[np.zeros(59), -np.inf], "NaN or inf; the logarithm of a score of 0 is -inf"),
         (np.full((60, 2), np.nan), np.zeros(60), "NaN or inf"),
-        (Inputs(np.empty((60, 0, 0, 0), np.uint8), np.zeros((60, 2)), np.full((60, 1), np.nan)), np.zeros(60), "NaN"),
+        (Inputs(NO_PIXELS, np.zeros((60, 2)), np.full((60, 1), np.nan), np.zeros((60, 1))), np.zeros(60), "NaN"),
+        (Inputs(NO_PIXELS, np.zeros((60, 2)), np.zeros((60, 1)), np.full((60, 1), np.inf)), np.zeros(60), "NaN"),
     ],
 )
 def test_what_does_not_go_together_or_is_no_number_is_refused(x, y, said):

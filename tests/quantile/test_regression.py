@@ -1,5 +1,7 @@
 """Log scores regressed on those under a base: by hand, with repeats and strange images, and in every learner."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import TINY_LEARNERS
@@ -26,7 +28,7 @@ def base() -> np.ndarray:
 def inputs(base) -> Inputs:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (N, 1, 8, 8), dtype=np.uint8)
-    return Inputs(images, rng.standard_normal((N, 4)).astype(np.float32), base[:, :1])
+    return Inputs(images, rng.standard_normal((N, 4)).astype(np.float32), base[:, :1], base[:, :1].astype(float))
 
 
 def resample(seed: int = 0) -> Resample:
@@ -109,13 +111,37 @@ def test_without_a_base_a_linear_learner_sees_image_features(inputs):
     assert np.abs(attacker.predict(alone).quantiles()[:, 0, 9] - log_scores[:, 0]).max() < 0.01
 
 
+@pytest.mark.parametrize("kind", ["linear", *(name for name in TINY_LEARNERS if name != "marginal")])
+def test_a_base_that_is_the_target_leaves_nothing(kind, inputs):
+    scores = np.random.default_rng(6).normal(0, 1, (N, 1)) + 3.0 * inputs.features[:, :1]
+    itself = replace(inputs, under_base=np.tile(scores, 3).astype(np.float32), own_base=scores)
+    options = Learner.model_validate(DEFAULTS[kind].model_dump() | TINY_LEARNERS.get(kind, {})).root
+    attacker, _ = fit_attacker(itself, scores, options, 0, resample())
+    z = attacker.predict(itself).z_scores(scores)[:, 0]
+    assert abs(np.corrcoef(np.argsort(np.argsort(z)), scores[:, 0])[0, 1]) < 0.15, "low scores are no sign of a member"
+
+
+@pytest.mark.parametrize(("slope", "kept"), [(1.0, (0.97, 1.03)), (0.4, (0.37, 0.43))])
+def test_a_score_that_moves_with_its_base_stays_a_ratio_and_one_that_moves_less_is_told_so(slope, kept, base):
+    rng = np.random.default_rng(7)
+    under = base[:, :1].astype(np.float64)
+    seen = np.column_stack([under, rng.normal(0, 1, (N, 20))]).astype(np.float32)
+    scores = slope * under + rng.normal(0, 0.3, (N, 1))
+    options = DEFAULTS["linear"]
+    given = Inputs(np.empty((N, 0, 0, 0), np.uint8), np.empty((N, 1), np.float32), seen, under)
+    middle = fit_attacker(given, scores, options, 0, resample())[0].predict(given).quantiles()[:, 0, 9]
+    learnt = np.polyfit(under[:, 0], middle, 1)[0]
+    assert kept[0] < learnt < kept[1]
+
+
 def test_an_attacker_beside_another_base_is_refused(inputs):
     attacker, _ = fit_attacker(inputs, inputs.under_base[:, :1].astype(np.float64), DEFAULTS["linear"], 0, resample())
     with pytest.raises(InputError, match="another base"):
-        attacker.predict(Inputs(inputs.images, inputs.features, np.tile(inputs.under_base, 2)))
+        attacker.predict(Inputs(inputs.images, inputs.features, np.tile(inputs.under_base, 2), inputs.own_base))
 
 
 def test_images_keep_their_scores_under_the_base_when_they_are_picked(inputs):
     rows = np.array([5, 3])
     np.testing.assert_array_equal(inputs[rows].under_base, inputs.under_base[rows])
+    np.testing.assert_array_equal(inputs[rows].own_base, inputs.own_base[rows])
     assert not Inputs(inputs.images, inputs.features)[rows].has_base
