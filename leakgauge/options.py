@@ -189,9 +189,24 @@ class PinnedFolder(Options):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of its files; where another is named the stage says it")
 
 
+class Taking(Options):
+    """Which files of a pipeline are taken."""
+
+    variant: str | None = _(None, "of a pipeline: which weights, where a part has several: like non_ema, or fp16")
+    leave_out: list[str] = _([], 'of a pipeline: files that are no part of the model, like "unet_ema/*", "*.fp16.*"')
+
+
+class BaseOnHub(Taking, HubPipeline):
+    """A base on the Hub."""
+
+
+class BaseFolder(Taking, PinnedFolder):
+    """A base in a folder."""
+
+
 # A repository is told from a folder by its key, so that a fault is named in the one that was meant.
 Base = Annotated[
-    Annotated[PinnedFolder, Tag("folder")] | Annotated[HubPipeline, Tag("hub")],
+    Annotated[BaseFolder, Tag("folder")] | Annotated[BaseOnHub, Tag("hub")],
     Discriminator(lambda value: "hub" if isinstance(value, HubPipeline) or "repo" in value else "folder"),
 ]
 
@@ -224,20 +239,18 @@ class Training(Options):
     checkpoint_every: PositiveInt = _(100, "steps: what a killed run loses at most")
 
 
-class TargetOptions(Training):
+class TargetOptions(Taking, Training):
     """How the target is trained, or what is taken of one from elsewhere."""
 
     hub: HubPipeline | None = _(None, "a pipeline on the Hub: {repo: owner/name, revision: a commit's full hash}")
     base: Base | None = _(
         None,
         "the model that the target was fine-tuned from, whose scores learners see: {path: folder, sha256: its hash} or "
-        "{repo: owner/name, revision: a commit's full hash}",
+        "{repo: owner/name, revision: a commit's full hash}; of either also variant and leave_out",
     )
     scale: float = _(1.0, "of an adapter: by which it is fused into its base")
     adapters: list[Adapter] = _([], "of an adapter: others fused with it: {path: file, sha256: its hash, scale: 1.0}")
     pickle: str | None = _(None, "of a pipeline: the pickled weights to take all the same, by their file's name")
-    variant: str | None = _(None, "of a pipeline: which weights, where a part has several: like non_ema, or fp16")
-    leave_out: list[str] = _([], 'of a pipeline: files that are no part of the model, like "unet_ema/*", "*.fp16.*"')
     scores: list[str] = _(
         ["t_error_t*", "pia_t*", "pian_t*", "loss_t*", "sima_t*", "rediffuse_t*"],
         "of a file of scores: the columns that are scores, by name or pattern; any other column is refused",

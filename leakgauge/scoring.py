@@ -19,6 +19,7 @@ from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision, 
 from leakgauge.cluster import Save, score_on_cluster
 from leakgauge.compute import best_device, computed_on
 from leakgauge.config import PARAMS, asked, key_name, section, source_of
+from leakgauge.diffusion.comparable import difference
 from leakgauge.diffusion.denoiser import PLAIN
 from leakgauge.draws import drawn_by_name
 from leakgauge.errors import InputError
@@ -106,7 +107,7 @@ def score_table(run: str, job: Job, out: Outputs, role_leaks: RoleLeaks) -> None
     options, local = job.options, job.options.backend == "local"
     device = best_device() if local else torch.device("cpu")  # the GPUs are the cluster's
     scorer, columns, null_seed = Scorer(job, device), score_columns(options.attacks), role_leaks.seed
-    under = Scorer(job.under_base(), device) if job.base else None
+    under = _under_base(scorer) if job.base else None
     both = [scorer, under] if under else [scorer]
     conditioned_on, *_ = [_conditioned_on(one, role_leaks) for one in both]
     moved = max(moved_by_precision(one) for one in both)
@@ -134,6 +135,17 @@ def score_table(run: str, job: Job, out: Outputs, role_leaks: RoleLeaks) -> None
         facts |= {"moved_by_precision": moved, "conditioned_on": conditioned_on, "computed_on": shards.computed_on}
         write_table(out.null, _table(job.model, [ids[row] for row in drawn], by_null, null_columns), facts)
         write_table(out.scores, _table(job.model, ids, scores, list(columns)), facts)
+
+
+def _under_base(scorer: Scorer) -> Scorer:
+    """The scorer of the base, on the same device.  Raises InputError where it is no base of the target's kind."""
+    under = Scorer(scorer.job.under_base(), scorer.denoiser.device)
+    if len(scorer):
+        pixels = scorer.read(0, 1).pixels
+        if unlike := difference(scorer.denoiser, under.denoiser, pixels, scorer.job.options.condition):
+            key = key_name("target", "base", scorer.job.target)
+            raise InputError(f"{PARAMS}: {key}: its scores cannot stand beside the target's: {unlike}")
+    return under
 
 
 def models_hash(job: Job) -> str:

@@ -18,7 +18,7 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, section
 from leakgauge.errors import InputError
 from leakgauge.files import place_folder, resumable, write_json
-from leakgauge.options import TargetOptions
+from leakgauge.options import BaseFolder, BaseOnHub, TargetOptions
 from leakgauge.tables import decode_images, read_table
 
 
@@ -31,7 +31,7 @@ def base(target: str) -> None:
         shutil.rmtree(made, ignore_errors=True)
         facts = {"base": options.base and options.base.model_dump(), "reference": table.num_rows}
         if options.base:
-            _take(options, target, folder, made / "pipeline")
+            facts["not_taken"] = _take(options.base, target, folder, made / "pipeline")
         elif table.num_rows:
             repeated = np.repeat(decode_images(table), table.column("copies").to_numpy(), axis=0)
             _train(repeated, options, folder, made / "pipeline")
@@ -39,17 +39,22 @@ def base(target: str) -> None:
         place_folder(made, Path(f"models/base/{target}"))
 
 
-def _take(options: TargetOptions, target: str, work: Path, destination: Path) -> None:
-    """The pipeline that `target.base` names.  Raises InputError for another than was pinned."""
-    from leakgauge.diffusion.denoiser import open_taken  # takes seconds, and most targets have no base
-    from leakgauge.diffusion.pipelines import take
+def _take(named: BaseOnHub | BaseFolder, target: str, work: Path, destination: Path) -> list[str]:
+    """The pipeline that `target.base` names.  Returns the files that were not taken.
 
-    key = f"{PARAMS}: {key_name('target', 'base', target)}"
+    Raises InputError for another than was pinned.
+    """
+    from leakgauge.diffusion.denoiser import open_taken  # takes seconds, and most targets have no base
+    from leakgauge.diffusion.pipelines import take_base
+
     try:
-        if options.base:
-            open_taken(destination, take(options.base, options, work, destination), (0, 0, 0, 0))
+        source, not_taken = take_base(named, work, destination)
+        open_taken(destination, source, (0, 0, 0, 0))
     except InputError as error:
-        raise InputError(f"{key}: {error}") from None
+        raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: {error}") from None
+    if not_taken:
+        print(f"{source}: not taken: {', '.join(not_taken)}")
+    return not_taken
 
 
 def _train(pixels: np.ndarray, options: TargetOptions, work: Path, destination: Path) -> None:

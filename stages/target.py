@@ -32,7 +32,7 @@ from leakgauge.diffusion.adapters import fuse
 from leakgauge.diffusion.denoiser import open_taken
 from leakgauge.diffusion.loading import filled_in
 from leakgauge.diffusion.own import copy_own
-from leakgauge.diffusion.pipelines import check_pin, copy_pipeline, take, take_from_hub
+from leakgauge.diffusion.pipelines import check_pin, copy_pipeline, take_base, take_from_hub
 from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
 from leakgauge.diffusion.training import sample_sheet, train
 from leakgauge.errors import InputError
@@ -62,11 +62,11 @@ def target(target: str) -> None:
             pipeline, losses = train(torch.from_numpy(repeated), options, folder)
             pipeline.save_pretrained(made)
         elif entry.source == "path":
-            not_taken = copy_pipeline(source, made, options.pickle, options.leave_out, options.variant)
+            not_taken = copy_pipeline(source, made, options, options.pickle)
         elif entry.source == "hub":
             source, not_taken = _take_from_hub(options, target, folder / "hub", made)
         elif entry.source == "adapter":
-            _fuse(options, target, source, folder, made)
+            not_taken = _fuse(options, target, source, folder, made)
         elif entry.source == "python":
             copy_own(source, made)
         elif entry.source == "pytorch_ddpm":
@@ -102,18 +102,27 @@ def _take_from_hub(options: TargetOptions, target: str, work: Path, destination:
     if not options.hub:
         raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
     try:
-        not_taken = take_from_hub(options.hub, work, destination, options.pickle, options.leave_out, options.variant)
+        not_taken = take_from_hub(options.hub, work, destination, options, options.pickle)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
     return Path(options.hub.repo), not_taken
 
 
-def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> None:
-    """The base with the adapter, and with others that go with it, fused into it.  Raises InputError."""
+def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> list[str]:
+    """The base with the adapter, and with others that go with it, fused into it.
+
+    Returns the files of the base that were not taken.  Raises InputError.
+    """
+    for option in ("variant", "leave_out", "pickle"):
+        if getattr(options, option):
+            raise InputError(
+                f"{PARAMS}: {key_name('target', option, target)}: is of a pipeline, and {adapter} is an adapter; "
+                f"what its base takes is said in {key_name('target', 'base', target)}"
+            )
     if not options.base:
         raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: null, but {adapter} needs its base")
     try:
-        take(options.base, options, work, destination)
+        _, not_taken = take_base(options.base, work, destination)
     except InputError as error:
         raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: {error}") from None
     fuse(adapter, options.scale, destination)
@@ -123,6 +132,7 @@ def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destin
         except InputError as error:
             raise InputError(f"{PARAMS}: {key_name('target', 'adapters', target)}: {error}") from None
         fuse(Path(other.path), other.scale, destination, first=False)
+    return not_taken
 
 
 def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:

@@ -34,11 +34,13 @@ from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
 from leakgauge.config import PARAMS, kind_of
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
+from leakgauge.options import Taking
 
 if TYPE_CHECKING:
     from leakgauge.diffusion.pipelines import Plan
 
 OF_TARGET = ("variant", "leave_out", "pickle", "scale")  # options of how the model is taken
+OF_BASE = {"base_variant": "variant", "base_leave_out": "leave_out"}  # and its base
 OF_FOLDERS = ("classes", "captions")  # options of folders of images alone
 HUB = r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})"
 NULL = "tag:yaml.org,2002:null"
@@ -56,6 +58,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", metavar="MODEL", help="what the model was fine-tuned from: a pipeline folder or owner/name@commit")
     add("--variant", help="of a pipeline: which weights, where a part has several: like non_ema, or fp16")
     add("--leave-out", metavar="PATTERN", action="append", help="of a pipeline: files that are no part of the model")
+    add("--base-variant", metavar="VARIANT", help="as --variant, of the base")
+    add("--base-leave-out", metavar="PATTERN", action="append", help="as --leave-out, of the base")
     add("--pickle", metavar="FILE", help="of a pipeline: the pickled weights to take, as tensors alone")
     add("--scale", type=float, help="of an adapter: by which it is fused into its base (default: 1.0)")
     add("--run-code", action="store_true", help="MODEL has a model.py of your own: run it, by nothing confined")
@@ -120,15 +124,18 @@ def run(
 
 def account(wanted: Entries) -> None:
     """Say what becomes of the files of each pipeline, target or base.  Raises InputError for one that is refused."""
-    from leakgauge.diffusion.pipelines import plan  # torch takes seconds
+    from leakgauge.diffusion.pipelines import BASE, plan  # torch takes seconds
 
     for target in wanted["targets"].values():
         options = target.get("target", {})
-        taking = {key: options[key] for key in ("leave_out", "variant") if key in options}
         if kind_of(Path(target["model"])) == "path":
-            _say(Path(target["model"]), plan(Path(target["model"]), options.get("pickle"), **taking))
+            _say(Path(target["model"]), plan(Path(target["model"]), _taking(options), options.get("pickle")))
         if "path" in (base := options.get("base", {})):
-            _say(Path(base["path"]), plan(Path(base["path"]), None, **taking))
+            _say(Path(base["path"]), plan(Path(base["path"]), _taking(base), key=BASE))
+
+
+def _taking(options: dict[str, Any]) -> Taking:
+    return Taking(**{key: options[key] for key in Taking.model_fields if key in options})
 
 
 def _say(folder: Path, found: "Plan") -> None:
@@ -184,13 +191,16 @@ def wanted_entries(
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
     own = {key: value for key, value in conversions.items() if value is not None}
     taking = {key: own.pop(key) for key in OF_TARGET if key in own}
+    of_base = {OF_BASE[key]: own.pop(key) for key in OF_BASE if key in own}
+    if of_base and not base:
+        raise InputError("--base-variant and --base-leave-out: are of the base, which --base names")
     run_code = own.pop("run_code", False)
     classes = own.get("classes")
     own |= {"classes": classes.split(",")} if classes else {}
     entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} is none: labels come with it")
-    taking |= {"base": _base(_portable(base))} if base else {}
+    taking |= {"base": _base(_portable(base)) | of_base} if base else {}
     entries["targets"] = _targets(name, model, members, taking, run_code)
     if suspects and len(entries["targets"]) > 1:
         raise InputError(f"{model}: holds {len(entries['targets'])} models: --suspects asks one of them")
@@ -215,6 +225,8 @@ def _targets(
     for target, path in (points or {name: model}).items():
         if "base" not in taking and kind_of(Path(path)) == "adapter":
             raise InputError(f"{path}: is an adapter: --base names the model that it was trained for")
+        if {"variant", "leave_out", "pickle"} & {*taking} and kind_of(Path(path)) == "adapter":
+            raise InputError(f"{path}: is an adapter: its base is taken by --base-variant and --base-leave-out")
         made: dict[str, Any] = {"images": name, **_model(path, run_code)}
         options = made.get("target", {}) | taking
         made |= {"target": options} if options else {}

@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, files_below, write_json
-from leakgauge.options import HubPipeline, PinnedFolder, TargetOptions
+from leakgauge.options import BaseFolder, BaseOnHub, HubPipeline, Taking
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -68,7 +67,7 @@ TEXT_ENCODER, TOKENIZER = "text_encoder", "tokenizer"
 TEXTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in (TOKENIZER, TEXT_ENCODER))
 KEPT = ("transformer", "unet", "vae", "vqvae", "scheduler", *TEXTS)  # parts that are opened
 LIBRARIES = ("diffusers", "transformers")
-INDEX = "model_index.json"
+INDEX, BASE, DEFAULT = "model_index.json", "target.base", Taking()
 # What diffusers' training scripts leave beside the pipeline that they save: states to go on from.
 TRAINING = re.compile(r"checkpoint-\d+/.*|(optimizer|scheduler|sampler)\w*\.bin|scaler\.pt|random_states_\d+\.pkl")
 
@@ -82,13 +81,13 @@ class Plan:
 
 
 def copy_pipeline(
-    source: Path, destination: Path, pickle: str | None, leave_out: list[str], variant: str | None = None
+    source: Path, destination: Path, options: Taking = DEFAULT, pickle: str | None = None, key: str = "target"
 ) -> list[str]:
     """Copy what is opened of a pipeline folder.  `destination` then holds safetensors of diffusers' plain names.
 
     Returns the names of the files that were not taken.  Raises InputError, as `plan` does.
     """
-    found = plan(source, pickle, leave_out, variant)
+    found = plan(source, options, pickle, key)
     for name, plain in found.taken.items():
         _copy(source / name, destination / plain)
     if pickle:
@@ -96,36 +95,36 @@ def copy_pipeline(
     return found.not_taken
 
 
-def plan(source: Path, pickle: str | None = None, leave_out: Sequence[str] = (), variant: str | None = None) -> Plan:
+def plan(source: Path, options: Taking = DEFAULT, pickle: str | None = None, key: str = "target") -> Plan:
     """Which files of a pipeline folder are taken, by their names alone.
 
     pickle : a pickled file of weights, relative to `source`, to be taken in place of its folder's safetensors; it is
-    read as tensors alone.  leave_out : patterns of files that are no part of the model.  variant : of the weights, like
-    fp16 or non_ema, where a part has several.  Raises InputError for a link that leads out of the folder, for a part
-    that cannot be scored, and for weights that are not taken: to leave them out in silence might take another model
-    than was meant.
+    read as tensors alone.  key : of the options, for errors.
+
+    Raises InputError for a link that leads out of the folder, for a part that cannot be scored, and for weights that
+    are not taken: to leave them out in silence might take another model than was meant.
     """
-    names = [file.relative_to(source).as_posix() for file in files_below(source)]
+    variant, names = options.variant, [file.relative_to(source).as_posix() for file in files_below(source)]
     if INDEX not in names:
         raise InputError(f"{source}: not a diffusers pipeline folder: it has no {INDEX}{_instead(source, names)}")
     if pickle and pickle not in names:
-        raise InputError(f"{source}: has no {pickle}, which target.pickle names")
-    left_out = {name for name in names if any(fnmatchcase(name, pattern) for pattern in leave_out)}
+        raise InputError(f"{source}: has no {pickle}, which {key}.pickle names")
+    left_out = {name for name in names if any(fnmatchcase(name, pattern) for pattern in options.leave_out)}
     parts = _parts([name for name in names if name not in left_out])
     _check_index(source, names)
     taken = {INDEX: INDEX}  # name -> what it is called in `destination`
     for part in parts:
-        taken |= _of_part(source, part, [name for name in names if name not in left_out], variant)
+        taken |= _of_part(source, part, [name for name in names if name not in left_out], variant, key)
     if variant and not any(f".{variant}" in name for name in taken):
-        raise InputError(f"{source}: has no weights of variant '{variant}', which target.variant names")
+        raise InputError(f"{source}: has no weights of variant '{variant}', which {key}.variant names")
     if pickle:
         if Path(pickle).parent.as_posix() not in parts:
-            raise InputError(f"{source}: target.pickle: {pickle} lies in no part of the pipeline ({', '.join(parts)})")
+            raise InputError(f"{source}: {key}.pickle: {pickle} lies in no part of the pipeline ({', '.join(parts)})")
         taken = {name: plain for name, plain in taken.items() if not _replaced(name, pickle)}
     for name in sorted({*names} - {*taken} - left_out - {pickle}):
         known = _is_known(name, taken) or (pickle and _replaced(name, pickle)) or (variant and _is_set(name, parts))
         if name.endswith(WEIGHTS) and not known:
-            _refuse(source, name)
+            _refuse(source, name, key)
     return Plan(taken, [name for name in names if name not in taken and name != pickle])
 
 
@@ -175,7 +174,7 @@ def _parts(names: list[str]) -> list[str]:
     return [part for choice in found for part in choice]
 
 
-def _of_part(source: Path, part: str, names: list[str], variant: str | None) -> dict[str, str]:
+def _of_part(source: Path, part: str, names: list[str], variant: str | None, key: str) -> dict[str, str]:
     """What is taken of a part: name -> the plain name.  Raises InputError where it must be said which weights."""
     files = [name for name in names if Path(name).parent.as_posix() == part]
     taken = {name: name for name in files if name.endswith((".json", ".txt")) and ".safetensors.index" not in name}
@@ -196,7 +195,7 @@ def _of_part(source: Path, part: str, names: list[str], variant: str | None) -> 
         return taken | sets[variant]
     if "" not in sets and len(sets) > 1:
         raise InputError(
-            f"{source}: {part} has several sets of weights: name one by target.variant: {' or '.join(sorted(sets))}"
+            f"{source}: {part} has several sets of weights: name one by {key}.variant: {' or '.join(sorted(sets))}"
         )
     return taken | (sets.get("") or next(iter(sets.values()), {}))
 
@@ -254,8 +253,8 @@ def _replaced(name: str, pickle: str) -> bool:
     return Path(name).parent == Path(pickle).parent and ".safetensors" in Path(name).name
 
 
-def _refuse(source: Path, name: str) -> None:
-    leave = f"name it in target.leave_out: ['{name}'] if it is no part of the model"
+def _refuse(source: Path, name: str, key: str) -> None:
+    leave = f"name it in {key}.leave_out: ['{name}'] if it is no part of the model"
     if not name.endswith(PICKLES):
         if "lora" in name.lower() or "adapter" in name.lower():
             raise InputError(
@@ -263,12 +262,15 @@ def _refuse(source: Path, name: str) -> None:
                 f"as its base (target.base), or {leave}"
             )
         variant = (found := _weights_name(Path(name).parent.name, Path(name).name)) and found[0]
-        take = f"to take them instead, say target.variant: {variant}; " if variant and "/" in name else ""
+        take = f"to take them instead, say {key}.variant: {variant}; " if variant and "/" in name else ""
         raise InputError(
             f"{source}: {name} are weights beside those that are taken (<part>/diffusion_pytorch_model.safetensors, "
             f"text_encoder/model.safetensors): {take}{leave}, or move it away"
         )
-    if any((source / name).parent.glob("*.safetensors")):
+    beside = any((source / name).parent.glob("*.safetensors"))
+    if key != "target":  # pickles are taken of a target alone
+        raise InputError(f"{source}: {name} is a pickle: {'remove' if beside else 'convert'} it, or {leave}")
+    if beside:
         raise InputError(
             f"{source}: {name} is a pickle where safetensors exist: remove it, "
             f"or name it in target.pickle to take it in their stead; {leave}"
@@ -316,28 +318,26 @@ def take_from_hub(
     pipeline: HubPipeline,
     work: Path,
     destination: Path,
-    pickle: str | None,
-    leave_out: list[str],
-    variant: str | None = None,
+    options: Taking,
+    pickle: str | None = None,
+    key: str = "target",
 ) -> list[str]:
     """`copy_pipeline` of a repository on the Hub, by way of the folder `work`."""
     downloaded = work / pipeline.repo
     shutil.rmtree(downloaded, ignore_errors=True)
     try:
-        download(pipeline, pickle, leave_out, downloaded)
-        return copy_pipeline(downloaded, destination, pickle, leave_out, variant)
+        download(pipeline, pickle, options.leave_out, downloaded)
+        return copy_pipeline(downloaded, destination, options, pickle, key)
     except InputError as error:
         raise InputError(str(error).replace(str(downloaded), pipeline.repo)) from None
 
 
-def take(named: HubPipeline | PinnedFolder, options: TargetOptions, work: Path, destination: Path) -> Path:
-    """`copy_pipeline` of what `target.base` names.  Returns what errors call it.  Raises InputError."""
-    if isinstance(named, HubPipeline):
-        take_from_hub(named, work / "hub", destination, None, options.leave_out, options.variant)
-        return Path(named.repo)
+def take_base(named: BaseOnHub | BaseFolder, work: Path, destination: Path) -> tuple[Path, list[str]]:
+    """`copy_pipeline` of what `target.base` names, and what errors call it.  Raises InputError."""
+    if isinstance(named, BaseOnHub):
+        return Path(named.repo), take_from_hub(named, work / "hub", destination, named, key=BASE)
     check_pin(Path(named.path), named.sha256)
-    copy_pipeline(Path(named.path), destination, None, options.leave_out, options.variant)
-    return Path(named.path)
+    return Path(named.path), copy_pipeline(Path(named.path), destination, named, key=BASE)
 
 
 def check_pin(path: Path, sha256: str) -> None:

@@ -19,7 +19,7 @@ def take(model: str, taken: Taken, destination: Path) -> None:
     source = Path(taken.pipeline)
     if (found := file_hash(source)) != taken.sha256:
         raise InputError(f"{PARAMS}: models.{model}.sha256: that of {source} is {found}")
-    copy_pipeline(source, destination, None, [])
+    copy_pipeline(source, destination)
 
 
 def known_roles(population: Population, split: Known, seed: int) -> dict[str, np.ndarray]:

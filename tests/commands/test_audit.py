@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 
 from leakgauge.cli import errors_in_one_line
 from leakgauge.commands import parser
-from leakgauge.commands.audit import account, named_after, prepare, wanted_entries
+from leakgauge.commands.audit import OF_BASE, OF_TARGET, account, named_after, prepare, wanted_entries
 from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
 from leakgauge.files import file_hash
-from leakgauge.options import HubPipeline, PinnedFolder, Split, TargetOptions
+from leakgauge.options import BaseFolder, BaseOnHub, Split, TargetOptions
 from stages.config import config
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -43,7 +43,7 @@ def ask(desk, capsys):
     def run(*words: str, keep: bool = False) -> tuple[int, str]:
         values = vars(parser().parse_args(["audit", *words]))
         conversions = {name: values[name] for name in ("size", "crop", "colour", "classes")}
-        conversions |= {name: values[name] for name in ("variant", "leave_out", "pickle", "scale")}
+        conversions |= {name: values[name] for name in (*OF_TARGET, *OF_BASE)}
         own = [values[name] for name in ("model", "images", "members", "suspects", "base")]
         try:
             with errors_in_one_line("leakgauge audit"):
@@ -62,9 +62,9 @@ def test_a_base_is_pinned_by_its_hash_or_its_commit_and_must_be_a_pipeline(ask):
     shutil.copytree("pipeline", "before")
     assert ask("pipeline", "photos", "--name", "mine", "--base", "before") == (0, "")
     options = asked("target", TargetOptions, "mine")
-    assert options.base == PinnedFolder(path="before", sha256=file_hash(Path("before")))
+    assert options.base == BaseFolder(path="before", sha256=file_hash(Path("before")))
     assert ask("pipeline", "photos", "--name", "ours", "--base", f"a/b@{'0' * 40}") == (0, "")
-    assert asked("target", TargetOptions, "ours").base == HubPipeline(repo="a/b", revision="0" * 40)
+    assert asked("target", TargetOptions, "ours").base == BaseOnHub(repo="a/b", revision="0" * 40)
     status, said = ask("pipeline", "photos", "--name", "none", "--base", "photos")
     assert status == 1
     assert "photos: --base names a diffusers pipeline" in said
@@ -79,6 +79,22 @@ def test_how_the_model_is_taken_is_written_as_asked(ask):
     assert asked("target", TargetOptions, "lora").scale == 0.5
     config("lora")
     assert source_of("lora").source == "adapter"
+
+
+def test_a_base_and_an_adapter_s_base_are_taken_in_their_own_way(ask):
+    shutil.copytree("pipeline", "before")
+    Path("before/ema.safetensors").write_bytes(b"")
+    Path("lora.safetensors").write_bytes(b"")
+    lora, pipeline = ("lora.safetensors", "photos", "--base", "before"), ("pipeline", "photos", "--base", "before")
+    for words in (lora, pipeline):
+        assert "name it in target.base.leave_out: ['ema.safetensors']" in ask(*words, "--name", "mine")[1]
+        name = Path(words[0]).stem
+        assert ask(*words, "--name", name, "--base-leave-out", "ema.safetensors") == (0, "")
+        options = asked("target", TargetOptions, name)
+        assert (options.base.leave_out, options.leave_out) == (["ema.safetensors"], [])
+    said = ask(*lora, "--name", "mine", "--leave-out", "ema.safetensors")[1]
+    assert "lora.safetensors: is an adapter: its base is taken by --base-variant and --base-leave-out" in said
+    assert "which --base names" in ask("pipeline", "photos", "--name", "mine", "--base-variant", "fp16")[1]
 
 
 def test_what_would_be_left_out_of_a_model_is_refused_before_an_entry_is_written(ask):

@@ -181,7 +181,7 @@ def test_a_mutated_index_is_copied_or_refused(family, tmp_path):
 
 
 def opened_copy(folder: Path, copy: Path) -> None:
-    copy_pipeline(folder, copy, None, [])
+    copy_pipeline(folder, copy)
     opened(copy)
 
 

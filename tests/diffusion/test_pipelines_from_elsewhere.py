@@ -21,7 +21,7 @@ from leakgauge.diffusion.loading import open_pipeline
 from leakgauge.diffusion.pipelines import copy_pipeline, download
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
-from leakgauge.options import HubPipeline
+from leakgauge.options import HubPipeline, Taking
 from stages.config import config
 from stages.report import report
 from stages.target import target as make_target
@@ -67,14 +67,14 @@ def test_a_pickle_where_safetensors_exist_is_refused_and_the_old_target_stays(pi
 def test_weights_that_are_pickled_only_are_refused_with_the_option_that_takes_them(pipeline, tmp_path):
     add_pickle(pipeline, safe_too=False)
     with pytest.raises(InputError, match=r"no safetensors beside it: convert it, or name it in target\.pickle"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize("safe_too", [True, False])
 def test_a_pickle_that_is_asked_for_by_name_becomes_safetensors(safe_too, pipeline, tmp_path):
     weights = add_pickle(pipeline, safe_too)
-    copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
+    copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
     taken = load_file(tmp_path / "copy" / SAFE)
     assert taken.keys() == weights.keys()
     assert all(torch.equal(taken[name], weights[name]) for name in weights)
@@ -84,22 +84,22 @@ def test_a_pickle_that_is_asked_for_by_name_becomes_safetensors(safe_too, pipeli
 
 def test_a_pickle_that_is_not_there_or_holds_no_weights_is_refused(pipeline, tmp_path):
     with pytest.raises(InputError, match=f"has no {PICKLE}, which target.pickle names"):
-        copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
+        copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
     torch.save({"step": 3}, pipeline / PICKLE)
     with pytest.raises(InputError, match=f"{PICKLE}: 'step' is no tensor of floating-point numbers but int"):
-        copy_pipeline(pipeline, tmp_path / "copy", PICKLE, [])
+        copy_pipeline(pipeline, tmp_path / "copy", pickle=PICKLE)
 
 
 def test_what_git_and_the_hub_keep_in_a_folder_is_left_out(pipeline, tmp_path):
     (pipeline / ".cache/huggingface").mkdir(parents=True)
     (pipeline / ".cache/huggingface/time.bin").write_text("now")
-    copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    copy_pipeline(pipeline, tmp_path / "copy")
     assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
 
 
 def copied(pipeline: Path, tmp_path: Path, leave_out: list[str]) -> list[str]:
     """What was not taken, once it is clear that the rest is the pipeline as it was."""
-    not_taken = copy_pipeline(pipeline, tmp_path / "copy", None, leave_out)
+    not_taken = copy_pipeline(pipeline, tmp_path / "copy", Taking(leave_out=leave_out))
     assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
     return not_taken
 
@@ -136,7 +136,7 @@ def test_weights_beside_those_that_are_taken_are_refused_by_name_until_they_are_
 ):
     put(pipeline, name)
     with pytest.raises(InputError, match=re.escape(f"{pipeline}: {name} are weights beside those that are taken")):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
     assert copied(pipeline, tmp_path, [name]) == [name]
 
@@ -146,7 +146,7 @@ def test_weights_of_an_adapter_are_refused_by_name(name, pipeline, tmp_path):
     put(pipeline, name)
     said = "is a pickle" if name.endswith(".bin") else "are weights of an adapter: move it out of the folder"
     with pytest.raises(InputError, match=re.escape(f"{pipeline}: {name} {said}")):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     assert copied(pipeline, tmp_path, ["*lora*", "*LoRA*", "ip_adapter/*"]) == [name]
 
 
@@ -154,12 +154,12 @@ def test_a_second_network_or_autoencoder_is_refused(family, tmp_path):
     pipeline = shutil.copytree(family("dit"), tmp_path / "theirs")
     shutil.copytree(pipeline / "vae", pipeline / "vqvae")
     with pytest.raises(InputError, match=r"vqvae/diffusion_pytorch_model\.safetensors are weights beside"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     shutil.copytree(pipeline / "transformer", pipeline / "unet")
     with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors are weights beside"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, ["vqvae/*"])
+        copy_pipeline(pipeline, tmp_path / "copy", Taking(leave_out=["vqvae/*"]))
     for left, number in (("unet/*", 1), ("transformer/*", 2)):
-        copy_pipeline(pipeline, tmp_path / f"{number}", None, ["vae/*", left])
+        copy_pipeline(pipeline, tmp_path / f"{number}", Taking(leave_out=["vae/*", left]))
         there = {path.name for path in (tmp_path / f"{number}").iterdir() if path.is_dir()}
         assert there == {"scheduler", "vqvae", "transformer" if left == "unet/*" else "unet"}
 
@@ -171,7 +171,7 @@ def test_weights_in_shards_are_taken_with_their_index(pipeline, tmp_path):
     size = sum(weight.nbytes for weight in weights.values())
     unet.save_pretrained(pipeline / "unet", max_shard_size=size // 2)
     assert len(list((pipeline / "unet").glob("*-of-*"))) > 1
-    assert copy_pipeline(pipeline, tmp_path / "copy", None, []) == []
+    assert copy_pipeline(pipeline, tmp_path / "copy") == []
     opened = Denoiser.from_pipeline(tmp_path / "copy", torch.device("cpu")).network.state_dict()
     assert all(torch.equal(opened[name], weights[name]) for name in weights)
 
@@ -197,14 +197,14 @@ def test_of_several_sets_of_weights_one_must_be_named(pipeline, tmp_path):
     variant(pipeline, "ema", move=False)
     theirs = "unet/diffusion_pytorch_model.ema.safetensors"
     with pytest.raises(InputError, match=r"to take them instead, say target\.variant: ema"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     with pytest.raises(InputError, match=r"has no weights of variant 'fp16', which target\.variant names"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [], "fp16")
+        copy_pipeline(pipeline, tmp_path / "copy", Taking(variant="fp16"))
     (pipeline / SAFE).rename(pipeline / "unet/diffusion_pytorch_model.non_ema.safetensors")
     with pytest.raises(InputError, match=r"several sets of weights: name one by target\.variant: ema or non_ema"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     (pipeline / theirs).write_bytes(b"of another")
-    not_taken = copy_pipeline(pipeline, tmp_path / "copy", None, [], "non_ema")
+    not_taken = copy_pipeline(pipeline, tmp_path / "copy", Taking(variant="non_ema"))
     assert not_taken == [theirs]
     assert file_hash(tmp_path / "copy") == file_hash(REFERENCE / "target")
 
@@ -216,7 +216,7 @@ def test_shards_of_a_variant_are_taken_with_their_index(pipeline, tmp_path):
     size = sum(weight.nbytes for weight in weights.values()) // 2
     unet.save_pretrained(pipeline / "unet", max_shard_size=size // 2, variant="fp16")
     assert len(list((pipeline / "unet").glob("*.fp16-*-of-*"))) > 1
-    assert copy_pipeline(pipeline, tmp_path / "copy", None, []) == []
+    assert copy_pipeline(pipeline, tmp_path / "copy") == []
     opened = Denoiser.from_pipeline(tmp_path / "copy", torch.device("cpu")).network.state_dict()
     assert all(torch.equal(opened[name], weights[name].half().float()) for name in weights)
 
@@ -225,7 +225,7 @@ def test_one_file_beside_shards_of_the_same_part_is_refused(pipeline, tmp_path):
     shard = "unet/diffusion_pytorch_model-00001-of-00002.safetensors"
     put(pipeline, shard)
     with pytest.raises(InputError, match="unet has weights in one file and in shards"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     assert copied(pipeline, tmp_path, [shard]) == [shard]
 
 
@@ -237,7 +237,7 @@ def test_a_part_of_another_library_and_one_that_the_index_goes_without_are_refus
     ):
         (pipeline / "model_index.json").write_text(json.dumps(index | parts))
         with pytest.raises(InputError, match=re.escape(said)):
-            copy_pipeline(pipeline, tmp_path / "copy", None, [])
+            copy_pipeline(pipeline, tmp_path / "copy")
 
 
 def test_states_of_training_beside_a_pipeline_are_listed_not_taken(pipeline, tmp_path):
@@ -257,9 +257,9 @@ def test_a_part_that_no_score_would_know_is_refused_by_name_and_so_is_one_that_i
         changed = index | {part: ["diffusers", "ControlNetModel"], "requires_safety_checker": [False]}
         (pipeline / "model_index.json").write_text(json.dumps(changed))
         with pytest.raises(InputError, match=re.escape(f"{pipeline}/model_index.json: {said}")):
-            copy_pipeline(pipeline, tmp_path / "copy", None, [])
+            copy_pipeline(pipeline, tmp_path / "copy")
     (pipeline / "model_index.json").write_text(json.dumps(index | {"controlnet": [None, None]}))
-    copy_pipeline(pipeline, tmp_path / "copy", None, [])
+    copy_pipeline(pipeline, tmp_path / "copy")
 
 
 def test_a_folder_that_is_no_pipeline_says_what_it_is(pipeline, tmp_path):
@@ -269,10 +269,10 @@ def test_a_folder_that_is_no_pipeline_says_what_it_is(pipeline, tmp_path):
         (tmp_path / "models--owner--name/snapshots", f"{REVISION} in it has one"),
     ):
         with pytest.raises(InputError, match=re.escape(said)):
-            copy_pipeline(folder, tmp_path / "copy", None, [])
+            copy_pipeline(folder, tmp_path / "copy")
     (pipeline / "model_index.json").unlink()
     with pytest.raises(InputError, match=r"it has no model_index\.json, only parts of one: save the whole pipeline"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
 
 
 SECRET = "-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -285,7 +285,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused_by_name_and_its_file_goe
     (pipeline / name).parent.mkdir(exist_ok=True)
     (pipeline / name).symlink_to(tmp_path / "id_rsa")
     with pytest.raises(InputError, match=re.escape(f"{pipeline / name}: is a link to {tmp_path / 'id_rsa'}, which is")):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
@@ -293,7 +293,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused_by_name_and_its_file_goe
 def test_a_link_to_a_folder_or_to_nothing_is_refused(target, pipeline, tmp_path):
     (pipeline / "vae").symlink_to(target)
     with pytest.raises(InputError, match=f"vae: is a link to {re.escape(target)}, which is no file of"):
-        copy_pipeline(pipeline, tmp_path / "copy", None, [])
+        copy_pipeline(pipeline, tmp_path / "copy")
 
 
 def test_a_link_within_the_folder_and_a_linked_folder_are_taken(pipeline, tmp_path):
@@ -316,7 +316,7 @@ def test_a_snapshot_in_the_hubs_cache_is_taken_though_its_files_are_links_but_no
     (tmp_path / "id_rsa").write_text(SECRET)
     (snapshot / "README.md").symlink_to("../../../id_rsa")
     with pytest.raises(InputError, match=r"README\.md: is a link to \.\./\.\./\.\./id_rsa"):
-        copy_pipeline(snapshot, tmp_path / "again", None, [])
+        copy_pipeline(snapshot, tmp_path / "again")
 
 
 def test_a_pipe_in_the_folder_is_not_waited_for(pipeline, tmp_path):
@@ -442,7 +442,7 @@ def test_files_of_the_hub_that_are_left_out_by_name_are_not_fetched(served, tmp_
     served.files["unet_ema/diffusion_pytorch_model.safetensors"] = b"other weights"
     download(PIPELINE, None, [], tmp_path / "all")
     with pytest.raises(InputError, match=r"unet_ema/diffusion_pytorch_model\.safetensors are weights beside"):
-        copy_pipeline(tmp_path / "all", tmp_path / "copy", None, [])
+        copy_pipeline(tmp_path / "all", tmp_path / "copy")
     served.sent.clear()
     download(PIPELINE, None, ["unet_ema/*"], tmp_path / "some")
     assert not [name for name in served.sent if name.startswith("unet_ema")]

@@ -101,6 +101,37 @@ def test_a_folder_with_another_hash_than_was_pinned_is_refused_with_the_hash_it_
     assert not Path(f"models/base/{TARGET}").exists()
 
 
+def test_a_base_of_another_noise_schedule_is_refused_before_an_image_is_scored(audit, refusal):
+    shutil.copytree(PIPELINE, "given")
+    path = Path("given/scheduler/scheduler_config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"beta_schedule": "squaredcos_cap_v2"}))
+    ask(base={"path": "given", "sha256": file_hash(Path("given"))})
+    base(TARGET)
+    said = refusal(score, target=TARGET, role="member")
+    assert "target.base: its scores cannot stand beside the target's: alpha at timestep" in said
+    assert "another noise schedule" in said
+
+
+def test_a_base_takes_a_variant_of_its_own_and_leaves_out_files_of_its_own(audit, refusal, capsys):
+    shutil.copytree(PIPELINE, "given")
+    weights = Path("given/unet/diffusion_pytorch_model.safetensors")
+    shutil.copy(weights, weights.with_name("diffusion_pytorch_model.ema.safetensors"))
+    weights.rename(weights.with_name("diffusion_pytorch_model.non_ema.safetensors"))
+    Path("given/other.pt").write_bytes(b"")
+    pinned = {"path": "given", "sha256": file_hash(Path("given"))}
+    ask(base=pinned)
+    assert "name one by target.base.variant: ema or non_ema" in refusal(base, target=TARGET)
+    ask(base=pinned | {"variant": "ema"})
+    said = refusal(base, target=TARGET)
+    assert "other.pt is a pickle" in said and "name it in target.base.leave_out: ['other.pt']" in said
+    ask(base=pinned | {"variant": "ema", "leave_out": ["other.pt"]})
+    capsys.readouterr()
+    base(TARGET)
+    assert "given: not taken: other.pt, unet/diffusion_pytorch_model.non_ema.safetensors" in capsys.readouterr().out
+    kept = json.loads(Path(f"models/base/{TARGET}/base.json").read_text())
+    assert kept["not_taken"] == ["other.pt", "unet/diffusion_pytorch_model.non_ema.safetensors"]
+
+
 def test_a_base_of_a_repository_and_of_a_folder_are_told_apart_by_their_keys(audit):
     for wrong, key in (({"repo": "a/b"}, "target.base.revision"), ({"path": "given"}, "target.base.sha256")):
         ask(base=wrong)
