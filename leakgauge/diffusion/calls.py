@@ -54,6 +54,11 @@ def patch_of(network: ModelMixin) -> int:
     return 2 if type(network).__name__ in ("FluxTransformer2DModel", "ChromaTransformer2DModel") else 1
 
 
+def takes_any_size(network: ModelMixin) -> bool:
+    """Whether its `sample_size` is only what pipelines make by default: trainers use other sizes, and so may images."""
+    return type(network).__name__ == "UNet2DConditionModel"
+
+
 def call_plainly(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:
     """x_t, its time and its conditioning by name."""
     return network(x, timestep=time, **inputs).sample

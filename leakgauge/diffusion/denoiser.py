@@ -12,12 +12,12 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
-from leakgauge.diffusion.calls import call_of, channels_of, patch_of
+from leakgauge.diffusion.calls import call_of, channels_of, patch_of, takes_any_size
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
 from leakgauge.diffusion.own import OwnNetwork, open_own
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, Prediction
-from leakgauge.errors import InputError
+from leakgauge.errors import InputError, warn
 from leakgauge.options import Precision
 
 PLAIN = Precision(channels_last=False, precision="float32", compile=False)
@@ -80,7 +80,7 @@ class Denoiser:
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
-        factor = self._factor
+        factor = self.factor
         sides = factor * patch_of(self.network)
         if height % sides or width % sides:
             raise InputError(
@@ -101,7 +101,7 @@ class Denoiser:
 
         height, width : of images, for a network that takes any size; 0 where it is unknown: unchecked.
         """
-        factor = self._factor
+        factor = self.factor
         channels, rows, columns = self.x0_shape(height, width)
         if not rows * columns:
             return
@@ -122,9 +122,9 @@ class Denoiser:
             raise InputError(f"{folder}: what the network says is not finite, or not of the shape of an image")
 
     def x0_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size."""
-        factor, config = self._factor, self.network.config
-        size = config.get("sample_size") or (height // factor, width // factor)
+        """Of one x_0, (C', H', W').  height, width : of images, for a network that was made for no one size; or 0."""
+        asked, usual = (height // self.factor, width // self.factor), self.network.config.get("sample_size")
+        size = asked if usual is None or (all(asked) and takes_any_size(self.network)) else usual
         return (channels_of(self.network), *((size, size) if isinstance(size, int) else size))
 
     def conditioning_of(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
@@ -179,10 +179,10 @@ class Denoiser:
 
     def _size(self, x: Tensor) -> tuple[int, int]:
         """Height and width of the images in pixels.  x : (B, C, H, W) of the diffusion."""
-        return x.shape[-2] * self._factor, x.shape[-1] * self._factor
+        return x.shape[-2] * self.factor, x.shape[-1] * self.factor
 
     @property
-    def _factor(self) -> int:
+    def factor(self) -> int:
         """Pixels a side that make one number of x_0."""
         return self.autoencoder.factor if self.autoencoder else 1
 
@@ -212,6 +212,11 @@ def open_taken(made: Path, source: Path | str, shape: tuple[int, ...], run_code:
     if shape[0]:
         denoiser.check_images(Path(source), *shape[1:])
     denoiser.check_runs(Path(source), *shape[2:])
+    if shape[0] and (usual := denoiser.x0_shape(0, 0))[1] and denoiser.x0_shape(*shape[2:]) != usual:
+        warn(
+            f"{source}: makes images of {usual[2] * denoiser.factor}x{usual[1] * denoiser.factor}, these are "
+            f"{shape[3]}x{shape[2]}: if it was trained on another size than theirs, set the dataset's `size` to it"
+        )
     return denoiser
 
 

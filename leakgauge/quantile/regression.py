@@ -1,4 +1,4 @@
-"""What a linear regression foretells of a log score, and learners of what it leaves.
+"""What a linear regression foretells of a log score, or of its ratio to that under a base; learners learn the rest.
 
 Where a target has a base, an image's log scores under it foretell most of those under the target.  What is regressed is
 the log ratio to the image's own score under the base: a light fine-tune leaves it flat, and the penalty shrinks towards

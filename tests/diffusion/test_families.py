@@ -36,6 +36,7 @@ from leakgauge.diffusion import loading
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.diffusion.process import PREDICTIONS, NoiseProcess, prediction_of
 from leakgauge.diffusion.training import draw
+from leakgauge.errors import InputError
 from leakgauge.tables import read_table
 from stages.check import check
 from stages.evaluate import evaluate
@@ -285,13 +286,16 @@ def test_a_move_down_is_a_flow_step_of_dpm_solver(family):
     torch.testing.assert_close(target.ddim(x, target.epsilon(x, t), t, t - 1), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["epsilon", "latent_vq", "dit", *TEXTS])
-def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, family):
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [*((name, (8, 8)) for name in ("epsilon", "latent_vq", "dit", *TEXTS)), ("text", (16, 8)), ("sdxl", (16, 24))],
+)
+def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, size, family):
     captions, target = ["a", "", "a a", "a"], open_family(family(name))
     if name in TEXTS:
         target = target.with_condition(target.conditioning_of([None] * 4, captions, "given"))
         pipeline = text_pipeline(family(name))
-        arguments = {"prompt": captions, "guidance_scale": 1.0, "height": 8, "width": 8}
+        arguments = {"prompt": captions, "guidance_scale": 1.0, "height": size[0], "width": size[1]}
     else:
         kind = {"epsilon": DDIMPipeline, "latent_vq": LDMPipeline, "dit": DiTPipeline}[name]
         pipeline = kind.from_pretrained(family(name))
@@ -323,7 +327,7 @@ def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(na
     expected = pipeline(**arguments, num_inference_steps=len(timesteps)).images
 
     ours = recorded(target.network)
-    x = torch.randn((4, *target.encode(PIXELS).shape[1:]), generator=torch.Generator().manual_seed(0))
+    x = torch.randn((4, *target.x0_shape(*size)), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         for start, end in zip(timesteps, [*timesteps[1:], None], strict=True):
             epsilon = target.epsilon(x, start)
@@ -565,3 +569,16 @@ def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family,
     assert figures["auc_ci_low"] - 0.1 < 0.5 < figures["auc_ci_high"] + 0.1, "random weights know no member"
     assert figures["holdout"] == 150
     assert "Can these figures be trusted?" in Path("metrics/report.html").read_text()
+
+
+def test_a_unet_of_text_takes_other_sizes_than_its_usual_one_and_says_so(family, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for size in (8, 16):
+        put_target(family("sdxl"), size, condition="none")
+        make_target("theirs")
+        said = capsys.readouterr().err
+        assert ("makes images of 8x8, these are 16x16" in said) == (size == 16)
+    score("theirs", "member")
+    assert np.isfinite(read_table(Path("data/scores/theirs/member.parquet")).to_pandas()["t_error_t0"]).all()
+    with pytest.raises(InputError, match="takes images whose sides divide by 2, the dataset has 9x9"):
+        Denoiser.from_pipeline(family("sdxl"), torch.device("cpu")).check_images(Path("theirs"), 1, 9, 9)
