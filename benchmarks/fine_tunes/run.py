@@ -36,7 +36,6 @@ from benchmarks.judging import (
     FPR,
     LEARNERS,
     PROCESS,
-    SCORES,
     Judge,
     Judged,
     gain,
@@ -73,6 +72,7 @@ WAYS = (
     Way("LoRA of rank 4", 4, 1e-3, (150, 300, 600, 1200)),
     Way("LoRA of rank 64", 64, 1e-3, (75, 150, 300, 600)),
 )
+Figures = dict[str, dict[str, dict[str, dict[str, Any]]]]  # fine-tune or control -> score -> judge -> figures
 LAYERS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj"]  # of the UNet, that a LoRA changes
 
 
@@ -83,11 +83,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     with resumable("fine_tunes", {"code": file_hash(HERE / "run.py")}, []) as work:
-        found = [_of_seed(seed, work / str(seed)) for seed in options.seeds]
+        figures = combined([_of_seed(seed, work / str(seed)) for seed in options.seeds])
     names = [_name(way, steps) for way in WAYS for steps in way.steps]
     results = {"seeds": options.seeds, "fpr": FPR}
-    results |= {"fine_tunes": {name: _figures(found, name) for name in names}}
-    results |= {"controls": {name: _figures(found, name) for name in CONTROLS}}
+    results |= {"fine_tunes": {name: figures[name] for name in names}}
+    results |= {"controls": {name: figures[name] for name in CONTROLS}}
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "results.json", results)
     (options.out / "results.md").write_text(as_markdown(results), encoding="utf-8")
@@ -98,9 +98,9 @@ def _name(way: Way, steps: int) -> str:
     return f"{way.name}, {steps} steps"
 
 
-def _of_seed(seed: int, work: Path) -> dict[str, Judged]:
-    """A fine-tune, or a control -> what the judges say; kept in `work`."""
-    kept = work / "found.json"
+def _of_seed(seed: int, work: Path) -> Figures:
+    """The figures of a seed, kept in `work`."""
+    kept = work / "figures.json"
     if kept.exists():
         return json.loads(kept.read_text())
     work.mkdir(exist_ok=True)
@@ -121,8 +121,9 @@ def _of_seed(seed: int, work: Path) -> dict[str, Judged]:
         if way.rank is None:
             found["unrelated"] = judged_beside(scores, under_unrelated, features, rows, seed)
             found["itself"] = judged_beside(scores, scores, features, rows, seed)
-    write_json(kept, found)
-    return found
+    figures = _figures(found)
+    write_json(kept, figures)
+    return figures
 
 
 def _fine_tuned(base: UNet2DModel, way: Way, pixels: np.ndarray, seed: int) -> Iterator[tuple[int, UNet2DModel]]:
@@ -163,18 +164,41 @@ def judged_beside(
     return judged(judges, rows, seed)
 
 
-def _figures(found: list[dict[str, Judged]], name: str) -> dict[str, Any]:
-    """Score -> judge -> figures, means over seeds, of a fine-tune, or of a control."""
-    figures: dict[str, Any] = {}
-    for score in SCORES:
-        of_seeds = [of[name][score] for of in found]
-        judges = {one: means([of[one] for of in of_seeds]) for one in of_seeds[0]}
-        without = max((one for one in judges if BESIDE not in one), key=lambda one: judges[one]["tpr"])
-        for one in judges:
-            if BESIDE in one:
-                judges[one] |= {"compared_with": without, **gain(of_seeds, one, without)}
-        figures[score] = judges
+def _figures(found: dict[str, Judged]) -> Figures:
+    """What the judges of one seed come to.  found : a fine-tune, or a control -> what they say."""
+    figures: Figures = {}
+    for name, of_scores in found.items():
+        for score, said in of_scores.items():
+            judges = {one: means([said[one]]) for one in said}
+            without = max((one for one in judges if BESIDE not in one), key=lambda one: judges[one]["tpr"])
+            for one in judges:
+                if BESIDE in one:
+                    judges[one] |= {"compared_with": [without], **gain([said], one, without)}
+            figures.setdefault(name, {})[score] = judges
     return figures
+
+
+def combined(seeds: list[Figures]) -> Figures:
+    """Means over seeds; the errors of their gains are independent."""
+    return {
+        name: {score: {one: _mean([of[name][score][one] for of in seeds]) for one in judges} for score, judges in rows}
+        for name, rows in ((name, of_scores.items()) for name, of_scores in seeds[0].items())
+    }
+
+
+def _mean(of_seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of a judge's figures."""
+    figures = {key: float(np.mean([of[key] for of in of_seeds])) for key in ("tpr", "auc", "realised")}
+    if "gain" not in of_seeds[0]:
+        return figures
+    middle = float(np.mean([of["gain"] for of in of_seeds]))
+    below, above = (
+        float(np.sqrt(np.sum([(of[f"gain_ci_{end}"] - of["gain"]) ** 2 for of in of_seeds]))) / len(of_seeds)
+        for end in ("low", "high")
+    )
+    picked = sorted({judge for of in of_seeds for judge in of["compared_with"]})
+    interval = {"gain": middle, "gain_ci_low": middle - below, "gain_ci_high": middle + above}
+    return figures | interval | {"compared_with": picked}
 
 
 if __name__ == "__main__":

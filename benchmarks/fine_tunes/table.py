@@ -15,8 +15,9 @@ def as_markdown(results: dict[str, Any]) -> str:
         "# Fine-tunes",
         f"TPR at {fpr} FPR, in percent, of a DDPM that was fine-tuned on 100 digits; means of {seeds} seeds. `linear`, "
         "`gbm` and `mlp` beside the base learn what a regression on the scores under the base leaves. The last column "
-        "is the gain of `linear` beside the base, in points, over the best judge without it, which these figures pick, "
-        "with a paired bootstrap interval over images. In brackets: AUC.",
+        "is the gain of `linear` beside the base, in points, over the best judge without it, which each seed's figures "
+        "pick, with an interval: paired bootstraps over images, one a seed, whose errors are independent. In brackets: "
+        "AUC.",
     ]
     for name, figures in results["fine_tunes"].items():
         parts += [f"## {name[0].upper()}{name[1:]}", _table(figures)]
@@ -45,5 +46,5 @@ def _table(figures: dict[str, Any]) -> str:
             **{key: 100 * value for key, value in linear.items() if key.startswith("gain")}
         )
         cells = (f"{100 * of[name]['tpr']:.1f} ({of[name]['auc']:.3f})" for name in judges)
-        lines.append(f"| `{score}` | {' | '.join(cells)} | {gain} over {linear['compared_with']} |")
+        lines.append(f"| `{score}` | {' | '.join(cells)} | {gain} over {', '.join(linear['compared_with'])} |")
     return "\n".join(lines)
