@@ -66,7 +66,7 @@ def target(target: str) -> None:
         elif entry.source == "hub":
             source, not_taken = _take_from_hub(options, target, folder / "hub", made)
         elif entry.source == "adapter":
-            _fuse(options, target, source, folder, made)
+            not_taken = _fuse(options, target, source, folder, made)
         elif entry.source == "python":
             copy_own(source, made)
         elif entry.source == "pytorch_ddpm":
@@ -108,21 +108,25 @@ def _take_from_hub(options: TargetOptions, target: str, work: Path, destination:
     return Path(options.hub.repo), not_taken
 
 
-def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> None:
-    """The base with the adapter, and with others that go with it, fused into it.  Raises InputError."""
+def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> list[str]:
+    """The base with the adapter, and with others that go with it, fused into it.
+
+    Returns the names of the files of adapters that were not taken.  Raises InputError.
+    """
     if not options.base:
         raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: null, but {adapter} needs its base")
     try:
         take(options.base, options, work, destination)
     except InputError as error:
         raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: {error}") from None
-    fuse(adapter, options.scale, destination)
+    not_taken = fuse(adapter, options.scale, destination)
     for other in options.adapters:
         try:
             check_pin(Path(other.path), other.sha256)
         except InputError as error:
             raise InputError(f"{PARAMS}: {key_name('target', 'adapters', target)}: {error}") from None
-        fuse(Path(other.path), other.scale, destination, first=False)
+        not_taken += [f"{other.path}/{name}" for name in fuse(Path(other.path), other.scale, destination, first=False)]
+    return not_taken
 
 
 def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:

@@ -84,6 +84,16 @@ def as_kohya(file: Path, destination: Path) -> Path:
     return destination
 
 
+def same_weights(one: Path, other: Path, atol: float) -> None:
+    """Whether two pipelines have the same weights in every part."""
+    files = sorted(file.relative_to(one) for file in one.rglob("*.safetensors"))
+    assert files == sorted(file.relative_to(other) for file in other.rglob("*.safetensors"))
+    for file in files:
+        expected = load_file(other / file)
+        for name, weight in load_file(one / file).items():
+            torch.testing.assert_close(weight, expected[name], rtol=0, atol=atol)
+
+
 def test_a_lora_of_diffusers_fused_says_what_diffusers_says_with_it_unfused(base, lora):
     adapter, pipeline = lora
     plain = found(base)
@@ -92,15 +102,31 @@ def test_a_lora_of_diffusers_fused_says_what_diffusers_says_with_it_unfused(base
     assert (found(base) - plain).abs().max() > 0.01
 
 
+def test_a_training_folder_gives_the_pipeline_of_its_last_weights_and_lists_its_checkpoints(base, lora, tmp_path):
+    other, folder = Path(shutil.copytree(base, tmp_path / "other")), tmp_path / "training"
+    weights = load_file(lora[0] / LORA)
+    states = ["optimizer.bin", "random_states_0.pkl", "scheduler.bin"]
+    for step in (500, 1000):
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+        save_file({name: of * 2 for name, of in weights.items()}, folder / f"checkpoint-{step}/{LORA}")
+        for name in states:
+            (folder / f"checkpoint-{step}" / name).write_bytes(b"")
+    shutil.copy(lora[0] / LORA, folder)
+    fuse(lora[0] / LORA, 1.0, base)
+    listed = [f"checkpoint-{step}/{name}" for step in (1000, 500) for name in sorted([*states, LORA])]
+    assert fuse(folder, 1.0, other) == listed
+    same_weights(other, base, atol=0)
+    (folder / LORA).unlink()
+    line = refused(folder, base)
+    assert "holds states of training alone (checkpoint-1000, checkpoint-500): name one of them, or have" in line
+
+
 def test_a_kohya_file_of_the_same_weights_gives_the_same_pipeline(base, lora, tmp_path):
     adapter, _ = lora
     other = Path(shutil.copytree(base, tmp_path / "other"))
     fuse(adapter / LORA, 1.0, base)
     fuse(as_kohya(adapter / LORA, tmp_path / "kohya.safetensors"), 1.0, other)
-    for part in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
-        expected = load_file(base / part)
-        for name, weight in load_file(other / part).items():
-            torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-6)
+    same_weights(other, base, atol=1e-6)
 
 
 def test_a_scale_is_diffusers_scale_and_adapters_add_up(base, lora):
@@ -320,6 +346,7 @@ def test_a_folder_without_safetensors_and_a_kind_that_does_not_merge_are_refused
     (tmp_path / "adapter").mkdir()
     torch.save({}, tmp_path / "adapter/pytorch_lora_weights.bin")
     assert "adapter: holds no .safetensors" in refused(tmp_path / "adapter", base)
+    (tmp_path / "adapter/pytorch_lora_weights.bin").unlink()
     (tmp_path / "adapter/adapter_config.json").write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
     assert "adapter_model.safetensors: no safetensors that can be read" in refused(tmp_path / "adapter", base)
     save_file({"a": torch.ones(1)}, tmp_path / "adapter/adapter_model.safetensors")
