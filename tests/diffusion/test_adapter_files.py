@@ -78,3 +78,8 @@ def test_a_folder_of_checkpoints_alone_is_refused_with_what_to_do(folder):
 def test_of_many_files_five_are_named(folder):
     with pytest.raises(InputError, match=r"holds 0.safetensors, 1.+, 4.safetensors and 3 more: name the adapter's"):
         plan_adapter(folder([f"{number}.safetensors" for number in range(8)]))
+
+
+def test_an_adapter_in_an_inner_folder_is_no_state_of_training(folder):
+    with pytest.raises(InputError, match=rf"^lora: holds later/{LORA}: name the adapter's file itself$"):
+        plan_adapter(folder([f"later/{LORA}"]))
