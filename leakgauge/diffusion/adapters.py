@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from leakgauge.diffusion import loading
 from leakgauge.diffusion.adapter_files import PEFT_CONFIG, PEFT_WEIGHTS, plan_adapter
-from leakgauge.diffusion.pipelines import INDEX, TEXT_ENCODER, TOKENIZER, UNUSED, check_weights
+from leakgauge.diffusion.pipelines import INDEX, TEXT_ENCODER, TOKENIZER, TOKENS, UNUSED, check_weights
 from leakgauge.errors import InputError
+from leakgauge.files import write_json
 
 PIPELINES = (  # for which diffusers reads a LoRA
     *("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline"),
@@ -285,5 +286,7 @@ def _add_token(file: Path, weights: Weights, folder: Path) -> None:
     token = file.stem if token == "emb_params" else token  # of AUTOMATIC1111, which goes by the file's name
     pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, token=token, local_files_only=True)
     print(f"{file}: its token is '{token}': without it in a caption it changes no score")
+    known = json.loads((folder / TOKENS).read_text(encoding="utf-8")) if (folder / TOKENS).is_file() else []
+    write_json(folder / TOKENS, [*known, token])
     pipeline.tokenizer.save_pretrained(folder / TOKENIZER)
     pipeline.text_encoder.save_pretrained(folder / TEXT_ENCODER)

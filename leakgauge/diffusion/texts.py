@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from leakgauge.diffusion.conditioning import ByText, Inputs
+from leakgauge.diffusion.pipelines import TOKENS
 from leakgauge.errors import InputError
 
 SD3_TOKENS, FLUX_TOKENS = 256, 512  # of T5: `max_sequence_length` of the pipelines and of diffusers' training scripts
@@ -87,7 +88,21 @@ def _kind(network: ModelMixin) -> str:
 def _open_stable_diffusion(folder: Path, network: ModelMixin) -> ByText:
     """As `StableDiffusionPipeline.encode_prompt`."""
     clip = _clip(folder, "")
-    return ByText(lambda prompt: {"encoder_hidden_states": clip(prompt).last_hidden_state})
+    return ByText(
+        lambda prompt: {"encoder_hidden_states": clip(prompt).last_hidden_state}, learnt=_learnt(folder, clip)
+    )
+
+
+def _learnt(folder: Path, encoder: Encoder) -> dict[str, Callable[[str], bool]]:
+    """The token of each textual inversion in the pipeline -> whether a prompt, cut to its length, contains it."""
+    file = folder / TOKENS
+    tokens = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+
+    def contained(token: str) -> Callable[[str], bool]:
+        number = encoder.tokenizer.convert_tokens_to_ids(token)
+        return lambda prompt: bool((encoder.tokens(prompt).input_ids == number).any())
+
+    return {token: contained(token) for token in tokens}
 
 
 def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:

@@ -6,16 +6,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import REFERENCE, tiny_params, write_params
+from conftest import REFERENCE, dump_params, tiny_params, write_params
 from diffusers import StableDiffusionPipeline, UNet2DModel
 from safetensors.torch import load_file, save_file
 
+from leakgauge.attacks.scorer import Job, Scorer
 from leakgauge.diffusion.adapters import fuse
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
+from leakgauge.options import Score
+from leakgauge.tables import image_table, write_table
 from stages.config import config
 from stages.target import target as make_target
 
@@ -189,6 +193,54 @@ def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
     embedded = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])["encoder_hidden_states"]
     torch.testing.assert_close(embedded, expected)
     assert not torch.allclose(embedded, unknown)
+
+
+@pytest.fixture
+def inverted(base, tmp_path) -> Path:
+    """A pipeline with a textual inversion fused into it, of the token '<mine>'."""
+    save_file({"<mine>": torch.ones(8)}, tmp_path / "learned_embeds.safetensors")
+    fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
+    return base
+
+
+@pytest.mark.parametrize(
+    ("use", "captions"), [("given", ["a", "mine", "a a a a <mine>"]), ("given", [""]), ("none", ["<mine>"])]
+)
+def test_a_textual_inversion_whose_token_no_prompt_contains_is_refused(use, captions, inverted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = tiny_params()
+    params["targets"]["mine"] = {"images": "digits", "model": "mine.safetensors"}
+    dump_params(params)
+    pixels = np.zeros((len(captions), 8, 8, 1), np.uint8)
+    ids, nothing = [str(row) for row in range(len(captions))], [None] * len(captions)
+    table = image_table(ids, pixels, nothing, nothing, captions)
+    write_table(Path("images.parquet"), table, {})
+    with pytest.raises(InputError) as error:
+        Scorer(Job("mine", inverted, Path("images.parquet"), Score(condition=use)), torch.device("cpu"))
+    line = str(error.value)
+    assert f"score.condition: {use}, but no prompt contains '<mine>', the token of a textual inversion" in line
+    assert line.endswith("leave the textual inversion out (images.parquet)")
+    assert "\n" not in line
+
+
+def test_captions_without_the_token_of_a_textual_inversion_are_counted_in_a_warning(inverted, capsys):
+    target = Denoiser.from_pipeline(inverted, torch.device("cpu"))
+    prompts = ["a <mine>", "a", "a", "<mine> a", ""]
+    assert target.conditioning_of([None] * 5, prompts, "given") == prompts
+    assert "warning: 3 of 5 captions lack '<mine>', the token of a textual inversion" in capsys.readouterr().err
+    target.conditioning_of([None], ["a <mine>"], "given")
+    target.conditioning_of([], [], "given")
+    assert capsys.readouterr().err == ""
+
+
+def test_each_of_several_textual_inversions_must_be_in_a_prompt(inverted, tmp_path):
+    save_file({"<other>": torch.zeros(8)}, tmp_path / "other.safetensors")
+    fuse(tmp_path / "other.safetensors", 1.0, inverted, first=False)
+    target = Denoiser.from_pipeline(inverted, torch.device("cpu"))
+    target.conditioning_of([None], ["<mine> <other>"], "given")
+    for prompt, missing in (("<mine>", "<other>"), ("<other>", "<mine>")):
+        with pytest.raises(InputError, match=f"no prompt contains '{missing}'"):
+            target.conditioning_of([None], [prompt], "given")
 
 
 RESNET = {
