@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REFERENCE, dump_params, tiny_params, write_params
-from diffusers import StableDiffusionPipeline, UNet2DModel
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from leakgauge.attacks.scorer import Job, Scorer
@@ -131,6 +131,48 @@ def test_a_kohya_file_of_the_same_weights_gives_the_same_pipeline(base, lora, tm
     fuse(adapter / LORA, 1.0, base)
     fuse(as_kohya(adapter / LORA, tmp_path / "kohya.safetensors"), 1.0, other)
     same_weights(other, base, atol=1e-6)
+
+
+OF_SDXL = {  # layers of each part that kohya's scripts train, those of the convolutions too (conv_dim)
+    "unet": [*OF_UNET, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "time_emb_proj"],
+    **{part: [*OF_TEXT, "fc1", "fc2"] for part in ("text_encoder", "text_encoder_2")},
+}
+
+
+def kohya_name(part: str, layer: str) -> str:
+    """The name of a layer of SDXL in a LoRA of kohya's scripts: of the UNet that of the original code."""
+    if part == "unet":
+        return f"lora_unet_{original_unet(f'{layer}.weight').removesuffix('.weight').replace('.', '_')}"
+    number = "2" if part == "text_encoder_2" else "1"
+    return f"lora_te{number}_text_model_{layer.removeprefix('text_model.').replace('.', '_')}"
+
+
+def test_a_kohya_file_of_sdxl_gives_the_same_pipeline_text_encoders_included(family, tmp_path):
+    plain, base, other = (Path(shutil.copytree(family("sdxl"), tmp_path / name)) for name in ("plain", "base", "other"))
+    pipeline = StableDiffusionXLPipeline.from_pretrained(plain)
+    parts = {part: getattr(pipeline, part) for part in OF_SDXL}
+    for part, network in parts.items():
+        network.add_adapter(peft.LoraConfig(r=2, lora_alpha=ALPHA, target_modules=OF_SDXL[part]))
+    train(*parts.values())
+    states = {part: peft.get_peft_model_state_dict(network) for part, network in parts.items()}
+    layers = {f"{part}_lora_layers": state for part, state in states.items()}
+    facts = {f"{part}_lora_adapter_metadata": of.peft_config["default"].to_dict() for part, of in parts.items()}
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path / "lora", **layers, **facts)
+    kohya = {}
+    for part, state in states.items():
+        for name, weight in state.items():
+            layer, way = name.removesuffix(".weight").rsplit(".lora_", 1)
+            key = kohya_name(part, layer)
+            kohya[f"{key}.lora_{'down' if way == 'A' else 'up'}.weight"] = weight.clone()
+            kohya[f"{key}.alpha"] = torch.tensor(ALPHA)
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    fuse(tmp_path / "lora", 1.0, base)
+    fuse(tmp_path / "kohya.safetensors", 1.0, other)
+    same_weights(other, base, atol=1e-6)
+    for part in ("unet/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model"):
+        before, after = (load_file(folder / f"{part}.safetensors") for folder in (plain, base))
+        layers_of = {name.rsplit(".lora_", 1)[0] for name in states[part.partition("/")[0]]}
+        assert sum(not torch.equal(after[name], before[name]) for name in before) == len(layers_of)
 
 
 def test_a_scale_is_diffusers_scale_and_adapters_add_up(base, lora):
