@@ -273,20 +273,25 @@ def _acts(name: str, weights: Weights) -> bool:
 
 
 def _add_token(file: Path, weights: Weights, folder: Path) -> None:
-    """Add the token of a textual inversion to the tokenizer, its embedding to the text encoder."""
+    """Add the token of a textual inversion to the tokenizer, its embedding to the text encoder.
+
+    Of several vectors each has a token, '<mine>', '<mine>_1', ..., and prompts name the first: see `texts`.
+    """
     if len(weights) != 1 or (folder / f"{TEXT_ENCODER}_2").is_dir():
         raise InputError(
             f"{file}: holds {len(weights)} arrays, and no LoRA: a textual inversion has one, for a pipeline with one "
             "text encoder"
         )
     (token, embedding), *_ = weights.items()
-    if len(embedding.reshape(-1, embedding.shape[-1])) != 1:
-        raise InputError(f"{file}: the token '{token}' has several vectors, which is not supported")
     pipeline = _pipeline(file, folder)
     token = file.stem if token == "emb_params" else token  # of AUTOMATIC1111, which goes by the file's name
+    names = [token, *(f"{token}_{number}" for number in range(1, embedding.numel() // embedding.shape[-1]))]
+    if len(names) > (most := pipeline.tokenizer.model_max_length - 2):  # but for those of start and end
+        raise InputError(f"{file}: has {len(names)} vectors, and a prompt of its base {most} tokens")
     pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, token=token, local_files_only=True)
-    print(f"{file}: its token is '{token}': without it in a caption it changes no score")
-    known = json.loads((folder / TOKENS).read_text(encoding="utf-8")) if (folder / TOKENS).is_file() else []
-    write_json(folder / TOKENS, [*known, token])
+    several = f", of {len(names)} vectors" if len(names) > 1 else ""
+    print(f"{file}: its token is '{token}'{several}: without it in a caption it changes no score")
+    known = json.loads((folder / TOKENS).read_text(encoding="utf-8")) if (folder / TOKENS).is_file() else {}
+    write_json(folder / TOKENS, known | {token: names})
     pipeline.tokenizer.save_pretrained(folder / TOKENIZER)
     pipeline.text_encoder.save_pretrained(folder / TEXT_ENCODER)

@@ -237,6 +237,35 @@ def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
     assert not torch.allclose(embedded, unknown)
 
 
+@pytest.mark.parametrize(("file", "key"), [("learned_embeds", "<mine>"), ("<mine>", "emb_params")])
+def test_a_textual_inversion_of_several_vectors_is_expanded_as_the_pipeline_expands_it(file, key, base, tmp_path):
+    embedding = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    save_file({key: embedding}, tmp_path / f"{file}.safetensors")
+    prompts = ["<mine>", "a <mine>", "a <mine> a", "<mine>a", "<mine> <mine>", "a", "<mine>_1"]
+    pipeline = opened(base)
+    plain, _ = pipeline.encode_prompt(["a <mine>"], "cpu", 1, do_classifier_free_guidance=False)
+    pipeline.load_textual_inversion(
+        str(tmp_path), weight_name=f"{file}.safetensors", token="<mine>", local_files_only=True
+    )
+    expected = [pipeline.encode_prompt([prompt], "cpu", 1, do_classifier_free_guidance=False)[0] for prompt in prompts]
+    fuse(tmp_path / f"{file}.safetensors", 1.0, base)
+    target = Denoiser.from_pipeline(base, torch.device("cpu"))
+    embedded = target.condition.embed(prompts)["encoder_hidden_states"]
+    torch.testing.assert_close(embedded, torch.cat(expected), rtol=0, atol=1e-5)
+    numbers = pipeline.tokenizer.convert_tokens_to_ids(["<mine>", "<mine>_1", "<mine>_2"])
+    torch.testing.assert_close(pipeline.text_encoder.get_input_embeddings().weight[numbers], embedding)
+    assert not torch.allclose(embedded[1:2], plain)
+
+
+def test_a_textual_inversion_of_which_a_prompt_loses_a_vector_is_not_in_it(base, tmp_path):
+    save_file({"<mine>": torch.ones(3, 8)}, tmp_path / "learned_embeds.safetensors")
+    fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
+    target = Denoiser.from_pipeline(base, torch.device("cpu"))
+    assert target.conditioning_of([None], ["a <mine>"], "given") == ["a <mine>"]
+    with pytest.raises(InputError, match="no prompt contains '<mine>'"):
+        target.conditioning_of([None], ["a a <mine>"], "given")
+
+
 @pytest.fixture
 def inverted(base, tmp_path) -> Path:
     """A pipeline with a textual inversion fused into it, of the token '<mine>'."""
@@ -402,7 +431,7 @@ def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes
             "diffusers passes over 1 of its weights, like 'any.thing'",
         ),
         ({"one": torch.ones(8), "two": torch.ones(8)}, "holds 2 arrays, and no LoRA: a textual inversion has one"),
-        ({"<mine>": torch.ones(2, 8)}, "the token '<mine>' has several vectors, which is not supported"),
+        ({"<mine>": torch.ones(5, 8)}, "has 5 vectors, and a prompt of its base 4 tokens"),
     ],
 )
 def test_what_is_no_adapter_of_the_base_is_refused(weights, said, base, tmp_path):
