@@ -6,6 +6,7 @@ DVC sees a change where there is one and nowhere else.  `asked` reads params.yam
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,6 +127,30 @@ def kind_of(model: Path) -> Kind | None:
         return "pytorch_ddpm"
     is_adapter = model.suffix == ".safetensors" or any(any(model.glob(pattern)) for pattern in ADAPTERS)
     return "adapter" if is_adapter else None
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The models in a folder that is none itself, in the order of the numbers in their names; else nothing."""
+    if not folder.is_dir() or kind_of(folder) is not None:
+        return []
+    there = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted((path for path in there if kind_of(path) in ("path", "adapter")), key=_in_order)
+
+
+def _in_order(path: Path) -> list[int | str]:
+    """Its name, split into texts and numbers; a text comes first."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def no_model(path: Path) -> str:
+    """A sentence on a path that looks like no target: what it lacks, or which models lie in it."""
+    if inner := [model.name for model in models_in(path)]:
+        few = f"{', '.join(inner[:3])}{', ...' * (len(inner) > 3)}"
+        return (
+            f"is none itself, but holds {len(inner)} ({few}): name one of them, or have "
+            f"`leakgauge audit {path} IMAGES` audit each of them, as a curve"
+        )
+    return NO_MODEL
 
 
 def names(registry: str) -> list[str]:

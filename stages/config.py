@@ -13,7 +13,6 @@ from leakgauge.attacks.columns import choose, problem, score_columns, with_base
 from leakgauge.cli import run
 from leakgauge.config import (
     CONFIG,
-    NO_MODEL,
     PARAMS,
     asked,
     check_levels,
@@ -22,6 +21,7 @@ from leakgauge.config import (
     key_name,
     kind_of,
     names,
+    no_model,
     suspects_entry,
     target_entry,
 )
@@ -50,7 +50,7 @@ def config(target: str) -> None:
     own, folder = target_entry(target), CONFIG / target
     kind = own.source or kind_of(Path(own.model))
     if kind is None:
-        raise InputError(f"{PARAMS}: targets.{target}.model: {own.model}: {NO_MODEL}")
+        raise InputError(f"{PARAMS}: targets.{target}.model: {own.model}: {no_model(Path(own.model))}")
     source = Source(images=own.images, model=own.model, source=kind)
     sections = {name: asked(name, model, target) for name, model in SECTIONS.items() if name != "report"}
     learners = {name: entry("learners", name, Learner).root for name in names("learners")}

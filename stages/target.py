@@ -111,7 +111,7 @@ def _take_from_hub(options: TargetOptions, target: str, work: Path, destination:
 def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> list[str]:
     """The base with the adapter, and with others that go with it, fused into it.
 
-    Returns the files of the base that were not taken.  Raises InputError.
+    Returns the names of the files that were not taken, of the base and of adapters.  Raises InputError.
     """
     for option in ("variant", "leave_out", "pickle"):
         if getattr(options, option):
@@ -122,16 +122,16 @@ def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destin
     if not options.base:
         raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: null, but {adapter} needs its base")
     try:
-        _, not_taken = take_base(options.base, work, destination)
+        source, beside = take_base(options.base, work, destination)
     except InputError as error:
         raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: {error}") from None
-    fuse(adapter, options.scale, destination)
+    not_taken = [*(f"{source}/{name}" for name in beside), *fuse(adapter, options.scale, destination)]
     for other in options.adapters:
         try:
             check_pin(Path(other.path), other.sha256)
         except InputError as error:
             raise InputError(f"{PARAMS}: {key_name('target', 'adapters', target)}: {error}") from None
-        fuse(Path(other.path), other.scale, destination, first=False)
+        not_taken += [f"{other.path}/{name}" for name in fuse(Path(other.path), other.scale, destination, first=False)]
     return not_taken
 
 

@@ -31,7 +31,7 @@ from leakgauge.commands import epochs, gate, show
 from leakgauge.commands.code import git
 from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
-from leakgauge.config import PARAMS, kind_of
+from leakgauge.config import PARAMS, kind_of, models_in
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
 from leakgauge.options import Taking
@@ -123,13 +123,20 @@ def run(
 
 
 def account(wanted: Entries) -> None:
-    """Say what becomes of the files of each pipeline, target or base.  Raises InputError for one that is refused."""
-    from leakgauge.diffusion.pipelines import BASE, plan  # torch takes seconds
+    """Say what becomes of the files of each pipeline or adapter, target or base.
+
+    Raises InputError for one that is refused.
+    """
+    from leakgauge.diffusion.adapter_files import plan_adapter  # torch takes seconds
+    from leakgauge.diffusion.pipelines import BASE, plan
 
     for target in wanted["targets"].values():
         options = target.get("target", {})
-        if kind_of(Path(target["model"])) == "path":
-            _say(Path(target["model"]), plan(Path(target["model"]), _taking(options), options.get("pickle")))
+        model, kind = Path(target["model"]), kind_of(Path(target["model"]))
+        if kind == "path":
+            _say(model, plan(model, _taking(options), options.get("pickle")))
+        elif kind == "adapter" and model.is_dir():
+            _say(model, plan_adapter(model))
         if "path" in (base := options.get("base", {})):
             _say(Path(base["path"]), plan(Path(base["path"]), _taking(base), key=BASE))
 
@@ -139,10 +146,11 @@ def _taking(options: dict[str, Any]) -> Taking:
 
 
 def _say(folder: Path, found: "Plan") -> None:
-    """Which parts are taken, and which files are not."""
+    """Which parts are taken, or which files where there are no parts; and which files are not."""
     parts = sorted({Path(name).parent.as_posix() for name in found.taken} - {"."})
-    print(f"{folder}: taken: {', '.join(parts) or 'nothing'}", flush=True)
-    beside = sorted({f"{Path(name).parts[0]}/" if name.count("/") > 1 else name for name in found.not_taken})
+    print(f"{folder}: taken: {', '.join(parts or sorted(found.taken))}", flush=True)
+    tops = {name: Path(name).parts[0] for name in found.not_taken}
+    beside = sorted({name if top in (name, *parts) else f"{top}/" for name, top in tops.items()})
     if beside:
         more = f", and {len(beside) - 10} more" if len(beside) > 10 else ""
         print(f"{folder}: not taken: {', '.join(beside[:10])}{more}", flush=True)
@@ -217,10 +225,12 @@ def _targets(
     name: str, model: str, members: str | None, taking: dict[str, Any], run_code: bool
 ) -> dict[str, dict[str, Any]]:
     """The target, or one for each of the models in a folder.  taking : options of section `target`."""
-    several = epochs.models_in(Path(model))
+    several = models_in(Path(model))
     points = {f"{name}_{named_after(path.stem)}": str(path) for path in several}
     if len(points) < len(several):
         raise InputError(f"{model}: two of its models would have one name as targets: rename one")
+    if several and (others := sorted({path.name for path in Path(model).iterdir()} - {path.name for path in several})):
+        print(f"{model}: no models, not taken: {', '.join(others)}", flush=True)
     entries: dict[str, dict[str, Any]] = {}
     for target, path in (points or {name: model}).items():
         if "base" not in taking and kind_of(Path(path)) == "adapter":

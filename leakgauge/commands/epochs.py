@@ -6,13 +6,11 @@ A table on the terminal, and metrics/epochs/<name>.csv and .svg.  Of each epoch,
 """
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakgauge.commands.gate import details
-from leakgauge.config import kind_of
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 
@@ -20,19 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = Path("metrics/epochs")
-
-
-def models_in(folder: Path) -> list[Path]:
-    """The models in a folder that is none itself, in the order of the numbers in their names; else nothing."""
-    if not folder.is_dir() or kind_of(folder) is not None:
-        return []
-    there = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return sorted((path for path in there if kind_of(path) in ("path", "adapter")), key=_in_order)
-
-
-def _in_order(path: Path) -> list[int | str]:
-    """Its name, split into texts and numbers; a text comes first."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def curve(name: str, targets: Sequence[str]) -> None:

@@ -1,13 +1,14 @@
 """Captions of the images of a folder: rows of metadata.jsonl or metadata.csv, or a .txt beside each image.
 
 The layouts are those of Hugging Face's `imagefolder` (a key `file_name`, which counts from the folder that the file of
-rows lies in) and of kohya's trainers (`a.png` and `a.txt`).  A name in a file of rows is never opened: it is looked up
-among the images found below the folder.
+rows lies in) and of kohya's trainers (`a.png` and `a.txt`, one line).  A name in a file of rows is never opened: it is
+looked up among the images found below the folder.
 """
 
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -119,7 +120,23 @@ def _side_cars(images: list[Path], others: list[Path]) -> Captions:
         if _side_car(image) not in there:
             raise InputError(f"{image}: has no caption: {_side_car(image).name} is not beside it (`captions: txt`)")
     used = [_side_car(image) for image in images]
-    return Captions([text_of(file).strip() for file in used], used)
+    return Captions([_one_line(file) for file in used], used)
+
+
+def _one_line(file: Path) -> str:
+    """The caption that a file holds on its first line; what follows may be blank.
+
+    Raises InputError for other text: kohya's trainers read the first line alone, or draw one (`enable_wildcard`),
+    others read all of them.
+    """
+    first, *rest = re.split(r"\r\n|\r|\n", text_of(file))
+    if texts := [number for number, line in enumerate(rest, start=2) if line.strip()]:
+        also = "too" if first.strip() else "and none on line 1"
+        raise InputError(
+            f"{file}: has text on line {texts[0]}, {also}: trainers differ in which lines they read: write the caption "
+            "that the model was trained with on the first line, and nothing below it"
+        )
+    return first.strip()
 
 
 def _side_car(image: Path) -> Path:

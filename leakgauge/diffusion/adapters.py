@@ -9,8 +9,8 @@ So is a whole model in one file, whose weights replace those of its base.
 | a .safetensors file with `model.diffusion_model.` weights | a whole model, as the original codes and ComfyUI have it |
 | a .safetensors file with an embedding alone, or learned_embeds.safetensors in a folder | a textual inversion |
 
-diffusers and PEFT read and fuse them.  Both pass over weights that they do not know, with a warning at most; here every
-pair of matrices that is not zero must have changed a weight.
+`adapter_files` says which files of a folder are taken.  diffusers and PEFT read and fuse them.  Both pass over weights
+that they do not know, with a warning at most; here every pair of matrices that is not zero must have changed a weight.
 
 Hu et al., "LoRA", ICLR 2022: W + scale * alpha / rank * B A.  Gal et al., "An Image is Worth One Word", ICLR 2023.
 """
@@ -19,6 +19,7 @@ import inspect
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from leakgauge.diffusion import loading
-from leakgauge.diffusion.pipelines import INDEX, TEXT_ENCODER, TOKENIZER, UNUSED, check_weights
+from leakgauge.diffusion.adapter_files import PEFT_CONFIG, PEFT_WEIGHTS, plan_adapter
+from leakgauge.diffusion.pipelines import INDEX, TEXT_ENCODER, TOKENIZER, TOKENS, UNUSED, check_weights
 from leakgauge.errors import InputError
-from leakgauge.files import files_below
+from leakgauge.files import write_json
 
 PIPELINES = (  # for which diffusers reads a LoRA
     *("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline"),
     *("SanaPipeline", "Lumina2Pipeline"),
 )
 PEFT_KINDS = ("LORA", "LOHA", "LOKR")  # that merge into weights, and say so by their configuration alone
-PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-LORA, EMBEDDING = "pytorch_lora_weights.safetensors", "learned_embeds.safetensors"
 NETWORKS = ("unet", "transformer")
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "Gemma2Model", "BertModel")
 KNOWN = re.compile(  # weights of a LoRA that diffusers fuses
@@ -58,11 +58,12 @@ DOWN = re.compile(
 Weights = dict[str, Tensor]
 
 
-def fuse(adapter: Path, scale: float, folder: Path, first: bool = True) -> None:
+def fuse(adapter: Path, scale: float, folder: Path, first: bool = True) -> list[str]:
     """Fuse an adapter into the pipeline in `folder`, by `scale`; of a textual inversion, add its token.
 
-    first : whether none was fused before, which a whole model would undo.  Raises InputError for what is no adapter,
-    does not fit the pipeline, or has weights that would change nothing.
+    first : whether none was fused before, which a whole model would undo.  Returns the names of the adapter's files
+    that were not taken.  Raises InputError for what is no adapter, does not fit the pipeline, or has weights that would
+    change nothing.
     """
     try:
         import peft  # noqa: F401, diffusers needs it too
@@ -73,12 +74,13 @@ def fuse(adapter: Path, scale: float, folder: Path, first: bool = True) -> None:
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     try:
-        found = _peft_folders(adapter, folder)
+        plan = plan_adapter(adapter)
+        found = _peft_folders(adapter, plan.taken, folder)
         if found:
             for part, of_part in found.items():
                 _fuse_peft(of_part, scale, folder, part)
-            return
-        file = _file(adapter)
+            return plan.not_taken
+        file = adapter / next(iter(plan.taken)) if adapter.is_dir() else adapter
         weights = _read(file)
         whole = any(name.startswith(WHOLE) for name in weights)
         token = all(weight.ndim <= 2 and "lora" not in name for name, weight in weights.items())
@@ -92,21 +94,12 @@ def fuse(adapter: Path, scale: float, folder: Path, first: bool = True) -> None:
             _add_token(file, weights, folder)
         else:
             _fuse_lora(file, weights, scale, folder)
+        return plan.not_taken
     except (InputError, MemoryError):
         raise
     except Exception as error:  # what does not fit raises nearly anything
         said = str(error).strip().splitlines()[:1]
         raise InputError(f"{adapter}: cannot be fused into its base: {type(error).__name__}: {''.join(said)}") from None
-
-
-def _file(adapter: Path) -> Path:
-    if adapter.is_file():
-        return adapter
-    there = [file for file in files_below(adapter) if file.name in (LORA, EMBEDDING)]
-    if len(there) == 1:
-        return there[0]
-    weights = [file.name for file in files_below(adapter) if file.suffix == ".safetensors"]
-    raise InputError(f"{adapter}: holds {', '.join(weights) or 'no .safetensors'}: name the adapter's file itself")
 
 
 def _read(file: Path) -> Weights:
@@ -187,11 +180,12 @@ def _fuse_lora(file: Path, weights: Weights, scale: float, folder: Path) -> None
         _save(parts[part], folder / part)
 
 
-def _peft_folders(adapter: Path, folder: Path) -> dict[str, Path]:
-    """The folders of an adapter of PEFT, by the part of the pipeline that they change."""
-    if (adapter / PEFT_CONFIG).is_file():
+def _peft_folders(adapter: Path, taken: Iterable[str], folder: Path) -> dict[str, Path]:
+    """The folders of an adapter of PEFT, by the part of the pipeline that they change.  taken : its files' names."""
+    configs = [Path(name) for name in taken if Path(name).name == PEFT_CONFIG]
+    if configs == [Path(PEFT_CONFIG)]:
         return {next(part for part in NETWORKS if (folder / part).is_dir()): adapter}
-    found = {file.parent.name: file.parent for file in sorted(adapter.glob(f"*/{PEFT_CONFIG}"))}
+    found = {config.parent.name: adapter / config.parent for config in configs}
     for part, of_part in found.items():
         if (part not in NETWORKS and not part.startswith(TEXT_ENCODER)) or not (folder / part).is_dir():
             raise InputError(f"{of_part}: its base has no part '{part}'")
@@ -279,18 +273,25 @@ def _acts(name: str, weights: Weights) -> bool:
 
 
 def _add_token(file: Path, weights: Weights, folder: Path) -> None:
-    """Add the token of a textual inversion to the tokenizer, its embedding to the text encoder."""
+    """Add the token of a textual inversion to the tokenizer, its embedding to the text encoder.
+
+    Of several vectors each has a token, '<mine>', '<mine>_1', ..., and prompts name the first: see `texts`.
+    """
     if len(weights) != 1 or (folder / f"{TEXT_ENCODER}_2").is_dir():
         raise InputError(
             f"{file}: holds {len(weights)} arrays, and no LoRA: a textual inversion has one, for a pipeline with one "
             "text encoder"
         )
     (token, embedding), *_ = weights.items()
-    if len(embedding.reshape(-1, embedding.shape[-1])) != 1:
-        raise InputError(f"{file}: the token '{token}' has several vectors, which is not supported")
     pipeline = _pipeline(file, folder)
     token = file.stem if token == "emb_params" else token  # of AUTOMATIC1111, which goes by the file's name
+    names = [token, *(f"{token}_{number}" for number in range(1, embedding.numel() // embedding.shape[-1]))]
+    if len(names) > (most := pipeline.tokenizer.model_max_length - 2):  # but for those of start and end
+        raise InputError(f"{file}: has {len(names)} vectors, and a prompt of its base {most} tokens")
     pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, token=token, local_files_only=True)
-    print(f"{file}: its token is '{token}': without it in a caption it changes no score")
+    several = f", of {len(names)} vectors" if len(names) > 1 else ""
+    print(f"{file}: its token is '{token}'{several}: without it in a caption it changes no score")
+    known = json.loads((folder / TOKENS).read_text(encoding="utf-8")) if (folder / TOKENS).is_file() else {}
+    write_json(folder / TOKENS, known | {token: names})
     pipeline.tokenizer.save_pretrained(folder / TOKENIZER)
     pipeline.text_encoder.save_pretrained(folder / TEXT_ENCODER)

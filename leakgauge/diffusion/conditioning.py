@@ -10,14 +10,15 @@
 | by text, Lumina 2 | a system prompt, then the dataset's `caption` | the empty prompt alone |
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from leakgauge.errors import InputError
+from leakgauge.errors import InputError, warn
 
 Use = Literal["given", "none"]
 Labels = list[int | None]
@@ -93,11 +94,16 @@ class ByText:
     """Prompts, through the pipeline's own tokenizers and text encoders; see `texts`.
 
     encode : from a prompt to the network's inputs, by name, each (1, ...).  none : those of no prompt, where they are
-    not those of the empty prompt.
+    not those of the empty prompt.  learnt : the token of each textual inversion -> whether a prompt contains it.
     """
 
-    def __init__(self, encode: Callable[[str], Inputs], none: Callable[[], Inputs] | None = None) -> None:
-        self._encode, self._none = encode, none
+    def __init__(
+        self,
+        encode: Callable[[str], Inputs],
+        none: Callable[[], Inputs] | None = None,
+        learnt: Mapping[str, Callable[[str], bool]] | None = None,
+    ) -> None:
+        self._encode, self._none, self._learnt = encode, none, learnt or {}
         self._last: dict[str | None, Inputs] = {}  # of the last batch: the next often has the same prompts
 
     def column(self, use: Use) -> Column | None:
@@ -105,13 +111,35 @@ class ByText:
         return "caption" if use == "given" else None
 
     def conditioning(self, labels: Labels, captions: Captions, use: Use) -> Conditioning:
-        """The prompt of each image.  Raises InputError where captions are asked for and an image has none."""
+        """The prompt of each image.
+
+        Raises InputError where captions are asked for and an image has none, and for a textual inversion whose token no
+        prompt contains.
+        """
         if use == "given" and None in captions:
             raise InputError(
                 "the target is conditional on text, and images have no caption (`caption` in a Parquet dataset); "
                 "set it to none, the empty prompt"
             )
-        return captions if use == "given" else [None] * len(captions)
+        prompts: Captions = captions if use == "given" else [None] * len(captions)
+        for token in self._learnt if prompts else ():
+            self._check_learnt(token, prompts, use)
+        return prompts
+
+    def _check_learnt(self, token: str, prompts: Captions, use: Use) -> None:
+        """Raise InputError where no prompt contains the token of a textual inversion; warn where some lack it."""
+        lacking = sum(count for prompt, count in Counter(prompts).items() if not self._learnt[token](prompt or ""))
+        if lacking == len(prompts):
+            raise InputError(
+                f"{use}, but no prompt contains '{token}', the token of a textual inversion, which thus changes no "
+                f"score: write captions as in its training ('a photo of {token}') and set it to given, or leave the "
+                "textual inversion out"
+            )
+        if lacking:
+            warn(
+                f"{lacking} of {len(prompts)} captions lack '{token}', the token of a textual inversion: it does not "
+                "change their scores"
+            )
 
     def sample_conditions(self, count: int) -> Conditioning:
         """No prompts."""

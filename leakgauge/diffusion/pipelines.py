@@ -68,6 +68,7 @@ TEXTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in
 KEPT = ("transformer", "unet", "vae", "vqvae", "scheduler", *TEXTS)  # parts that are opened
 LIBRARIES = ("diffusers", "transformers")
 INDEX, BASE, DEFAULT = "model_index.json", "target.base", Taking()
+TOKENS = "learnt_tokens.json"  # beside it, of textual inversions: token -> the names of its vectors, itself the first
 # What diffusers' training scripts leave beside the pipeline that they save: states to go on from.
 TRAINING = re.compile(r"checkpoint-\d+/.*|(optimizer|scheduler|sampler)\w*\.bin|scaler\.pt|random_states_\d+\.pkl")
 

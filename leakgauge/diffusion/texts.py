@@ -17,17 +17,19 @@ A prompt that is too long loses its end.  Every encoder runs on the CPU, in floa
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from diffusers.loaders import TextualInversionLoaderMixin
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
 
 from leakgauge.diffusion.conditioning import ByText, Inputs
+from leakgauge.diffusion.pipelines import TOKENS
 from leakgauge.errors import InputError
 
 SD3_TOKENS, FLUX_TOKENS = 256, 512  # of T5: `max_sequence_length` of the pipelines and of diffusers' training scripts
@@ -41,11 +43,16 @@ PIXART_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 @dataclass(frozen=True)
 class Encoder:
-    """A tokenizer and its frozen text encoder.  length : tokens of a prompt, padded or cut."""
+    """A tokenizer and its frozen text encoder.
+
+    length : tokens of a prompt, padded or cut.  expands : a token with others behind it, '<mine>' with '<mine>_1', ...,
+    stands for all of them: a textual inversion of several vectors, where the pipeline knows such.
+    """
 
     tokenizer: Any
     model: Any
     length: int
+    expands: bool = False
 
     def __call__(self, prompt: str) -> Any:
         """What the encoder returns of a prompt, hidden states too; padding is attended to."""
@@ -59,6 +66,8 @@ class Encoder:
 
     def tokens(self, prompt: str) -> Any:
         """A prompt's tokens, (1, L), and which of them are no padding."""
+        if self.expands:
+            prompt = TextualInversionLoaderMixin().maybe_convert_prompt(prompt, self.tokenizer)
         return self.tokenizer(
             prompt, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         )
@@ -87,7 +96,21 @@ def _kind(network: ModelMixin) -> str:
 def _open_stable_diffusion(folder: Path, network: ModelMixin) -> ByText:
     """As `StableDiffusionPipeline.encode_prompt`."""
     clip = _clip(folder, "")
-    return ByText(lambda prompt: {"encoder_hidden_states": clip(prompt).last_hidden_state})
+    return ByText(
+        lambda prompt: {"encoder_hidden_states": clip(prompt).last_hidden_state}, learnt=_learnt(folder, clip)
+    )
+
+
+def _learnt(folder: Path, encoder: Encoder) -> dict[str, Callable[[str], bool]]:
+    """The token of each textual inversion in the pipeline -> whether a prompt, once cut, has all its vectors."""
+    file = folder / TOKENS
+    learnt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def contained(names: list[str]) -> Callable[[str], bool]:
+        vectors = torch.tensor(encoder.tokenizer.convert_tokens_to_ids(names))
+        return lambda prompt: bool(torch.isin(vectors, encoder.tokens(prompt).input_ids).all())
+
+    return {token: contained(names) for token, names in learnt.items()}
 
 
 def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:
@@ -109,8 +132,8 @@ def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:
 
 
 def _open_sd3(folder: Path, network: ModelMixin) -> ByText:
-    """As `StableDiffusion3Pipeline.encode_prompt`: without T5 its tokens are zeros."""
-    encoders = _clip(folder, "", projected=True), _clip(folder, "_2", projected=True)
+    """As `StableDiffusion3Pipeline.encode_prompt`: without T5 its tokens are zeros; no textual inversion is known."""
+    encoders = [_clip(folder, number, projected=True, expands=False) for number in ("", "_2")]
     t5 = _t5(folder, "_3", SD3_TOKENS) if (folder / "text_encoder_3").is_dir() else None
     width = network.config.joint_attention_dim
 
@@ -265,11 +288,12 @@ def _index(folder: Path) -> dict[str, Any]:
     return index if isinstance(index, dict) else {}
 
 
-def _clip(folder: Path, number: str, projected: bool = False) -> Encoder:
+def _clip(folder: Path, number: str, projected: bool = False, expands: bool = True) -> Encoder:
     """CLIP's tokenizer and text encoder.  number : what their folders' names end in."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    return _encoder(folder, number, CLIPTokenizer, CLIPTextModelWithProjection if projected else CLIPTextModel)
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    return replace(_encoder(folder, number, CLIPTokenizer, kind), expands=expands)
 
 
 def _t5(folder: Path, number: str, length: int) -> Encoder:

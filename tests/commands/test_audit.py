@@ -118,6 +118,24 @@ def test_every_file_of_a_model_is_said_to_be_taken_or_not(ask, capsys):
     assert capsys.readouterr().out == "pipeline: taken: scheduler\npipeline: not taken: README.md, logs/\n"
 
 
+def test_every_file_of_an_adapters_folder_is_said_to_be_taken_or_not(ask, capsys):
+    for name in ("pytorch_lora_weights.safetensors", "checkpoint-500/optimizer.bin", "README.md"):
+        file = Path("lora") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    account(wanted_entries("mine", "lora", "photos", None, None, "pipeline", {}))
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "lora: taken: pytorch_lora_weights.safetensors\nlora: not taken: README.md, checkpoint-500/\n"
+    )
+    Path("lora/style.safetensors").write_text("")
+    before = Path("params.yaml").read_bytes()
+    status, line = ask("lora", "photos", "--name", "mine", "--base", "pipeline")
+    assert (status, len(line.splitlines())) == (1, 1)
+    assert "lora: holds style.safetensors beside pytorch_lora_weights.safetensors: name the one file that is" in line
+    assert Path("params.yaml").read_bytes() == before
+
+
 def test_the_entry_is_valid_and_says_what_was_asked(ask):
     assert ask("pipeline", "photos", "--name", "mine", "--members", "members/*", "--size", "32") == (0, "")
     dataset = entry("datasets", "mine", Dataset).root

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from leakgauge.commands.audit import wanted_entries
-from leakgauge.commands.epochs import curve, first_leak, holdout_loss, models_in
+from leakgauge.commands.epochs import curve, first_leak, holdout_loss
+from leakgauge.config import models_in
 from leakgauge.errors import InputError
 from leakgauge.tables import read_table
 from stages.report import report
@@ -43,6 +44,11 @@ def test_each_epoch_becomes_a_target_of_the_same_images_and_base(epochs):
     assert {target["images"] for target in entries["targets"].values()} == {"mine"}
     assert len({str(target["target"]["base"]) for target in entries["targets"].values()}) == 1
     assert entries["targets"]["mine_checkpoint_10"]["model"] == "epochs/checkpoint-10"
+
+
+def test_what_lies_beside_the_epochs_is_listed_as_not_taken(epochs, capsys):
+    wanted_entries("mine", "epochs", "photos", None, None, "base", dict(NOTHING))
+    assert capsys.readouterr().out == "epochs: no models, not taken: .hidden.safetensors, logs\n"
 
 
 def test_epochs_of_an_adapter_need_a_base_no_suspects_and_names_of_their_own(epochs):

@@ -90,11 +90,28 @@ def test_a_column_without_a_name_as_pandas_writes_its_index_is_listed():
 
 def test_text_files_beside_images_are_their_captions_as_kohya_has_them():
     for name in NAMES:
-        put(f"{name.removesuffix('.png')}.txt", f" \n1girl, {name}\n\n")
+        put(f"{name.removesuffix('.png')}.txt", f" 1girl, {name} \r\n\n \n")
     put("readme.txt", "no image has this name")
     images = read(captions="txt")
     assert images.captions == ["1girl, a.png", "1girl, cat/b.png", "1girl, cat/c.png"]
     assert images.notes == ["files that are no images not taken: 1 (readme.txt)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1girl\nsolo\n", "has text on line 2, too"),
+        ("1girl\r\rsolo", "has text on line 3, too"),
+        (" \n1girl\n", "has text on line 2, and none on line 1"),
+    ],
+)
+def test_a_text_file_of_several_lines_is_refused_for_trainers_differ_in_which_they_read(text, said, wrong):
+    for name in NAMES:
+        put(f"{name.removesuffix('.png')}.txt", "x\u2028y")
+    assert read(captions="txt").captions == ["x\u2028y"] * 3
+    put("cat/b.txt", text)
+    line = wrong(captions="txt")
+    assert f"photos/cat/b.txt: {said}: trainers differ in which lines they read: write the caption that" in line
 
 
 def test_captions_that_the_entry_does_not_name_are_not_read_and_the_note_names_the_key():

@@ -6,16 +6,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import REFERENCE, tiny_params, write_params
-from diffusers import StableDiffusionPipeline, UNet2DModel
+from conftest import REFERENCE, dump_params, tiny_params, write_params
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DModel
 from safetensors.torch import load_file, save_file
 
+from leakgauge.attacks.scorer import Job, Scorer
 from leakgauge.diffusion.adapters import fuse
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
+from leakgauge.options import Score
+from leakgauge.tables import image_table, write_table
 from stages.config import config
 from stages.target import target as make_target
 
@@ -84,6 +88,16 @@ def as_kohya(file: Path, destination: Path) -> Path:
     return destination
 
 
+def same_weights(one: Path, other: Path, atol: float) -> None:
+    """Whether two pipelines have the same weights in every part."""
+    files = sorted(file.relative_to(one) for file in one.rglob("*.safetensors"))
+    assert files == sorted(file.relative_to(other) for file in other.rglob("*.safetensors"))
+    for file in files:
+        expected = load_file(other / file)
+        for name, weight in load_file(one / file).items():
+            torch.testing.assert_close(weight, expected[name], rtol=0, atol=atol)
+
+
 def test_a_lora_of_diffusers_fused_says_what_diffusers_says_with_it_unfused(base, lora):
     adapter, pipeline = lora
     plain = found(base)
@@ -92,15 +106,73 @@ def test_a_lora_of_diffusers_fused_says_what_diffusers_says_with_it_unfused(base
     assert (found(base) - plain).abs().max() > 0.01
 
 
+def test_a_training_folder_gives_the_pipeline_of_its_last_weights_and_lists_its_checkpoints(base, lora, tmp_path):
+    other, folder = Path(shutil.copytree(base, tmp_path / "other")), tmp_path / "training"
+    weights = load_file(lora[0] / LORA)
+    states = ["optimizer.bin", "random_states_0.pkl", "scheduler.bin"]
+    for step in (500, 1000):
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+        save_file({name: of * 2 for name, of in weights.items()}, folder / f"checkpoint-{step}/{LORA}")
+        for name in states:
+            (folder / f"checkpoint-{step}" / name).write_bytes(b"")
+    shutil.copy(lora[0] / LORA, folder)
+    fuse(lora[0] / LORA, 1.0, base)
+    listed = [f"checkpoint-{step}/{name}" for step in (1000, 500) for name in sorted([*states, LORA])]
+    assert fuse(folder, 1.0, other) == listed
+    same_weights(other, base, atol=0)
+    (folder / LORA).unlink()
+    line = refused(folder, base)
+    assert "holds states of training alone (checkpoint-1000, checkpoint-500): name one of them, or have" in line
+
+
 def test_a_kohya_file_of_the_same_weights_gives_the_same_pipeline(base, lora, tmp_path):
     adapter, _ = lora
     other = Path(shutil.copytree(base, tmp_path / "other"))
     fuse(adapter / LORA, 1.0, base)
     fuse(as_kohya(adapter / LORA, tmp_path / "kohya.safetensors"), 1.0, other)
-    for part in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
-        expected = load_file(base / part)
-        for name, weight in load_file(other / part).items():
-            torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-6)
+    same_weights(other, base, atol=1e-6)
+
+
+OF_SDXL = {  # layers of each part that kohya's scripts train, those of the convolutions too (conv_dim)
+    "unet": [*OF_UNET, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "time_emb_proj"],
+    **{part: [*OF_TEXT, "fc1", "fc2"] for part in ("text_encoder", "text_encoder_2")},
+}
+
+
+def kohya_name(part: str, layer: str) -> str:
+    """The name of a layer of SDXL in a LoRA of kohya's scripts: of the UNet that of the original code."""
+    if part == "unet":
+        return f"lora_unet_{original_unet(f'{layer}.weight').removesuffix('.weight').replace('.', '_')}"
+    number = "2" if part == "text_encoder_2" else "1"
+    return f"lora_te{number}_text_model_{layer.removeprefix('text_model.').replace('.', '_')}"
+
+
+def test_a_kohya_file_of_sdxl_gives_the_same_pipeline_text_encoders_included(family, tmp_path):
+    plain, base, other = (Path(shutil.copytree(family("sdxl"), tmp_path / name)) for name in ("plain", "base", "other"))
+    pipeline = StableDiffusionXLPipeline.from_pretrained(plain)
+    parts = {part: getattr(pipeline, part) for part in OF_SDXL}
+    for part, network in parts.items():
+        network.add_adapter(peft.LoraConfig(r=2, lora_alpha=ALPHA, target_modules=OF_SDXL[part]))
+    train(*parts.values())
+    states = {part: peft.get_peft_model_state_dict(network) for part, network in parts.items()}
+    layers = {f"{part}_lora_layers": state for part, state in states.items()}
+    facts = {f"{part}_lora_adapter_metadata": of.peft_config["default"].to_dict() for part, of in parts.items()}
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path / "lora", **layers, **facts)
+    kohya = {}
+    for part, state in states.items():
+        for name, weight in state.items():
+            layer, way = name.removesuffix(".weight").rsplit(".lora_", 1)
+            key = kohya_name(part, layer)
+            kohya[f"{key}.lora_{'down' if way == 'A' else 'up'}.weight"] = weight.clone()
+            kohya[f"{key}.alpha"] = torch.tensor(ALPHA)
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    fuse(tmp_path / "lora", 1.0, base)
+    fuse(tmp_path / "kohya.safetensors", 1.0, other)
+    same_weights(other, base, atol=1e-6)
+    for part in ("unet/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model"):
+        before, after = (load_file(folder / f"{part}.safetensors") for folder in (plain, base))
+        layers_of = {name.rsplit(".lora_", 1)[0] for name in states[part.partition("/")[0]]}
+        assert sum(not torch.equal(after[name], before[name]) for name in before) == len(layers_of)
 
 
 def test_a_scale_is_diffusers_scale_and_adapters_add_up(base, lora):
@@ -163,6 +235,83 @@ def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
     embedded = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a <mine>"])["encoder_hidden_states"]
     torch.testing.assert_close(embedded, expected)
     assert not torch.allclose(embedded, unknown)
+
+
+@pytest.mark.parametrize(("file", "key"), [("learned_embeds", "<mine>"), ("<mine>", "emb_params")])
+def test_a_textual_inversion_of_several_vectors_is_expanded_as_the_pipeline_expands_it(file, key, base, tmp_path):
+    embedding = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    save_file({key: embedding}, tmp_path / f"{file}.safetensors")
+    prompts = ["<mine>", "a <mine>", "a <mine> a", "<mine>a", "<mine> <mine>", "a", "<mine>_1"]
+    pipeline = opened(base)
+    plain, _ = pipeline.encode_prompt(["a <mine>"], "cpu", 1, do_classifier_free_guidance=False)
+    pipeline.load_textual_inversion(
+        str(tmp_path), weight_name=f"{file}.safetensors", token="<mine>", local_files_only=True
+    )
+    expected = [pipeline.encode_prompt([prompt], "cpu", 1, do_classifier_free_guidance=False)[0] for prompt in prompts]
+    fuse(tmp_path / f"{file}.safetensors", 1.0, base)
+    target = Denoiser.from_pipeline(base, torch.device("cpu"))
+    embedded = target.condition.embed(prompts)["encoder_hidden_states"]
+    torch.testing.assert_close(embedded, torch.cat(expected), rtol=0, atol=1e-5)
+    numbers = pipeline.tokenizer.convert_tokens_to_ids(["<mine>", "<mine>_1", "<mine>_2"])
+    torch.testing.assert_close(pipeline.text_encoder.get_input_embeddings().weight[numbers], embedding)
+    assert not torch.allclose(embedded[1:2], plain)
+
+
+def test_a_textual_inversion_of_which_a_prompt_loses_a_vector_is_not_in_it(base, tmp_path):
+    save_file({"<mine>": torch.ones(3, 8)}, tmp_path / "learned_embeds.safetensors")
+    fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
+    target = Denoiser.from_pipeline(base, torch.device("cpu"))
+    assert target.conditioning_of([None], ["a <mine>"], "given") == ["a <mine>"]
+    with pytest.raises(InputError, match="no prompt contains '<mine>'"):
+        target.conditioning_of([None], ["a a <mine>"], "given")
+
+
+@pytest.fixture
+def inverted(base, tmp_path) -> Path:
+    """A pipeline with a textual inversion fused into it, of the token '<mine>'."""
+    save_file({"<mine>": torch.ones(8)}, tmp_path / "learned_embeds.safetensors")
+    fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
+    return base
+
+
+@pytest.mark.parametrize(
+    ("use", "captions"), [("given", ["a", "mine", "a a a a <mine>"]), ("given", [""]), ("none", ["<mine>"])]
+)
+def test_a_textual_inversion_whose_token_no_prompt_contains_is_refused(use, captions, inverted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = tiny_params()
+    params["targets"]["mine"] = {"images": "digits", "model": "mine.safetensors"}
+    dump_params(params)
+    pixels = np.zeros((len(captions), 8, 8, 1), np.uint8)
+    ids, nothing = [str(row) for row in range(len(captions))], [None] * len(captions)
+    table = image_table(ids, pixels, nothing, nothing, captions)
+    write_table(Path("images.parquet"), table, {})
+    with pytest.raises(InputError) as error:
+        Scorer(Job("mine", inverted, Path("images.parquet"), Score(condition=use)), torch.device("cpu"))
+    line = str(error.value)
+    assert f"score.condition: {use}, but no prompt contains '<mine>', the token of a textual inversion" in line
+    assert line.endswith("leave the textual inversion out (images.parquet)")
+    assert "\n" not in line
+
+
+def test_captions_without_the_token_of_a_textual_inversion_are_counted_in_a_warning(inverted, capsys):
+    target = Denoiser.from_pipeline(inverted, torch.device("cpu"))
+    prompts = ["a <mine>", "a", "a", "<mine> a", ""]
+    assert target.conditioning_of([None] * 5, prompts, "given") == prompts
+    assert "warning: 3 of 5 captions lack '<mine>', the token of a textual inversion" in capsys.readouterr().err
+    target.conditioning_of([None], ["a <mine>"], "given")
+    target.conditioning_of([], [], "given")
+    assert capsys.readouterr().err == ""
+
+
+def test_each_of_several_textual_inversions_must_be_in_a_prompt(inverted, tmp_path):
+    save_file({"<other>": torch.zeros(8)}, tmp_path / "other.safetensors")
+    fuse(tmp_path / "other.safetensors", 1.0, inverted, first=False)
+    target = Denoiser.from_pipeline(inverted, torch.device("cpu"))
+    target.conditioning_of([None], ["<mine> <other>"], "given")
+    for prompt, missing in (("<mine>", "<other>"), ("<other>", "<mine>")):
+        with pytest.raises(InputError, match=f"no prompt contains '{missing}'"):
+            target.conditioning_of([None], [prompt], "given")
 
 
 RESNET = {
@@ -282,7 +431,7 @@ def test_weights_that_no_part_of_the_base_has_are_refused_where_diffusers_passes
             "diffusers passes over 1 of its weights, like 'any.thing'",
         ),
         ({"one": torch.ones(8), "two": torch.ones(8)}, "holds 2 arrays, and no LoRA: a textual inversion has one"),
-        ({"<mine>": torch.ones(2, 8)}, "the token '<mine>' has several vectors, which is not supported"),
+        ({"<mine>": torch.ones(5, 8)}, "has 5 vectors, and a prompt of its base 4 tokens"),
     ],
 )
 def test_what_is_no_adapter_of_the_base_is_refused(weights, said, base, tmp_path):
@@ -320,6 +469,7 @@ def test_a_folder_without_safetensors_and_a_kind_that_does_not_merge_are_refused
     (tmp_path / "adapter").mkdir()
     torch.save({}, tmp_path / "adapter/pytorch_lora_weights.bin")
     assert "adapter: holds no .safetensors" in refused(tmp_path / "adapter", base)
+    (tmp_path / "adapter/pytorch_lora_weights.bin").unlink()
     (tmp_path / "adapter/adapter_config.json").write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
     assert "adapter_model.safetensors: no safetensors that can be read" in refused(tmp_path / "adapter", base)
     save_file({"a": torch.ones(1)}, tmp_path / "adapter/adapter_model.safetensors")

@@ -486,6 +486,31 @@ def test_captions_are_embedded_as_the_pipeline_itself_embeds_them(name, family):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)  # theirs are encoded together
 
 
+@pytest.mark.parametrize("name", ["text", "sdxl", "sd3", "flux"])
+def test_a_token_of_several_vectors_is_expanded_where_the_pipeline_expands_it(name, family, tmp_path):
+    pipeline, prompts = text_pipeline(family(name)), ["a <mine>"]
+    for number in ("", "_2"):
+        tokenizer, encoder = (getattr(pipeline, part + number, None) for part in ("tokenizer", "text_encoder"))
+        if type(tokenizer).__name__ == "CLIPTokenizer":
+            tokenizer.add_tokens(["<mine>", "<mine>_1"])
+            encoder.resize_token_embeddings(len(tokenizer))
+            torch.nn.init.normal_(encoder.get_input_embeddings().weight[-2:])
+    pipeline.save_pretrained(tmp_path / name)
+    found = open_family(tmp_path / name).condition.embed(prompts)
+    if name == "flux":
+        states, pooled, _ = pipeline.encode_prompt(prompts, None)
+        expected = {"encoder_hidden_states": states, "pooled_projections": pooled}
+    elif name == "sd3":
+        states, _, pooled, _ = pipeline.encode_prompt(prompts, None, None, do_classifier_free_guidance=False)
+        expected = {"encoder_hidden_states": states, "pooled_projections": pooled}
+    elif name == "sdxl":
+        states, _, pooled, _ = pipeline.encode_prompt(prompts)
+        expected = {"encoder_hidden_states": states, "text_embeds": pooled}
+    else:
+        expected = {"encoder_hidden_states": pipeline.encode_prompt(prompts, "cpu", 1, False)[0]}
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_captions_of_a_parquet_file_reach_the_scores(family, audit, monkeypatch):
     monkeypatch.setattr("leakgauge.diffusion.training.STEPS", 5)
     rng = np.random.default_rng(0)

@@ -95,6 +95,19 @@ def test_a_model_that_looks_like_nothing_is_refused_unless_its_source_is_said(pa
     assert source_of(TARGET).source == "pytorch_ddpm"
 
 
+def test_a_folder_of_models_is_refused_as_one_target_with_what_to_do(params, refusal):
+    for step in (250, 500):
+        Path(f"mine/checkpoint-{step}").mkdir(parents=True)
+        Path(f"mine/checkpoint-{step}/pytorch_lora_weights.safetensors").touch()
+    dump_params(changed(params, "targets", TARGET, "model", to="mine"))
+    line = refusal(config, target=TARGET)
+    assert (
+        f"params.yaml: targets.{TARGET}.model: mine: is none itself, but holds 2 (checkpoint-250, checkpoint-500): "
+        in line
+    )
+    assert "name one of them, or have `leakgauge audit mine IMAGES` audit each of them, as a curve" in line
+
+
 def test_every_section_and_learner_is_written_in_full_but_for_the_backend(params):
     params["targets"][TARGET]["score"] = {"backend": "ray", "shard": 7}
     dump_params(params)
