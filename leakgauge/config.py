@@ -28,6 +28,11 @@ NO_MODEL = (
     "neither a diffusers pipeline (model_index.json), nor an adapter (.safetensors, adapter_config.json), nor a "
     "pytorch-ddpm checkpoint (flagfile.txt), nor a file of scores (.parquet, .csv)"
 )
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+PICKLED = (
+    "is a pickle, which is not opened, for that runs what is in it: convert its weights to safetensors; docs/guides/"
+    "models.md says what they go with: a model.py (examples/ has those for other training codes), or a base"
+)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -126,6 +131,11 @@ def kind_of(model: Path) -> Kind | None:
         return "pytorch_ddpm"
     is_adapter = model.suffix == ".safetensors" or any(any(model.glob(pattern)) for pattern in ADAPTERS)
     return "adapter" if is_adapter else None
+
+
+def is_pickle(model: Path) -> bool:
+    """Whether a path is a checkpoint as `torch.save` or `pickle` write it, by its name."""
+    return model.suffix in PICKLES and not model.is_dir()
 
 
 def names(registry: str) -> list[str]:

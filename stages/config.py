@@ -15,10 +15,12 @@ from leakgauge.config import (
     CONFIG,
     NO_MODEL,
     PARAMS,
+    PICKLED,
     asked,
     check_levels,
     chosen_score,
     entry,
+    is_pickle,
     key_name,
     kind_of,
     names,
@@ -50,7 +52,8 @@ def config(target: str) -> None:
     own, folder = target_entry(target), CONFIG / target
     kind = own.source or kind_of(Path(own.model))
     if kind is None:
-        raise InputError(f"{PARAMS}: targets.{target}.model: {own.model}: {NO_MODEL}")
+        why = PICKLED if is_pickle(Path(own.model)) else NO_MODEL
+        raise InputError(f"{PARAMS}: targets.{target}.model: {own.model}: {why}")
     source = Source(images=own.images, model=own.model, source=kind)
     sections = {name: asked(name, model, target) for name, model in SECTIONS.items() if name != "report"}
     learners = {name: entry("learners", name, Learner).root for name in names("learners")}
