@@ -29,6 +29,11 @@ NO_MODEL = (
     "neither a diffusers pipeline (model_index.json), nor an adapter (.safetensors, adapter_config.json), nor a "
     "pytorch-ddpm checkpoint (flagfile.txt), nor a file of scores (.parquet, .csv)"
 )
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+PICKLED = (
+    "is a pickle, which is not opened, for that runs what is in it: convert its weights to safetensors; docs/guides/"
+    "models.md says what they go with: a model.py (examples/ has those for other training codes), or a base"
+)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -129,6 +134,11 @@ def kind_of(model: Path) -> Kind | None:
     return "adapter" if is_adapter else None
 
 
+def is_pickle(model: Path) -> bool:
+    """Whether a path is a checkpoint as `torch.save` or `pickle` write it, by its name."""
+    return model.suffix in PICKLES and not model.is_dir()
+
+
 def models_in(folder: Path) -> list[Path]:
     """The models in a folder that is none itself, in the order of the numbers in their names; else nothing."""
     if not folder.is_dir() or kind_of(folder) is not None:
@@ -150,7 +160,7 @@ def no_model(path: Path) -> str:
             f"is none itself, but holds {len(inner)} ({few}): name one of them, or have "
             f"`leakgauge audit {path} IMAGES` audit each of them, as a curve"
         )
-    return NO_MODEL
+    return PICKLED if is_pickle(path) else NO_MODEL
 
 
 def names(registry: str) -> list[str]:

@@ -36,6 +36,7 @@ from diffusers import (
     UniPCMultistepScheduler,
     VQModel,
 )
+from ruamel.yaml import YAML
 
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.files import write_json
@@ -396,3 +397,10 @@ def put_target(folder: Path, size: int = 8, label: int | None = 9, **options: ob
     write_params(params)
     write_json(Path("data/checks/theirs.json"), RoleLeaks(seed=0, leaks={}).model_dump())
     put_roles("theirs", size, label)
+
+
+def run_code() -> None:
+    """Have the entry of the target `theirs` say that its code is run."""
+    params = YAML(typ="safe").load(Path("params.yaml").read_text())
+    params["targets"]["theirs"]["source"] = "python"
+    write_params(params)

@@ -31,7 +31,7 @@ from leakgauge.commands import epochs, gate, show
 from leakgauge.commands.code import git
 from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
-from leakgauge.config import PARAMS, kind_of, models_in
+from leakgauge.config import PARAMS, PICKLED, is_pickle, kind_of, models_in
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
 from leakgauge.options import Taking
@@ -348,6 +348,8 @@ def _images(path: Path, option: str) -> dict[str, Any]:
 
 def _model(model: str, run_code: bool = False) -> dict[str, Any]:
     """`model` of a target, and what else says where it comes from."""
+    if is_pickle(Path(model)):
+        raise InputError(f"{model}: {PICKLED}")
     if run_code:
         return {"model": model, "source": "python"}
     if found := re.fullmatch(HUB, model):

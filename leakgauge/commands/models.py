@@ -15,6 +15,7 @@ REFUSED = (
     ("adapters in a pipeline's folder", "audit the adapter itself, with --base FOLDER"),
     ("pickled weights", "name the file: `target: {pickle: unet/diffusion_pytorch_model.bin}`; tensors alone are read"),
     ("weights beside those that are opened", "`target: {leave_out: ['unet_ema/*']}` says that they are no part of it"),
+    ("pickled checkpoints (.pt, .pkl, .pth)", "convert the weights to safetensors, beside a model.py: see examples/"),
     ("one file for a whole model, pickled (.ckpt)", "convert it to .safetensors: it is then fused into --base, whole"),
     (
         "other networks",
@@ -53,6 +54,10 @@ def run() -> int:
         ("one file for a whole model", ".safetensors, laid out as its --base: pip install -e '.[lora]'"),
         ("pipeline on the Hub", "owner/name@ and the full hash of a commit"),
         ("a model of your own", "a folder with model.py, whose `load` opens it: --run-code"),
+        (
+            "  other training codes",
+            "denoising-diffusion-pytorch, guided-diffusion, improved-diffusion, EDM, MONAI: model.py in examples/",
+        ),
         ("pytorch-ddpm checkpoint", "a folder with ckpt.pt and flagfile.txt: its ema_model"),
         (
             "scores from elsewhere",

@@ -126,5 +126,10 @@ def _loaded(folder: Path) -> Any:
         sys.path.remove(path)
         sys.dont_write_bytecode = writes_nothing
         for name in set(sys.modules) - known:
-            if str(getattr(sys.modules[name], "__file__", None)).startswith(f"{path}{os.sep}"):
+            if any(place.startswith(f"{path}{os.sep}") for place in _places(sys.modules[name])):
                 del sys.modules[name]
+
+
+def _places(module: Any) -> list[str]:
+    """The file of a module, and the folders of a package: one without __init__.py has no file."""
+    return [str(getattr(module, "__file__", None)), *map(str, getattr(module, "__path__", []))]

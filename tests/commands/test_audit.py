@@ -43,7 +43,7 @@ def ask(desk, capsys):
     def run(*words: str, keep: bool = False) -> tuple[int, str]:
         values = vars(parser().parse_args(["audit", *words]))
         conversions = {name: values[name] for name in ("size", "crop", "colour", "classes")}
-        conversions |= {name: values[name] for name in (*OF_TARGET, *OF_BASE)}
+        conversions |= {name: values[name] for name in (*OF_TARGET, *OF_BASE, "run_code")}
         own = [values[name] for name in ("model", "images", "members", "suspects", "base")]
         try:
             with errors_in_one_line("leakgauge audit"):
@@ -228,6 +228,9 @@ def test_a_parquet_file_and_a_folder_of_them_are_datasets(ask, random_images):
         (("pipeline", "photos", "--name", "my audit"), "my audit: a name is letters, digits"),
         (("photos", "photos", "--name", "mine"), "photos: has neither a diffusers pipeline"),
         (("owner/name@main", "photos", "--name", "mine"), "owner/name@main: has neither"),
+        (("model.pt", "photos"), "model.pt: is a pickle, which is not opened"),
+        (("run/ema.pkl", "photos", "--run-code"), "run/ema.pkl: is a pickle, which is not opened"),
+        (("last.ckpt", "photos", "--base", "pipeline"), "examples/ has those for other training codes), or a base"),
         (("pipeline", "asked", "--name", "mine"), "asked: no images there"),
         (("pipeline", "nowhere", "--name", "mine"), "nowhere: no images there"),
         (("pipeline", "photos", "--name", "mine", "--suspects", "missing"), "missing: not found"),

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_params
-from families import put_target
-from ruamel.yaml import YAML
+from families import put_target, run_code
 from safetensors.torch import save_file
 
 from leakgauge.config import kind_of
@@ -47,13 +45,6 @@ class Network(nn.Module):
     def forward(self, x, t):
         return self.out(torch.tanh(self.into(x) + self.of_time * t[:, None, None, None] / 1000))
 """
-
-
-def run_code() -> None:
-    """Have the entry say that its code is run."""
-    params = YAML(typ="safe").load(Path("params.yaml").read_text())
-    params["targets"]["theirs"]["source"] = "python"
-    write_params(params)
 
 
 X = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -129,6 +120,16 @@ def test_two_models_whose_modules_have_one_name_are_two_and_nothing_is_written_b
     torch.testing.assert_close(first, expected(own, 30))
     assert not torch.allclose(first, second)
     assert file_names(own) == before
+
+
+def test_modules_of_a_folder_without_init_are_forgotten_too(own, tmp_path):
+    (own / "package").mkdir()
+    (own / "layers.py").rename(own / "package/layers.py")
+    (own / "model.py").write_text(CODE.replace("from layers", "from package.layers"))
+    other = Path(shutil.copytree(own, tmp_path / "other"))
+    (other / "package/layers.py").write_text(LAYERS.replace("torch.tanh", "torch.relu"))
+    first, second = (Denoiser.from_code(folder, torch.device("cpu")).epsilon(X, 30) for folder in (own, other))
+    assert not torch.allclose(first, second)
 
 
 def file_names(folder: Path) -> set[str]:

@@ -94,7 +94,7 @@ def inline() -> list[tuple[str, str]]:
 
 
 def test_every_file_of_the_code_that_a_sentence_names_is_there():
-    named = re.compile(r"(leakgauge|stages|studies|tests|benchmarks|docs|\.ci)/[\w./-]*")
+    named = re.compile(r"(leakgauge|stages|studies|tests|benchmarks|docs|examples|\.ci)/[\w./-]*")
     for page, code in inline():
         if named.fullmatch(code) and not (code.startswith("studies/metrics") and code.endswith("report.html")):
             assert (REPOSITORY / code).exists(), f"{page}: {code}"

@@ -108,6 +108,15 @@ def test_a_folder_of_models_is_refused_as_one_target_with_what_to_do(params, ref
     assert "name one of them, or have `leakgauge audit mine IMAGES` audit each of them, as a curve" in line
 
 
+@pytest.mark.parametrize("model", ["ema.pt", "last.ckpt", "snapshot.pkl", "weights.pth"])
+def test_a_checkpoint_that_is_a_pickle_is_refused_with_the_way_out(model, params, refusal):
+    Path(model).write_bytes(b"")
+    dump_params(changed(params, "targets", TARGET, "model", to=model))
+    line = refusal(config, target=TARGET)
+    assert f"params.yaml: targets.{TARGET}.model: {model}: is a pickle, which is not opened" in line
+    assert "docs/guides/models.md" in line
+
+
 def test_every_section_and_learner_is_written_in_full_but_for_the_backend(params):
     params["targets"][TARGET]["score"] = {"backend": "ray", "shard": 7}
     dump_params(params)
