@@ -1,6 +1,7 @@
 """Judges of the same images, by scores alone and beside those under other models, and by how much one finds more."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,32 +64,40 @@ def judged(judges: dict[str, Judge], rows: dict[str, np.ndarray], seed: int) -> 
     return found
 
 
+def tpr(member: np.ndarray, holdout: np.ndarray) -> float:
+    """The TPR at `FPR`, of membership scores."""
+    return (true_positives_at_fpr(member, holdout, FPR) or 0) / len(member)
+
+
+def area(member: np.ndarray, holdout: np.ndarray) -> float:
+    """The AUC, of membership scores."""
+    return auc(member, holdout, CONFIDENCE)[0]
+
+
 def means(of_seeds: list[dict[str, list[float]]]) -> dict[str, Any]:
     """TPR at `FPR`, AUC and the share of the holdout with a p-value of at most `FPR`."""
     whole = [{role: np.array(one[role]) for role in MEASURED} for one in of_seeds]
     return {
-        "tpr": float(np.mean([_tpr(**one) for one in whole])),
-        "auc": float(np.mean([auc(one["member"], one["holdout"], CONFIDENCE)[0] for one in whole])),
+        "tpr": float(np.mean([tpr(**one) for one in whole])),
+        "auc": float(np.mean([area(**one) for one in whole])),
         "realised": float(np.mean([np.mean(np.array(one["p_value"]) <= FPR + 1e-9) for one in of_seeds])),
     }
 
 
-def gain(of_seeds: list[dict[str, Any]], one: str, other: str) -> dict[str, Any]:
-    """By how much the TPR at `FPR` of a judge is higher, mean over seeds, with a paired bootstrap interval.
+def gain(of_seeds: list[dict[str, Any]], one: str, other: str, figure: Callable[..., float] = tpr) -> dict[str, Any]:
+    """By how much a figure of a judge is higher, mean over seeds, with a paired bootstrap interval.
+
+    figure : of membership scores of members and holdout.
 
     Images are drawn anew within each seed, the same for both judges; seeds are as they are.
     """
     rng, draws, observed = np.random.default_rng(0), np.zeros(DRAWS), 0.0
     for of in of_seeds:
         a, b = ({role: np.array(of[name][role]) for role in MEASURED} for name in (one, other))
-        observed += (_tpr(**a) - _tpr(**b)) / len(of_seeds)
+        observed += (figure(**a) - figure(**b)) / len(of_seeds)
         for draw in range(DRAWS):
             rows = {role: rng.integers(len(a[role]), size=len(a[role])) for role in MEASURED}
-            again = (_tpr(**{role: values[role][rows[role]] for role in MEASURED}) for values in (a, b))
+            again = (figure(**{role: values[role][rows[role]] for role in MEASURED}) for values in (a, b))
             draws[draw] += (next(again) - next(again)) / len(of_seeds)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"gain": observed, "gain_ci_low": float(low), "gain_ci_high": float(high)}
-
-
-def _tpr(member: np.ndarray, holdout: np.ndarray) -> float:
-    return (true_positives_at_fpr(member, holdout, FPR) or 0) / len(member)

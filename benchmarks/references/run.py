@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.judging import COLUMNS, FPR, LEARNERS, SCORES, Judge, Judged, gain, judged, log_scores, means
+from benchmarks.judging import COLUMNS, FPR, LEARNERS, SCORES, Judge, Judged, area, gain, judged, log_scores, means
 from leakgauge import image_features
 from leakgauge.cli import parser_of
 from leakgauge.diffusion.training import train
@@ -97,9 +97,10 @@ def _figures(found: list[Judged], score: str) -> dict[str, Any]:
     """Judge -> means over seeds, and gains: of one reference over the same learner on all images, of three over one."""
     of_seeds = [of[score] for of in found]
     figures = {one: means([of[one] for of in of_seeds]) for one in of_seeds[0]}
-    for name in LEARNERS:
-        figures[f"{name}{ONE}"] |= gain(of_seeds, f"{name}{ONE}", f"{name}{MORE}")
-        figures[f"{name}{THREE}"] |= gain(of_seeds, f"{name}{THREE}", f"{name}{ONE}")
+    pairs = [(f"{name}{one}", f"{name}{other}") for name in LEARNERS for one, other in ((ONE, MORE), (THREE, ONE))]
+    for one, other in pairs:
+        figures[one] |= {"over": other, "tpr_gain": gain(of_seeds, one, other)}
+        figures[one] |= {"auc_gain": gain(of_seeds, one, other, area)}
     return figures
 
 
@@ -109,15 +110,14 @@ def as_markdown(results: dict[str, Any]) -> str:
     parts = [
         "# References",
         f"TPR at {fpr} FPR, in percent, of the default audit's target; means of {len(results['seeds'])} seeds. "
-        "Gains are in points, with a paired bootstrap interval over images: of one reference over the same learner "
+        "Gains have a paired bootstrap interval over images: of one reference over the same learner "
         f"fitted on all images, those that trained the reference too; of {SEVERAL} references over one. "
         "In brackets: AUC.",
     ]
     for score, figures in results["scores"].items():
-        lines = ["| judge | TPR (AUC) | gain |", "|---|---|---|"]
+        lines = ["| judge | TPR (AUC) | gain in TPR, points | gain in AUC |", "|---|---|---|---|"]
         for name, of in figures.items():
-            keys = ("gain", "gain_ci_low", "gain_ci_high")
-            gained = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * of[key] for key in keys)) if "gain" in of else ""
+            gained = f"{_said(of['tpr_gain'], 100, 1)} | {_said(of['auc_gain'], 1, 3)}" if "over" in of else " | "
             lines.append(f"| {name} | {100 * of['tpr']:.1f} ({of['auc']:.3f}) | {gained} |")
         parts += [f"## `{score}`", "\n".join(lines)]
     realised = [of["realised"] for figures in results["scores"].values() for of in figures.values()]
@@ -126,6 +126,11 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"to {100 * max(realised):.2f} %."
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _said(gained: dict[str, float], times: int, digits: int) -> str:
+    values = (f"{times * gained[key]:+.{digits}f}" for key in ("gain", "gain_ci_low", "gain_ci_high"))
+    return "{} ({} to {})".format(*values)
 
 
 if __name__ == "__main__":
