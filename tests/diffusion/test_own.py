@@ -125,7 +125,9 @@ def test_two_models_whose_modules_have_one_name_are_two_and_nothing_is_written_b
 def test_modules_of_a_folder_without_init_are_forgotten_too(own, tmp_path):
     (own / "package").mkdir()
     (own / "layers.py").rename(own / "package/layers.py")
-    (own / "model.py").write_text(CODE.replace("from layers", "from package.layers"))
+    (own / "model.py").write_text(
+        CODE.replace("from layers import Network", "from package import layers\nNetwork = layers.Network")
+    )
     other = Path(shutil.copytree(own, tmp_path / "other"))
     (other / "package/layers.py").write_text(LAYERS.replace("torch.tanh", "torch.relu"))
     first, second = (Denoiser.from_code(folder, torch.device("cpu")).epsilon(X, 30) for folder in (own, other))
