@@ -41,7 +41,7 @@ def curve(name: str, targets: Sequence[str]) -> None:
         auc = f"{row['auc']:.3f} ({row['auc_ci_low']:.3f} to {row['auc_ci_high']:.3f})"
         loss = "" if row["loss"] is None else f"{row['loss']:.4g}"
         print(f"{row['target']:<{width}}  {tpr:<27} {auc:<23} {loss}")
-    print(f"\n{first_leak(table)}\n{FOLDER / name}.svg shows it.", flush=True)
+    print(f"\n{first_leak(table, fpr)}\n{FOLDER / name}.svg shows it.", flush=True)
 
 
 def _row(target: str, verdict: dict[str, Any]) -> dict[str, Any]:
@@ -60,16 +60,21 @@ def holdout_loss(target: str) -> float | None:
     return float(losses.to_numpy().mean()) if losses.size else None
 
 
-def first_leak(table: "pd.DataFrame") -> str:
-    """A sentence on the epoch from which on every interval of the AUC lies above chance."""
-    above = (table["auc_ci_low"] > 0.5).tolist()
+def first_leak(table: "pd.DataFrame", fpr: float) -> str:
+    """Sentences on the epochs from which on every interval of the AUC, and of the TPR, lies above chance."""
+    figures = (("AUC", "auc_ci_low", 0.5), (f"TPR at {100 * fpr:g} % FPR", "tpr_ci_low", fpr))
+    said = [
+        _leaves_chance(table["target"].tolist(), (table[low] > chance).tolist(), name) for name, low, chance in figures
+    ]
+    return f"{' '.join(said)} Each interval holds for its own epoch."
+
+
+def _leaves_chance(targets: list[str], above: list[bool], name: str) -> str:
     if not above[-1]:
-        return "The last epoch's AUC cannot be told from chance: its interval reaches 0.5."
+        return f"The last epoch's {name} cannot be told from chance: its interval reaches it."
     first = len(above) - next((number for number, one in enumerate(reversed(above)) if not one), len(above))
-    return (
-        f"From {table['target'][first]} on, the AUC's interval lies above chance (0.5) in every epoch"
-        f"{', the first included' if first == 0 else ''}. Each interval holds for its own epoch."
-    )
+    included = ", the first included" if first == 0 else ""
+    return f"From {targets[first]} on, the interval of the {name} lies above chance in every epoch{included}."
 
 
 def _figure(table: "pd.DataFrame", fpr: float) -> str:
@@ -88,11 +93,12 @@ def _figure(table: "pd.DataFrame", fpr: float) -> str:
         for name, colour, label in (("tpr", HEADLINE, f"TPR at {percent(fpr)} % FPR"), ("auc", BASELINE, "AUC")):
             low, high = (table[f"{name}_ci_{end}"].astype(float) for end in ("low", "high"))
             above.plot(x, table[name], color=colour, marker="o", markersize=4, label=label)
-            above.fill_between(x, low, high.fillna(1.0), color=colour, alpha=0.15, linewidth=0)
+            top = high.where(high < 1, table[name])  # a band without an upper end would say more than is known
+            above.fill_between(x, low, top, color=colour, alpha=0.15, linewidth=0)
         for level in (0.5, fpr):
             above.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
         above.set(ylim=(0, 1), ylabel="leakage; dotted: chance")
-        above.legend(frameon=False, loc="lower right")
+        above.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         for axes in below:
             axes.plot(x, table["loss"], color=GREY, marker="o", markersize=4)
             axes.set_ylabel("loss on holdout images")

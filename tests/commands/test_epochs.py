@@ -64,15 +64,19 @@ def test_epochs_of_an_adapter_need_a_base_no_suspects_and_names_of_their_own(epo
 @pytest.mark.parametrize(
     ("lows", "said"),
     [
-        ([0.4, 0.49, 0.45], "cannot be told from chance"),
-        ([0.4, 0.55, 0.45], "cannot be told from chance"),
-        ([0.51, 0.45, 0.6], "From c on"),
-        ([0.45, 0.6, 0.7], "From b on"),
-        ([0.6, 0.7, 0.8], "From a on, the AUC's interval lies above chance (0.5) in every epoch, the first included"),
+        ([0.4, 0.49, 0.45], "The last epoch's AUC cannot be told from chance"),
+        ([0.4, 0.55, 0.45], "The last epoch's AUC cannot be told from chance"),
+        ([0.51, 0.45, 0.6], "From c on, the interval of the AUC lies"),
+        ([0.45, 0.6, 0.7], "From b on, the interval of the AUC lies"),
+        ([0.6, 0.7, 0.8], "From a on, the interval of the AUC lies above chance in every epoch, the first included"),
     ],
 )
 def test_leakage_begins_where_every_later_interval_lies_above_chance(lows, said):
-    assert said in first_leak(pd.DataFrame({"target": list("abc"), "auc_ci_low": lows}))
+    sentences = first_leak(
+        pd.DataFrame({"target": list("abc"), "auc_ci_low": lows, "tpr_ci_low": [0.0, 0.02, 0.03]}), 0.01
+    )
+    assert said in sentences
+    assert "From b on, the interval of the TPR at 1 % FPR lies above chance in every epoch." in sentences
 
 
 def test_a_curve_has_the_figures_of_each_target_and_the_loss_of_its_holdout(audit, capsys):
