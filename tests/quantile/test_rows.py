@@ -4,6 +4,7 @@ import resource
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import tiny_params
 from numpy.lib import format as npy
@@ -13,7 +14,7 @@ from leakgauge.errors import InputError
 from leakgauge.quantile import inputs as inputs_module
 from leakgauge.quantile.bag import ATTACKERS, Learner
 from leakgauge.quantile.base import Resample
-from leakgauge.quantile.inputs import PART, Inputs, TrainingSet, read_inputs, write_rows
+from leakgauge.quantile.inputs import PART, Inputs, TrainingSet, read_base, read_inputs, write_rows
 from leakgauge.tables import decode_images, image_table, read_features, read_table, write_table
 
 TARGET = "digits_ddpm"
@@ -107,7 +108,7 @@ def test_rows_that_were_read_do_not_stay_in_memory(tmp_path):
 
 
 def test_inputs_in_files_are_those_in_memory(audit, tmp_path):
-    inputs = read_inputs(ROLE, FEATURES, SCORES, needs_pixels=True, folder=tmp_path)
+    inputs = read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], needs_pixels=True, folder=tmp_path)
     np.testing.assert_array_equal(inputs.images[:], decode_images(read_table(ROLE)))
     np.testing.assert_array_equal(inputs.features[:], read_features(FEATURES)[1])
 
@@ -121,7 +122,7 @@ def test_several_row_groups_of_images_are_decoded_in_order(tmp_path, monkeypatch
     table = read_table(images, ["image_id"]).append_column("mean", [pixels.mean((1, 2, 3)).astype(np.float32)])
     write_table(features, table, {})
     write_table(tmp_path / "scores", table.select(["image_id"]), {})
-    inputs = read_inputs(images, features, tmp_path / "scores", needs_pixels=True, folder=tmp_path)
+    inputs = read_inputs(images, features, tmp_path / "scores", ["t_error_t10"], needs_pixels=True, folder=tmp_path)
     np.testing.assert_array_equal(inputs.images[:], pixels.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(inputs.features[:], table.column("mean").to_numpy()[:, None])
 
@@ -134,15 +135,18 @@ def test_images_are_decoded_for_who_looks_at_them_alone(kind, audit, tmp_path, m
     monkeypatch.setattr(inputs_module, "decode_images", refuse)
     if kind == "resnet":
         with pytest.raises(AssertionError, match="decoded"):
-            read_inputs(ROLE, FEATURES, SCORES, ATTACKERS[kind].needs_pixels, tmp_path)
+            read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], ATTACKERS[kind].needs_pixels, tmp_path)
     else:
-        assert read_inputs(ROLE, FEATURES, SCORES, ATTACKERS[kind].needs_pixels, tmp_path).images.size == 0
+        assert (
+            read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], ATTACKERS[kind].needs_pixels, tmp_path).images.size
+            == 0
+        )
 
 
 @pytest.mark.parametrize("kind", ["gbm", "mlp", "resnet"])
 def test_learners_learn_the_same_from_files(kind, audit, tmp_path):
     options = Learner.model_validate(tiny_params()["learners"][kind]).root
-    in_files = read_inputs(ROLE, FEATURES, SCORES, needs_pixels=True, folder=tmp_path)
+    in_files = read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], needs_pixels=True, folder=tmp_path)
     in_memory = Inputs(in_files.images[:], in_files.features[:])
     scores = in_memory.features[:, :2].astype(float)
     everyone = Resample(np.arange(len(scores)), np.zeros(len(scores), dtype=bool))
@@ -151,3 +155,20 @@ def test_learners_learn_the_same_from_files(kind, audit, tmp_path):
         for inputs in (in_files, in_memory)
     ]
     np.testing.assert_array_equal(*said)
+
+
+def test_scores_under_a_base_are_all_of_them_and_the_own_of_those_learnt_in_their_order(tmp_path):
+    drawn = np.random.default_rng(0).uniform(1, 2, (3, 4))
+    names = ["a", "b", "a_base", "b_base"]
+    table = {
+        "image_id": ["x", "y", "z"],
+        **dict(zip(names, drawn.T, strict=True)),
+        "a_ratio": drawn[:, 0] / drawn[:, 2],
+    }
+    write_table(tmp_path / "scores", pa.table(table), {})
+    under, own = read_base(tmp_path / "scores", ["b", "a_ratio", "a"])
+    np.testing.assert_array_equal(under, np.log(drawn[:, 2:]).astype(np.float32))
+    expected = np.stack([np.log(drawn[:, 3]), np.zeros(3), np.log(drawn[:, 2])], axis=1)
+    np.testing.assert_array_equal(own, expected)
+    write_table(tmp_path / "alone", pa.table({"image_id": ["x"], "a": [1.0]}), {})
+    assert read_base(tmp_path / "alone", ["a"]) == ()
