@@ -181,8 +181,11 @@ def _figures(found: dict[str, Judged]) -> Figures:
 def combined(seeds: list[Figures]) -> Figures:
     """Means over seeds; the errors of their gains are independent."""
     return {
-        name: {score: {one: _mean([of[name][score][one] for of in seeds]) for one in judges} for score, judges in rows}
-        for name, rows in ((name, of_scores.items()) for name, of_scores in seeds[0].items())
+        name: {
+            score: {one: _mean([of[name][score][one] for of in seeds]) for one in judges}
+            for score, judges in of_scores.items()
+        }
+        for name, of_scores in seeds[0].items()
     }
 
 

@@ -57,10 +57,10 @@ def _of_seed(seed: int, work: Path) -> Judged:
     rng = np.random.default_rng(seed)
     drawn = np.split(rng.permutation(len(digits)), np.cumsum([MEMBERS, SET_APART, AUXILIARY]))
     roles = dict(zip(("member", "apart", "auxiliary", "holdout"), drawn, strict=True))
-    taught = {"target": roles["member"], "reference": roles["apart"]}
-    taught |= {f"{number} of several": rng.permutation(roles["apart"])[:OF_SEVERAL] for number in range(SEVERAL)}
+    trained_on = {"target": roles["member"], "reference": roles["apart"]}
+    trained_on |= {f"{number} of several": rng.permutation(roles["apart"])[:OF_SEVERAL] for number in range(SEVERAL)}
     scores = {}  # model -> (N, columns) log scores
-    for number, (name, rows) in enumerate(taught.items()):
+    for number, (name, rows) in enumerate(trained_on.items()):
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
         recipe = Training(seed=seed + 1000 * number, steps=STEPS)
