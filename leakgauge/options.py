@@ -5,7 +5,7 @@ schema that editors read are made of these (`python -m leakgauge.reference`); te
 their options beside their readers (`leakgauge/datasets`).
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
     RootModel,
     Tag,
+    model_validator,
 )
 
 
@@ -297,7 +298,22 @@ class Precision(Options):
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = _(
         "float32", "of products: float32 | tf32 | bfloat16 | float16, which are faster on a GPU"
     )
+    low_weights: bool = _(
+        False, "the network's weights in `precision` too: half the memory; bfloat16 or float16, as pipelines run"
+    )
+    tiling: bool = _(False, "the autoencoder takes large images in tiles: less memory, other numbers at the seams")
+    offload: bool = _(
+        False, "the network's layers wait in main memory, and come to the GPU when they are called: slower, exact"
+    )
     compile: bool = _(False, "by torch.compile: minutes that pay off on very many images; needs a C++ compiler")
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.low_weights and self.precision not in ("bfloat16", "float16"):
+            raise ValueError(f"low_weights: true needs precision: bfloat16 or float16, not {self.precision}")
+        if self.offload and self.compile:
+            raise ValueError("offload: true and compile: true do not go together")
+        return self
 
 
 class Score(Precision):
@@ -315,7 +331,8 @@ class Score(Precision):
     )
     tolerance: PositiveFloat = _(
         1e-3,
-        "relative: the most that channels_last, precision and compile may move a score; beyond it scoring is refused",
+        "relative: the most that channels_last, precision, low_weights, tiling and compile may move a score; beyond it "
+        "scoring is refused",
     )
     attacks: Attacks = _(Attacks(), "the timesteps of each")
 

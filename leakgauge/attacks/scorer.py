@@ -15,7 +15,7 @@ from leakgauge.attacks.columns import problem, score_columns
 from leakgauge.attacks.registry import score_batch
 from leakgauge.config import PARAMS, key_name
 from leakgauge.diffusion.conditioning import Conditioning
-from leakgauge.diffusion.denoiser import PLAIN, Denoiser, untrained
+from leakgauge.diffusion.denoiser import Denoiser, plain, untrained
 from leakgauge.errors import InputError, warn
 from leakgauge.options import Attacks, ReDiffuse, Score, TErrorGrid
 from leakgauge.tables import RowReader, captions_of, decode_images, read_table
@@ -235,8 +235,8 @@ def _cheap(attacks: Attacks) -> Attacks:
 
 def precision_asked(job: Job) -> str:
     """What a job asks for other than plain float32, by the keys of params.yaml."""
-    values = {name: getattr(job.options, name) for name in type(PLAIN).model_fields}
-    asked = {name: value for name, value in values.items() if value != getattr(PLAIN, name)}
+    wanted, exact = job.options.model_dump(), plain(job.options).model_dump()
+    asked = {name: wanted[name] for name in exact if wanted[name] != exact[name] and name != "offload"}
     return " and ".join(f"{key_name('score', name, job.target)}: {value}" for name, value in asked.items())
 
 
@@ -257,8 +257,8 @@ def moved_by_precision(scorer: Scorer) -> float:
     except RuntimeError as error:  # no compiler, an operation without that precision
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(f"{PARAMS}: {precision_asked(scorer.job)}: does not work here: {why}") from None
-    plain = replace(scorer.job, options=options.model_copy(update=PLAIN.model_dump()))
-    expected = Scorer(plain, scorer.denoiser.device).score(shard)
+    exact = replace(scorer.job, options=options.model_copy(update=plain(options).model_dump()))
+    expected = Scorer(exact, scorer.denoiser.device).score(shard)
     with np.errstate(divide="ignore", invalid="ignore"):
         alike = (found == expected) | ~(np.isfinite(found) | np.isfinite(expected))
         moved = np.where(alike, 0.0, np.abs(found - expected) / np.abs(expected))

@@ -220,7 +220,6 @@ def measure(target: str) -> Measured:
     opening = time.monotonic() - BEGAN
     batch, encoding, call, calls = _timed(scorer)
     cuda = device.type == "cuda"
-    weights = sum(weight.numel() * weight.element_size() for weight in scorer.denoiser.network.parameters())
     threads = torch.get_num_threads()
     peak = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Measured(
@@ -229,10 +228,19 @@ def measure(target: str) -> Measured:
         call=call,
         calls=calls,
         batch=batch,
-        memory=peak + weights * len(job.models),  # the null check has a network more, and so has a base
+        memory=peak + _memory_of_others(scorer, cuda),
         device=torch.cuda.get_device_name(device) if cuda else f"{threads} CPU thread{'s' * (threads > 1)}",
         tried=TRIED_ON if precision_asked(scorer.job) else 0,
     )
+
+
+def _memory_of_others(scorer: "Scorer", cuda: bool) -> int:
+    """Bytes of the weights of further networks: that of the null check, in float32, and a base."""
+    weights, options = list(scorer.denoiser.network.parameters()), scorer.job.options
+    null_waits = cuda and (options.offload or options.low_weights)
+    null = 0 if null_waits else sum(4 * weight.numel() for weight in weights)
+    base_waits = scorer.job.base is None or (cuda and options.offload)
+    return null + (0 if base_waits else sum(weight.numel() * weight.element_size() for weight in weights))
 
 
 def _timed(scorer: "Scorer") -> tuple[int, float, float, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import ModelMixin
+from diffusers.hooks import apply_group_offloading
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
@@ -21,9 +22,12 @@ from leakgauge.errors import InputError, warn
 from leakgauge.options import Precision
 
 PLAIN = Precision(channels_last=False, precision="float32", compile=False)
-
-
 LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def plain(precision: Precision) -> Precision:
+    """Plain float32 that fits where `precision` fits: the network waits in main memory where it must be large."""
+    return PLAIN.model_copy(update={"offload": precision.offload or precision.low_weights})
 
 
 def _memory_format(precision: Precision) -> torch.memory_format:
@@ -47,8 +51,12 @@ class Denoiser:
         autoencoder: Autoencoder | None = None,
         precision: Precision = PLAIN,
     ) -> None:
-        module: Any = network  # the signature of `to` has no memory_format
-        self.network = module.to(device).eval().requires_grad_(False).to(memory_format=_memory_format(precision))
+        module: Any = network.eval().requires_grad_(False)  # the signature of `to` has no memory_format
+        self.network = module.to(memory_format=_memory_format(precision))
+        if precision.offload:
+            apply_group_offloading(self.network, device, offload_type="leaf_level")
+        else:
+            self.network.to(device)
         # Every shape is compiled for itself: what came before must not decide the last digits.
         self.call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
         self.form = call_of(network, process.num_train_timesteps)
@@ -61,6 +69,7 @@ class Denoiser:
         self.inputs: dict[str, Tensor] = {}
         if autoencoder:
             autoencoder.model.to(device)
+            autoencoder.tile(precision.tiling)
 
     @classmethod
     def from_pipeline(
@@ -70,12 +79,18 @@ class Denoiser:
 
         Raises InputError for a folder that is none, a model this project cannot score, or damaged weights.
         """
-        network, process, prediction, condition, autoencoder = open_pipeline(Path(folder))
+        dtype = LOW[precision.precision] if precision.low_weights else torch.float32
+        network, process, prediction, condition, autoencoder = open_pipeline(Path(folder), dtype)
+        if precision.tiling and not (autoencoder and autoencoder.takes_tiles):
+            raise InputError(f"{folder}: has no autoencoder that takes images in tiles: leave `tiling` out")
         return cls(network, process, device or best_device(), prediction, condition, autoencoder, precision)
 
     @classmethod
     def from_code(cls, folder: Path, device: torch.device | None = None, precision: Precision = PLAIN) -> "Denoiser":
         """Run the code of a model of one's own; see `own`.  Raises InputError."""
+        for option in ("low_weights", "tiling", "offload"):
+            if getattr(precision, option):
+                raise InputError(f"{folder}: {option} is of pipelines; the code of model.py decides it here")
         return cls(*open_own(folder), device or best_device(), precision=precision)
 
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
@@ -193,10 +208,13 @@ class Denoiser:
         """What the network says of x_t, of x's shape; a learned variance, behind it, is left out."""
         time = torch.full((len(x),), self.process.time(t), device=self.device)
         scaled = self.prediction.scale(self.process.sigma[t].item()) * x
-        low = LOW.get(self.precision.precision)
+        low, inputs = LOW.get(self.precision.precision), self.inputs
         self._set_tf32()
+        if low and self.precision.low_weights:  # as pipelines run: all in one type
+            scaled, inputs = scaled.to(low), {name: _to_low(value, low) for name, value in inputs.items()}
+            low = None
         with torch.autocast(self.device.type, low) if low else nullcontext():
-            return self.form(self.call, scaled, time, self.inputs, self._size(x))[:, : x.shape[1]].float()
+            return self.form(self.call, scaled, time, inputs, self._size(x))[:, : x.shape[1]].float()
 
 
 def open_taken(made: Path, source: Path | str, shape: tuple[int, ...], run_code: bool = False) -> Denoiser:
@@ -206,18 +224,33 @@ def open_taken(made: Path, source: Path | str, shape: tuple[int, ...], run_code:
     (N, C, H, W) of the images.  Raises InputError.
     """
     try:
-        denoiser = (Denoiser.from_code if run_code else Denoiser.from_pipeline)(made, best_device())
+        try:
+            denoiser = _that_runs(made, source, shape, run_code, PLAIN)
+        except torch.OutOfMemoryError:  # of a GPU, which its layers enter one by one then
+            denoiser = _that_runs(made, source, shape, run_code, PLAIN.model_copy(update={"offload": True}))
     except InputError as error:
         raise InputError(str(error).replace(str(made), str(source))) from None
-    if shape[0]:
-        denoiser.check_images(Path(source), *shape[1:])
-    denoiser.check_runs(Path(source), *shape[2:])
     if shape[0] and (usual := denoiser.x0_shape(0, 0))[1] and denoiser.x0_shape(*shape[2:]) != usual:
         warn(
             f"{source}: makes images of {usual[2] * denoiser.factor}x{usual[1] * denoiser.factor}, these are "
             f"{shape[3]}x{shape[2]}: if it was trained on another size than theirs, set the dataset's `size` to it"
         )
     return denoiser
+
+
+def _that_runs(
+    made: Path, source: Path | str, shape: tuple[int, ...], run_code: bool, precision: Precision
+) -> Denoiser:
+    denoiser = (Denoiser.from_code if run_code else Denoiser.from_pipeline)(made, best_device(), precision)
+    if shape[0]:
+        denoiser.check_images(Path(source), *shape[1:])
+    denoiser.check_runs(Path(source), *shape[2:])
+    return denoiser
+
+
+def _to_low(value: Tensor, low: torch.dtype) -> Tensor:
+    """Numbers in `low`; classes and masks as they are."""
+    return value.to(low) if value.is_floating_point() else value
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
@@ -234,8 +267,11 @@ def untrained(target: Denoiser, seed: int) -> Denoiser:
 
     It runs in plain float32.
     """
-    network = reinitialised(target.network, seed)
-    return Denoiser(network, target.process, target.device, target.prediction, target.condition, target.autoencoder)
+    network, process, device = reinitialised(target.network, seed), target.process, target.device
+    precision = plain(target.precision).model_copy(update={"tiling": target.precision.tiling})  # one autoencoder
+    return Denoiser(
+        network, process, device, target.prediction, target.condition, target.autoencoder, precision=precision
+    )
 
 
 def reinitialised(network: ModelMixin | OwnNetwork, seed: int) -> ModelMixin | OwnNetwork:

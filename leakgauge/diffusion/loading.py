@@ -22,7 +22,7 @@ import diffusers
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, ConfigMixin, ModelMixin, SchedulerMixin
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from leakgauge.diffusion.calls import channels_of, returned_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, ByClass, Condition
@@ -53,6 +53,16 @@ class Autoencoder:
         """Channels of its latents."""
         config = self.model.config
         return getattr(config, "vq_embed_dim", None) or config.latent_channels  # the former: the codebook's, VQ only
+
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether it can take an image in tiles."""
+        return hasattr(self.model, "use_tiling")
+
+    def tile(self, tiling: bool) -> None:
+        """From now on, images larger than it was made for are taken in tiles, or are not."""
+        if self.takes_tiles:
+            self.model.use_tiling = tiling
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents of images: of a KL autoencoder the mode, of a VQ one what comes before quantisation.
@@ -129,14 +139,14 @@ class Parts(NamedTuple):
     autoencoder: Autoencoder | None
 
 
-def open_pipeline(folder: Path) -> Parts:
+def open_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     """The parts of the pipeline in `folder`: `scheduler/`, `unet/` or `transformer/`, and what else it has.
 
-    Raises InputError for a folder that is no pipeline, a model this project cannot score, a configuration that makes no
-    sense, or damaged weights.
+    dtype : of the network's weights; those of the other parts are float32.  Raises InputError for a folder that is no
+    pipeline, a model this project cannot score, a configuration that makes no sense, or damaged weights.
     """
     try:
-        return _open(folder)
+        return _open(folder, dtype)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # a configuration that makes no sense raises nearly anything
@@ -161,8 +171,8 @@ def filled_in(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _open(folder: Path) -> Parts:
-    network = _model(folder, "transformer" if (folder / "transformer").is_dir() else "unet", NETWORKS)
+def _open(folder: Path, dtype: torch.dtype) -> Parts:
+    network = _model(folder, "transformer" if (folder / "transformer").is_dir() else "unet", NETWORKS, dtype)
     scheduler = _scheduler(folder)
     autoencoders = [_model(folder, name, AUTOENCODERS) for name in ("vae", "vqvae") if (folder / name).is_dir()]
     autoencoder = Autoencoder(autoencoders[0]) if autoencoders else None
@@ -199,8 +209,8 @@ def _config(folder: Path, file: str, known: tuple[str, ...]) -> dict[str, Any]:
     return config
 
 
-def _model(folder: Path, name: str, known: tuple[str, ...]) -> ModelMixin:
-    """A network of the pipeline, in float32, with every weight it should have and no other."""
+def _model(folder: Path, name: str, known: tuple[str, ...], dtype: torch.dtype = torch.float32) -> ModelMixin:
+    """A network of the pipeline, with every weight it should have and no other."""
     config = _config(folder, f"{name}/config.json", known)
     kind = getattr(diffusers, config["_class_name"])
     if problem := _numbers_problem(config, autoencoder=known is AUTOENCODERS):
@@ -221,6 +231,7 @@ def _model(folder: Path, name: str, known: tuple[str, ...]) -> ModelMixin:
         raise
     except Exception as error:  # a configuration that makes no sense raises nearly anything
         raise InputError(f"{folder}: not a diffusers pipeline folder: {name}: {_said(error)}") from None
+    nn.Module.to(model, dtype)  # its own `to` warns of what diffusers would keep in float32: nothing of these networks
     if problem := _weights_problem(name, model, loading):
         raise InputError(f"{folder}: {problem}")
     return model
@@ -297,7 +308,7 @@ def _weights_problem(name: str, model: ModelMixin, loading: dict[str, Any]) -> s
             return f"{name} weights do not fit {name}/config.json: {kind.replace('_', ' ')}: {sorted(loading[kind])[0]}"
     for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
         if not torch.isfinite(weight).all():
-            return f"{name} weights are not finite (NaN or inf in '{weight_name}')"
+            return f"{name} weights are not finite (NaN or inf in '{weight_name}', as {str(weight.dtype)[6:]})"
     return None
 
 

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, tiny_params, write_params
-from families import put_target
+from diffusers import AutoencoderKL, UNet2DModel
+from families import TEXTS, put_target
 
 from leakgauge.attacks.scorer import Job, Scorer, moved_by_precision
 from leakgauge.compute import best_device
 from leakgauge.diffusion.denoiser import PLAIN, Denoiser
+from leakgauge.errors import InputError
 from leakgauge.files import file_hash
+from leakgauge.options import Score
 from leakgauge.scoring import score_options
 from leakgauge.tables import ROLES, read_metadata, read_table
 from stages.evaluate import evaluate
@@ -50,7 +53,7 @@ def scored(**options: object) -> tuple[np.ndarray, dict[str, Any]]:
 
 def test_a_layout_that_changes_only_the_order_of_sums_is_within_the_tolerance(audit):
     _, said = scored()
-    assert said["precision"] == {"channels_last": True, "precision": "float32", "compile": False}
+    assert said["precision"] == PLAIN.model_dump() | {"channels_last": True}
     assert said["moved_by_precision"] < 1e-3
 
 
@@ -183,6 +186,104 @@ def test_the_network_is_laid_out_as_asked(family):
     target = Denoiser.from_pipeline(family("epsilon"), torch.device("cpu"), precision)
     assert target.network.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert target.encode(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).is_contiguous(memory_format=torch.channels_last)
+
+
+def epsilon_of(folder: Path, **options: object) -> tuple[torch.Tensor, Denoiser]:
+    """What a pipeline says of three images at t = 100, run as asked."""
+    target = Denoiser.from_pipeline(folder, torch.device("cpu"), PLAIN.model_copy(update=options))
+    channels, rows, columns = target.x0_shape(16, 16)
+    colours = target.autoencoder.channels if target.autoencoder else channels
+    shape = 3, colours, rows * target.factor, columns * target.factor
+    x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    bound = target.with_condition(target.conditioning_of([0, 1, 2], ["a", "b", "c"], "given"))
+    with torch.inference_mode():
+        return bound.epsilon(bound.encode(x), 100), target
+
+
+@pytest.mark.parametrize("name", ["epsilon", "learned_variance", "by_class", "dit", "latent_tiny", *TEXTS])
+@pytest.mark.parametrize(("precision", "digits"), [("bfloat16", 8), ("float16", 11)])
+def test_low_weights_run_every_network_in_one_type_and_move_its_noise_by_their_rounding(
+    name, precision, digits, family
+):
+    exact, _ = epsilon_of(family(name))
+    moved, target = epsilon_of(family(name), precision=precision, low_weights=True)
+    assert {weight.dtype for weight in target.network.parameters()} == {getattr(torch, precision)}
+    assert moved.dtype == torch.float32
+    assert 0 < float((moved - exact).norm() / exact.norm()) < 16 * 2.0**-digits
+
+
+def test_low_weights_are_run_as_diffusers_runs_them(family):
+    said, target = epsilon_of(family("epsilon"), precision="bfloat16", low_weights=True)
+    network = UNet2DModel.from_pretrained(family("epsilon"), subfolder="unet", torch_dtype=torch.bfloat16)
+    x = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(target.encode(x).to(torch.bfloat16), torch.full((3,), 100)).sample.float()
+    torch.testing.assert_close(said, expected, rtol=0, atol=0)
+
+
+def test_weights_that_a_low_type_cannot_hold_are_refused_with_its_name(family, tmp_path):
+    folder = shutil.copytree(family("epsilon"), tmp_path / "large")
+    network = UNet2DModel.from_pretrained(folder, subfolder="unet")
+    network.conv_in.weight.data.mul_(1e9)
+    network.save_pretrained(folder / "unet")
+    epsilon_of(folder, precision="bfloat16", low_weights=True)
+    with pytest.raises(InputError, match="unet weights are not finite .* in 'conv_in.weight', as float16"):
+        epsilon_of(folder, precision="float16", low_weights=True)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "dit", "text", "sdxl", "sd3", "flux", "pixart", "sana"])
+def test_a_network_that_waits_in_main_memory_gives_the_same_bytes(name, family):
+    exact, _ = epsilon_of(family(name))
+    offloaded, target = epsilon_of(family(name), offload=True)
+    assert torch.equal(offloaded, exact)
+    assert any(hasattr(layer, "_diffusers_hook") for layer in target.network.modules()), "its layers are moved"
+
+
+def test_what_is_scored_with_low_weights_is_measured_against_float32_and_recorded(audit, refusal):
+    ask_for(precision="bfloat16", low_weights=True)
+    line = refusal(score, target=TARGET, role="holdout")
+    assert "score.precision: bfloat16 and score.low_weights: True, which is more than score.tolerance" in line
+    plain, _ = scored(channels_last=False)
+    moved, said = scored(precision="bfloat16", low_weights=True, tolerance=1e6)
+    assert said["precision"]["low_weights"] is True
+    assert said["moved_by_precision"] == pytest.approx(np.abs(moved[:32] / plain[:32] - 1).max())
+
+
+def test_scores_of_a_network_that_waits_are_the_same(audit):
+    plain, before = scored(channels_last=False)
+    offloaded, said = scored(channels_last=False, offload=True)
+    np.testing.assert_array_equal(offloaded, plain)
+    assert said["precision"]["offload"] is True
+    assert before["moved_by_precision"] == said["moved_by_precision"] == 0, "exact, so it is not tried"
+
+
+def test_options_that_do_not_go_together_are_refused_in_one_line(audit, capsys):
+    for options, why in (
+        ({"low_weights": True}, "low_weights: true needs precision: bfloat16 or float16, not float32"),
+        ({"offload": True, "compile": True}, "offload: true and compile: true do not go together"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            Score(**options)
+
+
+def test_an_autoencoder_takes_large_images_in_tiles_as_diffusers_does(family):
+    x = torch.randint(0, 256, (2, 1, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    encoded = {}
+    for tiling in (False, True):
+        precision = PLAIN.model_copy(update={"tiling": tiling})
+        encoded[tiling] = Denoiser.from_pipeline(family("latent_kl"), torch.device("cpu"), precision).encode(x)
+    vae = AutoencoderKL.from_pretrained(family("latent_kl"), subfolder="vqvae")
+    vae.enable_tiling()
+    with torch.inference_mode():
+        expected = vae.config.scaling_factor * vae.encode(x.float() / 127.5 - 1).latent_dist.mode()
+    torch.testing.assert_close(encoded[True], expected)
+    assert not torch.allclose(encoded[True], encoded[False], rtol=1e-3), "seams"
+
+
+@pytest.mark.parametrize("name", ["epsilon", "latent_vq"])
+def test_tiling_without_an_autoencoder_that_has_it_is_refused(name, family):
+    with pytest.raises(InputError, match="has no autoencoder that takes images in tiles: leave `tiling` out"):
+        epsilon_of(family(name), tiling=True)
 
 
 @pytest.mark.slow

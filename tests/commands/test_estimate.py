@@ -54,6 +54,26 @@ def test_a_table_is_scored_once_a_part_under_untrained_networks_and_a_part_to_tr
     assert calls_of(20, attacks, TRIED_ON) == 3 * 20 * network_calls(attacks) + 3 * 20 * 3
 
 
+@pytest.mark.parametrize(
+    ("options", "base", "on_gpu", "on_cpu"),  # in bytes a weight
+    [
+        ({}, False, 4, 4),
+        ({}, True, 4 + 4, 4 + 4),
+        ({"offload": True}, True, 0, 4 + 4),
+        ({"precision": "bfloat16"}, True, 4 + 4, 4 + 4),
+        ({"precision": "bfloat16", "low_weights": True}, False, 0, 4),
+        ({"precision": "float16", "low_weights": True}, True, 2, 4 + 2),
+    ],
+)
+def test_the_weights_of_the_null_check_and_of_a_base_are_counted_where_they_lie(audit, options, base, on_gpu, on_cpu):
+    model, images = Path(f"models/target/{TARGET}"), Path(f"data/roles/{TARGET}/holdout.parquet")
+    asked = section("score", Score, TARGET).model_copy(update=options)
+    one = scoring.Scorer(scoring.Job(TARGET, model, images, asked, model if base else None), torch.device("cpu"))
+    weights = sum(weight.numel() for weight in one.denoiser.network.parameters())
+    assert estimating._memory_of_others(one, cuda=True) == on_gpu * weights
+    assert estimating._memory_of_others(one, cuda=False) == on_cpu * weights
+
+
 def test_every_costly_run_that_is_stale_has_its_seconds_and_no_other(audited):
     found = estimate(TARGET, graph().reads)
     assert set(found.seconds) == {run for run in graph().reads if run.partition("@")[0] in COSTLY}
