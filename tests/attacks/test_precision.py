@@ -227,7 +227,7 @@ def test_weights_that_a_low_type_cannot_hold_are_refused_with_its_name(family, t
     network.conv_in.weight.data.mul_(1e9)
     network.save_pretrained(folder / "unet")
     epsilon_of(folder, precision="bfloat16", low_weights=True)
-    with pytest.raises(InputError, match="unet weights are not finite .* in 'conv_in.weight', as float16"):
+    with pytest.raises(InputError, match=r"unet weights are not finite .* in 'conv_in.weight', as float16"):
         epsilon_of(folder, precision="float16", low_weights=True)
 
 
