@@ -23,6 +23,10 @@ from diffusers.models.embeddings import get_2d_rotary_pos_embed
 from torch import Tensor, nn
 
 HUNYUAN_SIDE = 64  # latents of the image, 512 x 512, whose places the pipeline stretches to any size
+ANY_SIZE = (
+    *("UNet2DConditionModel", "SD3Transformer2DModel", "PixArtTransformer2DModel", "HunyuanDiT2DModel"),
+    *("SanaTransformer2DModel", "Lumina2Transformer2DModel"),
+)
 FLUX_GUIDANCE = 3.5  # the default of diffusers' pipeline and training scripts (train_dreambooth_flux.py)
 Size = tuple[int, int]  # height and width of an image in pixels
 # Of the network (perhaps compiled), x_t (B, C, H, W), the time (B,), its conditioning, the images' size.
@@ -56,7 +60,12 @@ def patch_of(network: ModelMixin) -> int:
 
 def takes_any_size(network: ModelMixin) -> bool:
     """Whether its `sample_size` is only what pipelines make by default: trainers use other sizes, and so may images."""
-    return type(network).__name__ == "UNet2DConditionModel"
+    return type(network).__name__ in ANY_SIZE
+
+
+def token_of(network: ModelMixin) -> int:
+    """Numbers of x_t a side that make one token of a transformer."""
+    return max(patch_of(network), network.config.get("patch_size") or 1)
 
 
 def call_plainly(network: Any, x: Tensor, time: Tensor, inputs: dict[str, Tensor], size: Size) -> Tensor:

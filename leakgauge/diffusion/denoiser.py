@@ -13,7 +13,7 @@ from diffusers.hooks import apply_group_offloading
 from torch import Tensor, nn
 
 from leakgauge.compute import best_device
-from leakgauge.diffusion.calls import call_of, channels_of, patch_of, takes_any_size
+from leakgauge.diffusion.calls import call_of, channels_of, takes_any_size, token_of
 from leakgauge.diffusion.conditioning import UNCONDITIONAL, Captions, Condition, Conditioning, Labels, Use
 from leakgauge.diffusion.loading import Autoencoder, open_pipeline
 from leakgauge.diffusion.own import OwnNetwork, open_own
@@ -96,7 +96,7 @@ class Denoiser:
     def check_images(self, folder: Path, channels: int, height: int, width: int) -> None:
         """Raise InputError, naming the target's folder, unless images of this shape are what it was made for."""
         factor = self.factor
-        sides = factor * patch_of(self.network)
+        sides = factor * token_of(self.network)
         if height % sides or width % sides:
             raise InputError(
                 f"{folder}: takes images whose sides divide by {sides}, "

@@ -288,7 +288,11 @@ def test_a_move_down_is_a_flow_step_of_dpm_solver(family):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [*((name, (8, 8)) for name in ("epsilon", "latent_vq", "dit", *TEXTS)), ("text", (16, 8)), ("sdxl", (16, 24))],
+    [
+        *((name, (8, 8)) for name in ("epsilon", "latent_vq", "dit", *TEXTS)),
+        *((name, (16, 8)) for name in TEXTS if name != "sdxl"),
+        ("sdxl", (16, 24)),
+    ],
 )
 def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(name, size, family):
     captions, target = ["a", "", "a a", "a"], open_family(family(name))
@@ -304,7 +308,7 @@ def test_moves_from_noise_to_an_image_are_the_sampling_of_the_pipeline_itself(na
     pipeline.check_inputs = lambda *_, **__: None  # some ask for sides of 32 pixels
     if name == "hunyuan":
         pipeline.vae_scale_factor = 8  # for which its pipeline counts patches
-        arguments |= {"height": 32, "width": 32, "original_size": (8, 8), "target_size": (8, 8)}
+        arguments |= {"height": 4 * size[0], "width": 4 * size[1], "original_size": size, "target_size": size}
         arguments["use_resolution_binning"] = False
     if name == "lumina":
         pipeline.vae_scale_factor = 2  # which its pipeline takes to be 8
@@ -596,14 +600,20 @@ def test_an_audit_of_any_family_goes_from_its_folder_to_the_report(name, family,
     assert "Can these figures be trusted?" in Path("metrics/report.html").read_text()
 
 
-def test_a_unet_of_text_takes_other_sizes_than_its_usual_one_and_says_so(family, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "pixart", "lumina"])
+def test_a_network_of_text_takes_other_sizes_than_its_usual_one_and_says_so(
+    name, family, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     for size in (8, 16):
-        put_target(family("sdxl"), size, condition="none")
+        put_target(family(name), size, condition="none")
         make_target("theirs")
         said = capsys.readouterr().err
         assert ("makes images of 8x8, these are 16x16" in said) == (size == 16)
     score("theirs", "member")
     assert np.isfinite(read_table(Path("data/scores/theirs/member.parquet")).to_pandas()["t_error_t0"]).all()
-    with pytest.raises(InputError, match="takes images whose sides divide by 2, the dataset has 9x9"):
-        Denoiser.from_pipeline(family("sdxl"), torch.device("cpu")).check_images(Path("theirs"), 1, 9, 9)
+    target = Denoiser.from_pipeline(family(name), torch.device("cpu"))
+    sides = 2 if name == "sdxl" else 4  # a transformer's token is of 2 x 2 latents
+    target.check_images(Path("theirs"), 1, 8 + sides, 8)
+    with pytest.raises(InputError, match=f"takes images whose sides divide by {sides}, the dataset has 8x9"):
+        target.check_images(Path("theirs"), 1, 9, 8)
