@@ -163,6 +163,13 @@ def read_ids(path: Path) -> pa.ChunkedArray:
     return read_table(path, ["image_id"]).column("image_id").cast(pa.string())
 
 
+def unit_names(path: Path) -> dict[str, str]:
+    """image_id -> what is independent: the unit that the dataset names, else the image itself."""
+    named = "unit" if "unit" in column_names(path) else "image_id"
+    table = read_table(path, list(dict.fromkeys(["image_id", named])))
+    return dict(zip(table.column("image_id").to_pylist(), table.column(named).to_pylist(), strict=True))
+
+
 def image_ids(path: Path, table: pa.Table) -> list[str]:
     """Column `image_id` of anybody's table: strings, or integers in decimal.  path : where the table stands.
 

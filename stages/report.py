@@ -8,6 +8,7 @@ git)
 import json
 import os
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,8 @@ import pandas as pd
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
 from leakgauge.files import file_hash, write_bytes, write_json
-from leakgauge.options import PinnedFolder, Report, Split, TargetOptions
+from leakgauge.inference.epsilon import drawn_pairs, epsilon_bound
+from leakgauge.options import PinnedFolder, Report, Source, Split, TargetOptions
 from leakgauge.report.compare import git
 from leakgauge.report.figures import EACH, ONE, draw_figures, draw_p_values
 from leakgauge.report.page import (
@@ -33,7 +35,7 @@ from leakgauge.report.page import (
 )
 from leakgauge.report.verdict import Verdict, failing_of, set_verdict, verdict_of
 from leakgauge.report.words import check_rows
-from leakgauge.tables import ROLES, read_metadata, read_table
+from leakgauge.tables import ROLES, read_metadata, read_table, unit_names
 
 SUMMARY, PAGE, ROC = Path("metrics/summary.json"), Path("metrics/report.html"), Path("metrics/roc.csv")
 NAMED = 5  # members that the verdict names
@@ -107,6 +109,8 @@ def _page(target: str, options: Report) -> TargetPage:
         exposed[["image_id", "p_value"]].head(NAMED).to_dict(orient="records"),
         facts["options"]["confidence"],
     )
+    judged = rows[rows["learner"] == headline["judge"]]
+    verdict["epsilon_bound"] = _epsilon_bound(source, roles, judged, facts["options"]["confidence"])
     verdict["suspects"] = {one["name"]: one["verdict"] for one in sets}
     return TargetPage(
         target=target,
@@ -130,6 +134,24 @@ def _page(target: str, options: Report) -> TargetPage:
         sets=sets,
         left_out=_left_out({"": source.images, **{f"{one['name']}: ": one["images"] for one in sets}}),
     )
+
+
+def _epsilon_bound(
+    source: Source, roles: dict[str, Path], judged: pd.DataFrame, confidence: float
+) -> dict[str, Any] | None:
+    """What the judge's verdicts show of epsilon; None where members were not drawn at random by this pipeline."""
+    drawn_by = read_metadata(roles["member"])["drawn_by"]
+    if source.source != "train" or not isinstance(drawn_by.get("member"), int | float):
+        return None
+    member, holdout = (judged[judged["role"] == role] for role in ("member", "holdout"))
+    names = {role: unit_names(roles[role]) for role in ("member", "holdout")}
+    rows, partners = drawn_pairs(
+        [names["member"][image] for image in member["image_id"]],
+        [names["holdout"][image] for image in holdout["image_id"]],
+        drawn_by["seed"],
+    )
+    score = [of_role["membership_score"].to_numpy() for of_role in (member, holdout)]
+    return asdict(epsilon_bound(score[0][rows], score[1][partners], confidence))
 
 
 def _checks(target: str, facts: dict[str, Any]) -> dict[str, Any]:

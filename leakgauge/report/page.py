@@ -22,6 +22,7 @@ from leakgauge.report.verdict import (
     TITLES,
     Verdict,
     checks_sentence,
+    epsilon_sentence,
     false_alarms,
     gain_sentence,
     lower_bound_alone,
@@ -91,6 +92,7 @@ def render(pages: list[TargetPage], params: str, made: Made) -> str:
         "gain_sentence": gain_sentence,
         "false_alarms": false_alarms,
         "checks_sentence": checks_sentence,
+        "epsilon_sentence": epsilon_sentence,
         "lower_bound_alone": lower_bound_alone,
     }
     return environment.get_template("page.html.jinja").render(pages=pages, params=params, made=made)

@@ -81,7 +81,7 @@ def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
     found += wrap(gain_sentence(verdict), WIDTH)
     judge = f"{verdict['judge']}: of the learners, the best on auxiliary images out of bag"
     rows = [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
-    rows += [("checks", checks_sentence(verdict))]
+    rows += [("checks", checks_sentence(verdict)), ("epsilon", _epsilon(verdict))]
     if verdict["exposed"]:
         most = verdict["exposed"]
         rows.append(("exposed", f"{', '.join(one['image_id'] for one in most)} (p <= {most[-1]['p_value']:.2g})"))
@@ -115,6 +115,33 @@ def gain_sentence(verdict: Mapping[str, Any]) -> str:
 def _compared(low: float, high: float) -> str:
     """What a paired interval says of a difference."""
     return "more" if low > 0 else "fewer" if high < 0 else "no clear difference"
+
+
+def epsilon_sentence(verdict: Mapping[str, Any]) -> str:
+    """What the guesses of drawn pairs show of differential privacy; empty where members were not drawn at random."""
+    bound = verdict.get("epsilon_bound")
+    if not bound or not bound["pairs"]:
+        return ""
+    if verdict["failed"]:
+        return "No bound while a check fails."
+    told = (
+        f"of {bound['pairs']} pairs of a member and a holdout image, {bound['correct']} of the {bound['guesses']} "
+        "surest guesses, which of the two was trained on, are right"
+    )
+    if not bound["epsilon"]:
+        return f"No bound: {told}, as chance allows."
+    return (
+        f"With {percent(verdict['confidence'])} % confidence, this training is not (epsilon, 0)-differentially private "
+        f"with an epsilon below {bound['epsilon']:.2f}: {told}. So many pairs show at most {bound['most']:.2f}."
+    )
+
+
+def _epsilon(verdict: Mapping[str, Any]) -> str:
+    """The bound alone; empty where there is none."""
+    bound = verdict.get("epsilon_bound")
+    if verdict["failed"] or not bound or not bound["epsilon"]:
+        return ""
+    return f"at least {bound['epsilon']:.2f}, of {bound['pairs']} pairs (they can show {bound['most']:.2f} at most)"
 
 
 def false_alarms(verdict: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ GLOSSARY = {
     "non-members that this happens to.",
     "TPR": "True-positive rate: the share of members that an attack calls members. At an FPR of 1 %: by the "
     "threshold that calls at most 1 % of the holdout images members.",
+    "epsilon": "Of (epsilon, 0)-differential privacy: whatever is concluded from the model is at most e^epsilon times "
+    "as probable with an image in training as with another in its place.",
     "AUC": "Area under the ROC curve: the probability that a member looks more like a member than a non-member does. "
     "0.5 is chance.",
     "t-error": "How badly one deterministic denoising step of the target undoes one noising step of an image, at "

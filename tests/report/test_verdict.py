@@ -10,6 +10,7 @@ from leakgauge.report.verdict import (
     SET_TITLES,
     TITLES,
     WIDTH,
+    epsilon_sentence,
     failing_of,
     gain_sentence,
     lines,
@@ -152,6 +153,25 @@ def test_a_bound_alone_is_given_where_inference_gives_one():
         found = roc.tpr_at_fpr(rng.normal(size=50), rng.normal(size=holdout), fpr, 0.95)
         assert found is not None
         assert lower_bound_alone(fpr, holdout) == (found.high == 1), (holdout, fpr)
+
+
+BOUND = {"epsilon": 1.923, "most": 4.216, "guesses": 150, "correct": 140, "pairs": 300}
+
+
+def test_the_bound_on_epsilon_is_said_with_the_guesses_it_rests_on_and_not_where_a_check_fails():
+    of = verdict() | {"epsilon_bound": BOUND}
+    assert "not (epsilon, 0)-differentially private with an epsilon below 1.92: of 300 pairs" in epsilon_sentence(of)
+    assert "140 of the 150 surest guesses" in epsilon_sentence(of)
+    assert "at most 4.22" in epsilon_sentence(of)
+    said = [line.split() for line in lines("mine", of)]
+    assert ["epsilon", "at", "least", "1.92,"] in [words[:4] for words in said]
+    assert epsilon_sentence(of | {"epsilon_bound": None}) == ""
+    none = of | {"epsilon_bound": BOUND | {"epsilon": 0.0, "correct": 80}}
+    assert epsilon_sentence(none).startswith("No bound: of 300 pairs")
+    assert not any(line.startswith("epsilon") for line in lines("mine", none))
+    failing = verdict(failing=["blind_member"]) | {"epsilon_bound": BOUND}
+    assert epsilon_sentence(failing) == "No bound while a check fails."
+    assert not any(line.startswith("epsilon") for line in lines("mine", failing))
 
 
 def test_every_state_has_a_title():

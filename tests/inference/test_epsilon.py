@@ -1,0 +1,110 @@
+"""The lower bound on epsilon: hand-computed, never above a known epsilon in more runs than asked, paired by names."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pipeline import TARGET
+from scipy import stats
+
+from leakgauge.inference.epsilon import SHARES, drawn_pairs, epsilon_bound, of_guesses
+from leakgauge.tables import read_metadata, read_table, write_table
+from stages.evaluate import MEASURED
+from stages.report import report
+
+
+def test_all_guesses_right_show_what_their_number_can():
+    """q^300 = 0.05."""
+    q = 0.05 ** (1 / 300)
+    assert of_guesses(300, 300, 0.95) == pytest.approx(math.log(q / (1 - q)))
+    assert of_guesses(300, 300, 0.95) == pytest.approx(4.60, abs=0.005)
+    assert of_guesses(297, 300, 0.95) == pytest.approx(3.64, abs=0.005)
+
+
+def test_the_bound_is_where_so_many_right_guesses_become_improbable():
+    epsilon = of_guesses(80, 100, 0.95)
+    q = 1 / (1 + math.exp(-epsilon))
+    assert stats.binom.sf(79, 100, q) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("correct", [0, 30, 50, 57])
+def test_what_chance_may_do_shows_nothing(correct):
+    assert of_guesses(correct, 100, 0.95) == 0
+
+
+def test_the_surest_pairs_are_guessed_and_the_error_is_shared():
+    member, holdout = np.full(80, 1.0), np.zeros(80)
+    member[40:] = np.tile([0.1, -0.1], 20)  # what is less sure is right by chance
+    found = epsilon_bound(member, holdout, 0.95)
+    assert (found.pairs, found.guesses, found.correct) == (80, 40, 40)
+    q = (0.05 / len(SHARES)) ** (1 / 40)
+    assert found.epsilon == pytest.approx(math.log(q / (1 - q)))
+    q = (0.05 / len(SHARES)) ** (1 / 80)
+    assert found.most == pytest.approx(math.log(q / (1 - q)))
+
+
+def test_equal_scores_are_no_right_guess():
+    assert epsilon_bound(np.zeros(50), np.zeros(50), 0.95).correct == 0
+
+
+def test_swapped_roles_show_nothing():
+    rng = np.random.default_rng(0)
+    member, holdout = rng.normal(3, 1, 200), rng.normal(0, 1, 200)
+    assert epsilon_bound(member, holdout, 0.95).epsilon > 2
+    assert epsilon_bound(holdout, member, 0.95).epsilon == 0
+
+
+def test_no_pair_shows_nothing():
+    found = epsilon_bound(np.empty(0), np.empty(0), 0.95)
+    assert (found.epsilon, found.most, found.pairs) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("even", [True, False])
+def test_randomised_response_is_covered_in_95_of_100_runs(epsilon, even):
+    """Each coin is told truly with probability e^epsilon / (1 + e^epsilon), alike or with confidence that says it."""
+    rng = np.random.default_rng(int(10 * epsilon) + even)
+    runs, pairs, above, found = 300, 300, 0, []
+    q = 1 / (1 + math.exp(-epsilon))
+    for _ in range(runs):
+        told = np.where(rng.random(pairs) < q, 1.0, -1.0)
+        sure = np.ones(pairs) if even else rng.random(pairs)
+        bound = epsilon_bound(told * sure, np.zeros(pairs), 0.95).epsilon
+        above += bound > epsilon
+        found.append(bound)
+    assert stats.binomtest(above, runs, 0.05, alternative="greater").pvalue > 0.01, above
+    if epsilon == 2:
+        assert np.median(found) > 1.5, "and it is not far below"
+
+
+def test_pairs_are_drawn_by_names_and_each_unit_once():
+    members, others = [f"m{i}" for i in range(30)], [f"h{i % 20}" for i in range(40)]
+    rows, partners = drawn_pairs(members, others, 0)
+    assert len(rows) == len(partners) == 20
+    assert len({others[row] for row in partners}) == 20
+    assert partners.max() < 20, "the first image of a unit"
+    again, _ = drawn_pairs(members[::-1], others, 0)
+    assert [members[row] for row in rows] == [members[::-1][row] for row in again]
+    assert not np.array_equal(rows, drawn_pairs(members, others, 1)[0])
+
+
+def test_a_target_that_the_pipeline_trains_has_a_bound_and_one_whose_members_were_named_has_none(audit):
+    def bound() -> dict | None:
+        report()
+        return json.loads(Path("metrics/summary.json").read_text())[TARGET]["epsilon_bound"]
+
+    found = bound()
+    rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas()
+    judge = json.loads(Path("metrics/summary.json").read_text())[TARGET]["judge"]
+    score = rows[rows["learner"] == judge].set_index("image_id")["membership_score"]
+    ids = [read_table(Path(f"data/roles/{TARGET}/{role}.parquet")).column("image_id").to_pylist() for role in MEASURED]
+    members, others = drawn_pairs(*ids, 0)
+    pairs = score[np.array(ids[0])[members]].to_numpy(), score[np.array(ids[1])[others]].to_numpy()
+    assert found == asdict(epsilon_bound(*pairs, 0.95))
+    assert found["pairs"] == 60
+    path = Path(f"data/roles/{TARGET}/member.parquet")
+    write_table(path, read_table(path), read_metadata(path) | {"drawn_by": {"member": "members/*", "seed": 0}})
+    assert bound() is None
