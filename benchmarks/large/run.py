@@ -4,7 +4,8 @@
 
 UNets of the size of Stable Diffusion 1.5 (860M weights) and XL (2.6B), with the autoencoder that both have; weights,
 images and prompts are drawn at random, for neither speed nor memory depends on their values.  The drift of scores does:
-that of trained weights is what `score` measures on every run.  Three t-errors of one walk, each way in a process of its
+that of trained weights is what `score` measures on every run.  On a CPU memory is the peak of the process, which makes
+the weights in float32.  Three t-errors of one walk, each way in a process of its
 own, so that its memory is its own.  Writes results.json and results.md beside this file, or to --out.
 """
 
