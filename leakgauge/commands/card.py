@@ -26,8 +26,8 @@ LOCK, SUMMARY = Path("dvc.lock"), Path("metrics/summary.json")
 NAMELESS = ("exposed", "suspects")  # of a verdict: what names images or sets of them is left out
 WHAT = (
     "Membership inference: can it be told from the model whether an image was used to train it? Measured by "
-    "leakgauge (quantile regression, [Tang et al., ICML 2024](https://arxiv.org/abs/2312.05140)) on training images and "
-    "on images from the same source that were not used."
+    "leakgauge (quantile regression, [Tang et al., ICML 2024](https://arxiv.org/abs/2312.05140)) on training images "
+    "and on images from the same source that were not used."
 )
 BOUND = (
     "These are the attacks that were tried, by an attacker who knows no training image; a stronger one may find more."
