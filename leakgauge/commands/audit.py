@@ -71,7 +71,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--orientation", choices=["follow"], help="turn images as their EXIF says")
     add("--colour", choices=["rgb", "grey"], help="convert first")
     add("--classes", metavar="A,B,...", help="folders of IMAGES that are classes, in the order of labels 0, 1, ...")
-    add("--captions", metavar="FILE", help="of a folder: metadata.jsonl, metadata.csv, or txt for a.txt beside a.png")
+    add(
+        "--captions",
+        metavar="FILE",
+        help="of a folder: metadata.jsonl, metadata.csv, or txt (caption) for a.txt beside a.png",
+    )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--entry-only", action="store_true", help="write the entries; keep and compute nothing")
     only.add_argument("--estimate-only", action="store_true", help="stop when it is known what the audit takes")

@@ -1,8 +1,8 @@
-"""Captions of the images of a folder: rows of metadata.jsonl or metadata.csv, or a .txt beside each image.
+"""Captions of the images of a folder: rows of metadata.jsonl or metadata.csv, or a text file beside each image.
 
 The layouts are those of Hugging Face's `imagefolder` (a key `file_name`, which counts from the folder that the file of
-rows lies in) and of kohya's trainers (`a.png` and `a.txt`, one line).  A name in a file of rows is never opened: it is
-looked up among the images found below the folder.
+rows lies in) and of kohya's trainers (`a.png` and `a.txt` or `a.caption`, one line).  A name in a file of rows is never
+opened: it is looked up among the images found below the folder.
 """
 
 import csv
@@ -18,7 +18,7 @@ from typing import Any
 from leakgauge.datasets.images import CAPTION, counted, listed
 from leakgauge.errors import InputError
 
-TXT = ".txt"
+SIDE_CARS = ("txt", "caption")  # suffixes of text files beside images
 ROWS = ("metadata.jsonl", "metadata.csv")  # the names that `imagefolder` knows
 FILE_NAME = "file_name"
 
@@ -39,11 +39,12 @@ class Captions:
 def read_captions(root: Path, images: list[Path], others: list[Path], captions: str, key: str | None) -> Captions:
     """The caption of every image, as a folder's entry names them.
 
-    images, others : the files below the folder `root`.  captions : `txt`, or the name of files of rows.  key : of the
-    caption in a row; None for `caption` or `text`, whichever there is.  Raises InputError naming the file and the row.
+    images, others : the files below the folder `root`.  captions : one of `SIDE_CARS`, or the name of files of rows.
+    key : of the caption in a row; None for `caption` or `text`, whichever there is.  Raises InputError naming the file
+    and the row.
     """
-    if captions == "txt":
-        found = _side_cars(images, others)
+    if captions in SIDE_CARS:
+        found = _side_cars(images, others, captions)
     else:
         found = _of_rows(root, images, [file for file in others if file.name == captions], captions, key)
     empty = sum(text == "" for text in found.texts or [])
@@ -53,8 +54,9 @@ def read_captions(root: Path, images: list[Path], others: list[Path], captions: 
 def unread(images: list[Path], others: list[Path]) -> dict[str, str]:
     """What `captions` could name of the files in a folder -> a sentence on what lies there."""
     found = {name: f"{name} lies beside the images" for name in ROWS if any(file.name == name for file in others)}
-    if side_cars := len({_side_car(image) for image in images} & {*others}):
-        found["txt"] = f"{side_cars} .txt named like images"
+    for suffix in SIDE_CARS:
+        if side_cars := len({_side_car(image, suffix) for image in images} & {*others}):
+            found[suffix] = f"{side_cars} .{suffix} named like images"
     return found
 
 
@@ -114,12 +116,11 @@ def caption_of(row: dict[str, Any], key: str | None, name: str) -> tuple[str, st
     return caption, keys[0]
 
 
-def _side_cars(images: list[Path], others: list[Path]) -> Captions:
-    there = {*others}
-    for image in images:
-        if _side_car(image) not in there:
-            raise InputError(f"{image}: has no caption: {_side_car(image).name} is not beside it (`captions: txt`)")
-    used = [_side_car(image) for image in images]
+def _side_cars(images: list[Path], others: list[Path], suffix: str) -> Captions:
+    there, used = {*others}, [_side_car(image, suffix) for image in images]
+    for image, file in zip(images, used, strict=True):
+        if file not in there:
+            raise InputError(f"{image}: has no caption: {file.name} is not beside it (`captions: {suffix}`)")
     return Captions([_one_line(file) for file in used], used)
 
 
@@ -139,8 +140,8 @@ def _one_line(file: Path) -> str:
     return first.strip()
 
 
-def _side_car(image: Path) -> Path:
-    return image.with_suffix(TXT)
+def _side_car(image: Path, suffix: str) -> Path:
+    return image.with_suffix(f".{suffix}")
 
 
 def _of_rows(root: Path, images: list[Path], files: list[Path], captions: str, key: str | None) -> Captions:

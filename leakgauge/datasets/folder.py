@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, StringConstraints, model_validator
 
 from leakgauge.cli import ignored
-from leakgauge.datasets.captions import Captions, read_captions, unread
+from leakgauge.datasets.captions import SIDE_CARS, Captions, read_captions, unread
 from leakgauge.datasets.images import HEIC, SUFFIXES, Entry, Images, collate, decode, listed, sniffed
 from leakgauge.errors import InputError
 
@@ -41,19 +41,20 @@ class FolderEntry(Entry):
     path : the folder.
     classes : names of the folders that images lie in, in the order of their labels 0, 1, ...; without it no image has
         a label, whatever folders there are.
-    captions : txt, where `a.txt` beside `a.png` is its caption; or the name of files of rows, like metadata.jsonl or
-        metadata.csv, each in the folder that its rows' `file_name` counts from.  Without it there are no captions.
+    captions : txt or caption, where `a.txt` (or `a.caption`) beside `a.png` is its caption; or the name of files of
+        rows, like metadata.jsonl or metadata.csv, each in the folder that its rows' `file_name` counts from.  Without
+        it there are no captions.
     caption_key : of the caption in a row; without it `caption` or `text`, whichever there is.
     """
 
     source: Literal["folder"]
     classes: Classes | None = None
-    captions: Annotated[str, StringConstraints(pattern=r"^(txt|[^/]+\.(jsonl|csv))$")] | None = None
+    captions: Annotated[str, StringConstraints(pattern=r"^(txt|caption|[^/]+\.(jsonl|csv))$")] | None = None
     caption_key: Annotated[str, StringConstraints(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _of_rows(self) -> Self:
-        if self.caption_key and self.captions in (None, "txt"):
+        if self.caption_key and self.captions in (None, *SIDE_CARS):
             raise ValueError("caption_key names a key of rows: name their file by `captions`, like metadata.jsonl")
         return self
 

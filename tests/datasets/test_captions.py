@@ -88,11 +88,13 @@ def test_a_column_without_a_name_as_pandas_writes_its_index_is_listed():
     assert read(captions="metadata.csv").notes == ["keys of metadata.csv not taken: 1 ()"]
 
 
-def test_text_files_beside_images_are_their_captions_as_kohya_has_them():
+@pytest.mark.parametrize(("suffix", "other"), [("txt", "caption"), ("caption", "txt")])
+def test_text_files_beside_images_are_their_captions_as_kohya_has_them(suffix, other, wrong):
     for name in NAMES:
-        put(f"{name.removesuffix('.png')}.txt", f" 1girl, {name} \r\n\n \n")
+        put(f"{name.removesuffix('.png')}.{suffix}", f" 1girl, {name} \r\n\n \n")
     put("readme.txt", "no image has this name")
-    images = read(captions="txt")
+    assert f"a.png: has no caption: a.{other} is not beside it (`captions: {other}`)" in wrong(captions=other)
+    images = read(captions=suffix)
     assert images.captions == ["1girl, a.png", "1girl, cat/b.png", "1girl, cat/c.png"]
     assert images.notes == ["files that are no images not taken: 1 (readme.txt)"]
 
