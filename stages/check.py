@@ -1,6 +1,7 @@
 """check: what could make the audit's figures wrong, looked for before anything is scored, without the target.
 
-1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?
+1. Near-duplicates: have members more of them among auxiliary or holdout images than other non-members have?  Where a
+   reference is trained, has any role more or fewer of them among its images than the others have?
 2. Blind check: do features alone distinguish members from non-members, or auxiliary from holdout images?
 3. Labels and captions, where there are any: are they independent of the role?  If not, a target that is
    conditioned on them gives the role away, trained or not: `score` then refuses to score.
@@ -10,12 +11,12 @@ of them, or the null check of `evaluate`, with probability `check.false_alarm` a
 
 data/roles/<target>/*.parquet, data/features/<target>/*.parquet -> data/checks/<target>.json (what the target must not
 be conditioned on: `score` waits for it), data/near_duplicates/<target>.parquet (pairs of a member and a
-non-member), metrics/checks/<target>.json
+non-member, or of an image and one of the reference), metrics/checks/<target>.json
 """
 
 from pathlib import Path
 
-from leakgauge.checks.plan import Plan
+from leakgauge.checks.plan import REFERENCE, Plan
 from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences, p_values
 from leakgauge.cli import run
 from leakgauge.config import section
@@ -26,17 +27,18 @@ from leakgauge.tables import ROLES, read_described, write_table
 
 
 def check(target: str) -> None:
-    """Write what each check found, and the near-duplicates of members."""
+    """Write what each check found, and the near-duplicates across roles."""
     options = section("check", Check, target)
     roles = {}
-    for role in ROLES:
+    for role in (*ROLES, REFERENCE):
         table, features = read_described(
             *(Path(f"data/{kind}/{target}/{role}.parquet") for kind in ("roles", "features"))
         )
-        if table.num_rows:  # perhaps no member is known
+        if table.num_rows:  # perhaps no member is known, or no reference is trained
             roles[role] = RoleImages.of(table, features)
     captions = any("caption" in images.table.column_names for images in roles.values())
-    plan = Plan.of(options, [role for role in ("member", "auxiliary") if role in roles], captions)
+    compared = [role for role in ("member", "auxiliary") if role in roles]
+    plan = Plan.of(options, compared, captions, REFERENCE in roles)
     checks = RoleChecks(roles, options, plan)
     findings, pairs = checks.findings(), checks.pairs()
     fails = sum(found["fails"] for found in findings.values())

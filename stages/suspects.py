@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from leakgauge.checks.near_duplicates import pictures
 from leakgauge.checks.null_check import null_check
-from leakgauge.checks.plan import Plan
+from leakgauge.checks.plan import REFERENCE, Plan
 from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences, p_values
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, section, suspects_entry
@@ -61,7 +61,7 @@ def suspects(suspects: str) -> None:
     table, features = read_described(images, described)
     if read_ids(scores).to_pylist() != table.column("image_id").to_pylist():
         raise InputError(f"{scores}: its image_ids do not match {images}: run `dvc repro`")
-    known = {role: _known(target, role) for role in KNOWN}
+    known = {role: of for role in (*KNOWN, REFERENCE) if (of := _known(target, role))}
     _refuse_strange(images, table, {role: of.table for role, of in known.items()})
     picture, findings = _checks(suspects, target, table, features, known)
     facts = read_metadata(Path(f"data/verdicts/{target}.parquet"))
@@ -97,10 +97,10 @@ def suspects(suspects: str) -> None:
             warn(f"{suspects}: check {name} fails: the report says what that means")
 
 
-def _known(target: str, role: str) -> RoleImages:
-    return RoleImages.of(
-        *read_described(*(Path(f"data/{kind}/{target}/{role}.parquet") for kind in ("roles", "features")))
-    )
+def _known(target: str, role: str) -> RoleImages | None:
+    """The images of a role; None where it has none, as where no reference is trained."""
+    table, features = read_described(*(Path(f"data/{kind}/{target}/{role}.parquet") for kind in ("roles", "features")))
+    return RoleImages.of(table, features) if table.num_rows else None
 
 
 def _refuse_strange(path: Path, table: pa.Table, known: dict[str, pa.Table]) -> None:
@@ -133,7 +133,7 @@ def _checks(
     Raises InputError where the target is conditioned on labels or captions that tell suspects from non-members.
     """
     options = section("check", Check, target)
-    plan = Plan.of(options, ["suspect"], "caption" in table.column_names)
+    plan = Plan.of(options, ["suspect"], "caption" in table.column_names, REFERENCE in known)
     near_rmse = RoleChecks(known, options, plan).near_rmse
     in_order = RoleImages.of(table, features)
     place = np.argsort(table.column("sha256").to_numpy())

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -44,16 +46,6 @@ from leakgauge.options import RoleLeaks
 from leakgauge.tables import image_table, write_table
 
 WIDTH = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
-TEXTS = (  # conditional on captions
-    *("text", "sdxl", "sdxl_empty", "sd3", "sd3_no_t5", "flux", "flux_guided", "pixart", "pixart_sigma"),
-    *("chroma", "hunyuan", "sana", "lumina"),
-)
-FAMILIES = (
-    *("epsilon", "sample", "v", "zero_snr", "pndm", "dpm_solver", "euler", "learned_variance"),
-    *("dpm_solver_flow", "unipc_flow", "repaint", "unclip", "edm_solver", "flow_heun", "flow_lcm"),
-    *("ve", "edm", "edm_v", "flow", "flow_shifted", "by_class", "dit", "latent_vq", "latent_kl", "latent_tiny"),
-    *TEXTS,
-)
 
 
 def unet(size: int = 8, channels: int = 1, **options: object) -> UNet2DModel:
@@ -305,68 +297,104 @@ def tiny_autoencoder() -> diffusers.AutoencoderTiny:
     )
 
 
+Writer = Callable[[Path], None]
+
+
+def of_pixels(scheduler: Callable[[], SchedulerMixin], **options: object) -> Writer:
+    """A family of pixels.  scheduler : makes it.  options : of the UNet."""
+    return lambda folder: write_pixels(folder, scheduler(), **options)
+
+
+def saved(pipeline: Callable[[], diffusers.DiffusionPipeline]) -> Writer:
+    """A family of which `pipeline` makes the pipeline."""
+    return lambda folder: pipeline().save_pretrained(folder)
+
+
+def noise_prediction() -> DDIMPipeline:
+    return DDIMPipeline(unet(), DDIMScheduler(clip_sample=False))
+
+
+def score_sde() -> ScoreSdeVePipeline:
+    network = unet(time_embedding_type="fourier")
+    return ScoreSdeVePipeline(network, ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0))
+
+
+def transformer_saved() -> DiTPipeline:
+    return DiTPipeline(dit(), kl_autoencoder(), DDIMScheduler(clip_sample=False))
+
+
+def latent_vq() -> LDMPipeline:
+    return LDMPipeline(vq_autoencoder(), unet(4, 3), DDIMScheduler(clip_sample=False))
+
+
+def latent_kl() -> LDMPipeline:
+    return LDMPipeline(kl_autoencoder(), unet(4, 4), DDIMScheduler())
+
+
+def latent_tiny() -> LDMPipeline:
+    return LDMPipeline(tiny_autoencoder(), unet(4, 4), DDIMScheduler())
+
+
+def sdxl_empty(folder: Path) -> None:
+    """As Playground 2.5."""
+    vae = {"latents_mean": (-0.3, 0.1, 0.2, 0.0), "latents_std": (0.5, 2.0, 1.5, 1.0)}
+    write_sdxl(folder, vae, force_zeros_for_empty_prompt=False)
+
+
+DPM, SAMPLE, V = DPMSolverMultistepScheduler, {"prediction_type": "sample"}, {"prediction_type": "v_prediction"}
+OF_PIXELS: dict[str, Writer] = {
+    "sample": of_pixels(partial(DDIMScheduler, **SAMPLE, clip_sample=False, beta_schedule="squaredcos_cap_v2")),
+    "v": of_pixels(partial(DDIMScheduler, **V, clip_sample=False)),
+    "zero_snr": of_pixels(partial(DDPMScheduler, **V, rescale_betas_zero_snr=True)),
+    "pndm": of_pixels(partial(PNDMScheduler, beta_schedule="scaled_linear")),
+    "dpm_solver": of_pixels(partial(DPM, **SAMPLE)),
+    "dpm_solver_flow": of_pixels(partial(DPM, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)),
+    "unipc_flow": of_pixels(partial(UniPCMultistepScheduler, use_flow_sigmas=True)),
+    "repaint": of_pixels(RePaintScheduler),
+    "unclip": of_pixels(partial(UnCLIPScheduler, **SAMPLE)),
+    "edm_solver": of_pixels(EDMDPMSolverMultistepScheduler),
+    "flow_heun": of_pixels(partial(FlowMatchHeunDiscreteScheduler, shift=2.0)),
+    "flow_lcm": of_pixels(FlowMatchLCMScheduler),
+    "euler": of_pixels(partial(EulerDiscreteScheduler, **V, use_karras_sigmas=True)),
+    "learned_variance": of_pixels(partial(DDPMScheduler, variance_type="learned_range"), out_channels=2),
+    "edm": of_pixels(EDMEulerScheduler),
+    "edm_v": of_pixels(partial(EDMEulerScheduler, **V, sigma_schedule="exponential")),
+    "flow": of_pixels(FlowMatchEulerDiscreteScheduler),
+    "flow_shifted": of_pixels(partial(FlowMatchEulerDiscreteScheduler, shift=3.0)),
+    "by_class": of_pixels(DDIMScheduler, num_class_embeds=11),
+}
+OF_TEXTS: dict[str, Writer] = {
+    "text": write_text,
+    "sdxl": write_sdxl,
+    "sdxl_empty": sdxl_empty,
+    "sd3": write_sd3,
+    "sd3_no_t5": partial(write_sd3, t5=False),
+    "flux": write_flux,
+    "flux_guided": partial(write_flux, guidance_embeds=True),
+    "chroma": write_chroma,
+    "pixart": partial(write_pixart, kind="PixArtAlphaPipeline", use_additional_conditions=True),
+    "pixart_sigma": partial(write_pixart, kind="PixArtSigmaPipeline"),
+    "hunyuan": write_hunyuan,
+    "sana": write_sana,
+    "lumina": write_lumina,
+}
+WRITERS: dict[str, Writer] = {
+    "epsilon": saved(noise_prediction),
+    **OF_PIXELS,
+    "ve": saved(score_sde),
+    "dit": saved(transformer_saved),
+    "latent_vq": saved(latent_vq),
+    "latent_kl": saved(latent_kl),
+    "latent_tiny": saved(latent_tiny),
+    **OF_TEXTS,
+}
+FAMILIES, TEXTS = tuple(WRITERS), tuple(OF_TEXTS)  # the latter are conditional on captions
+
+
 def write_family(name: str, folder: Path) -> Path:
     """Write the pipeline of a family; returns its folder."""
     torch.manual_seed(0)
-    cosine = {"beta_schedule": "squaredcos_cap_v2"}
-    write = {
-        "epsilon": lambda: DDIMPipeline(unet(), DDIMScheduler(clip_sample=False)).save_pretrained(folder),
-        "sample": lambda: write_pixels(folder, DDIMScheduler(prediction_type="sample", clip_sample=False, **cosine)),
-        "v": lambda: write_pixels(folder, DDIMScheduler(prediction_type="v_prediction", clip_sample=False)),
-        "zero_snr": lambda: write_pixels(
-            folder, DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
-        ),
-        "pndm": lambda: write_pixels(folder, PNDMScheduler(beta_schedule="scaled_linear")),
-        "dpm_solver": lambda: write_pixels(folder, DPMSolverMultistepScheduler(prediction_type="sample")),
-        "dpm_solver_flow": lambda: write_pixels(
-            folder,
-            DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
-        ),
-        "unipc_flow": lambda: write_pixels(folder, UniPCMultistepScheduler(use_flow_sigmas=True)),
-        "repaint": lambda: write_pixels(folder, RePaintScheduler()),
-        "unclip": lambda: write_pixels(folder, UnCLIPScheduler(prediction_type="sample")),
-        "edm_solver": lambda: write_pixels(folder, EDMDPMSolverMultistepScheduler()),
-        "flow_heun": lambda: write_pixels(folder, FlowMatchHeunDiscreteScheduler(shift=2.0)),
-        "flow_lcm": lambda: write_pixels(folder, FlowMatchLCMScheduler()),
-        "euler": lambda: write_pixels(
-            folder, EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True)
-        ),
-        "learned_variance": lambda: write_pixels(folder, DDPMScheduler(variance_type="learned_range"), out_channels=2),
-        "ve": lambda: ScoreSdeVePipeline(
-            unet(time_embedding_type="fourier"), ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0)
-        ).save_pretrained(folder),
-        "edm": lambda: write_pixels(folder, EDMEulerScheduler()),
-        "edm_v": lambda: write_pixels(
-            folder, EDMEulerScheduler(prediction_type="v_prediction", sigma_schedule="exponential")
-        ),
-        "flow": lambda: write_pixels(folder, FlowMatchEulerDiscreteScheduler()),
-        "flow_shifted": lambda: write_pixels(folder, FlowMatchEulerDiscreteScheduler(shift=3.0)),
-        "by_class": lambda: write_pixels(folder, DDIMScheduler(), num_class_embeds=11),
-        "dit": lambda: DiTPipeline(dit(), kl_autoencoder(), DDIMScheduler(clip_sample=False)).save_pretrained(folder),
-        "latent_vq": lambda: LDMPipeline(
-            vq_autoencoder(), unet(4, 3), DDIMScheduler(clip_sample=False)
-        ).save_pretrained(folder),
-        "latent_kl": lambda: LDMPipeline(kl_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
-        "latent_tiny": lambda: LDMPipeline(tiny_autoencoder(), unet(4, 4), DDIMScheduler()).save_pretrained(folder),
-        "text": lambda: write_text(folder),
-        "sdxl": lambda: write_sdxl(folder),
-        "sdxl_empty": lambda: write_sdxl(
-            folder,
-            {"latents_mean": (-0.3, 0.1, 0.2, 0.0), "latents_std": (0.5, 2.0, 1.5, 1.0)},  # as Playground 2.5
-            force_zeros_for_empty_prompt=False,
-        ),
-        "sd3": lambda: write_sd3(folder),
-        "sd3_no_t5": lambda: write_sd3(folder, t5=False),
-        "flux": lambda: write_flux(folder),
-        "flux_guided": lambda: write_flux(folder, guidance_embeds=True),
-        "chroma": lambda: write_chroma(folder),
-        "pixart": lambda: write_pixart(folder, "PixArtAlphaPipeline", use_additional_conditions=True),
-        "hunyuan": lambda: write_hunyuan(folder),
-        "sana": lambda: write_sana(folder),
-        "lumina": lambda: write_lumina(folder),
-        "pixart_sigma": lambda: write_pixart(folder, "PixArtSigmaPipeline"),
-    }
-    write[name]()
+    WRITERS[name](folder)
     return folder
 
 

@@ -5,6 +5,9 @@ their pixels too.  What is found depends on the data (small or plain images are 
 says little.  Members are therefore held against non-members: were roles drawn at random, either would have as many
 near-duplicates in the same third set.
 
+Nor may any role have more or fewer of them than another among the images that a reference was trained on: scores under
+the reference would tell the role.
+
 Near-duplicates among suspects are one picture: their scores are alike whether or not it was used, so that to count each
 would be to count one piece of evidence many times.
 """
@@ -111,5 +114,14 @@ def excess_p_value(near: np.ndarray, control: np.ndarray) -> float:
 
     near, control : (M,) and (N,) bool, who has a near-duplicate in the same third set.
     """
+    return _fisher(near, control, "greater")
+
+
+def difference_p_value(near: np.ndarray, control: np.ndarray) -> float:
+    """p-value of "as likely as in the control": Fisher's exact test, two-sided.  Arguments as of `excess_p_value`."""
+    return _fisher(near, control, "two-sided")
+
+
+def _fisher(near: np.ndarray, control: np.ndarray, alternative: str) -> float:
     table = [[int(images.sum()), int((~images).sum())] for images in (near, control)]
-    return float(fisher_exact(table, alternative="greater").pvalue)
+    return float(fisher_exact(table, alternative=alternative).pvalue)

@@ -15,16 +15,20 @@ COMPARISONS = {  # role -> those that it must look like
     "suspect": ("auxiliary", "holdout"),
 }
 NEAR = ("auxiliary", "holdout")  # where near-duplicates of members and of suspects are looked for
+REFERENCE = "reference"  # where those of every role are, if a reference was trained: its scores would tell the role
 CONFIDENCE = 0.95  # of every interval that is shown
 
 
-def findings_of(roles: Sequence[str], captions: bool) -> list[str]:
-    """All tests that there can be of some roles, by the names of their findings.  captions : whether any image has one.
+def findings_of(roles: Sequence[str], captions: bool, reference: bool = False) -> list[str]:
+    """All tests that there can be of some roles, by the names of their findings.
+
+    captions : whether any image has one.  reference : whether there are images that a reference is trained on.
 
     Every test is here: the chance of a false alarm is shared out over these.
     """
     kinds = ("blind", "label_role", "null_check", *(["caption_role"] if captions else []))
     near = [f"{role}_near_{among}" for role in roles if role in ("member", "suspect") for among in NEAR]
+    near += [f"{role}_near_{REFERENCE}" for role in roles if reference]
     return [f"{kind}_{role}" for kind in kinds for role in roles] + near
 
 
@@ -37,9 +41,9 @@ class Plan:
     seed: int
 
     @classmethod
-    def of(cls, options: Check, roles: Sequence[str], captions: bool) -> Self:
+    def of(cls, options: Check, roles: Sequence[str], captions: bool, reference: bool = False) -> Self:
         """`false_alarm` shared out (Bonferroni) over `findings_of` these roles."""
-        return cls(tuple(roles), options.false_alarm / len(findings_of(roles, captions)), options.seed)
+        return cls(tuple(roles), options.false_alarm / len(findings_of(roles, captions, reference)), options.seed)
 
     @property
     def permutations(self) -> int:

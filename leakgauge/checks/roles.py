@@ -1,7 +1,7 @@
 """All checks that need no target, of the roles of one target or of a set of suspects."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from leakgauge.checks.blind import Blind, blind_check
 from leakgauge.checks.conditions import caption_roles, label_roles
-from leakgauge.checks.near_duplicates import Images, excess_p_value, hashed, nearest
-from leakgauge.checks.plan import CONFIDENCE, NEAR, Plan
+from leakgauge.checks.near_duplicates import Images, difference_p_value, excess_p_value, hashed, nearest
+from leakgauge.checks.plan import COMPARISONS, CONFIDENCE, NEAR, REFERENCE, Plan
 from leakgauge.inference.metrics import named_rate
 from leakgauge.inference.roc import exact_rate
 from leakgauge.options import Check
@@ -50,7 +50,7 @@ class RoleImages:
 class RoleChecks:
     """Checks of some roles against others."""
 
-    roles: Mapping[str, RoleImages]
+    roles: Mapping[str, RoleImages]  # those compared, those they must look like, and `REFERENCE` where there is one
     options: Check
     plan: Plan
 
@@ -62,15 +62,17 @@ class RoleChecks:
 
     def findings(self) -> dict[str, Finding]:
         """Check -> what it found."""
-        return {**self._near_duplicates(), **self._blind(), **self._conditions()}
+        return {**self._near_duplicates(), **self._near_reference(), **self._blind(), **self._conditions()}
 
     def pairs(self) -> pa.Table:
         """Members or suspects (a) and non-members (b) that are near-duplicates, closest pairs first.
 
-        Of each image with a near-duplicate in the other role, the pair with the nearest there.
+        Of each image with a near-duplicate in the other role, the pair with the nearest there.  Where a reference was
+        trained, also images of any role (a) and those it was trained on (b).
         """
         parts = [PAIRS.empty_table().to_pandas()]
-        for first, role in itertools.product(self._asked_about, NEAR):
+        of_reference = [(role, REFERENCE) for role in (*self._asked_about, *NEAR) if REFERENCE in self.roles]
+        for first, role in [*itertools.product(self._asked_about, NEAR), *of_reference]:
             a, b = self.roles[first], self.roles[role]
             parts += [self._pairs(a, b, ("a", first), ("b", role)), self._pairs(b, a, ("b", role), ("a", first))]
         pairs = pd.concat(parts).drop_duplicates(["image_id_a", "role_a", "image_id_b", "role_b"])
@@ -97,17 +99,33 @@ class RoleChecks:
         """In auxiliary and in holdout images: the share of members that have a near-duplicate there, and of others."""
         findings = {}
         for first, (among, control) in itertools.product(self._asked_about, (NEAR, NEAR[::-1])):
-            there = self.roles[among].hashed
-            near = {
-                role: nearest(self.roles[role].hashed, there).near(self.options.hash_distance, self.near_rmse)
-                for role in (first, control)
-            }
-            shares: Finding = {}
-            for role, of_role in near.items():
-                shares |= named_rate(role, exact_rate(int(of_role.sum()), len(of_role), CONFIDENCE))
+            near = self._near((first, control), among)
             p_value = excess_p_value(near[first], near[control])
-            findings[f"{first}_near_{among}"] = {**shares, "p_value": p_value, "fails": p_value <= self.plan.level}
+            findings[f"{first}_near_{among}"] = self._near_finding(near, p_value)
         return findings
+
+    def _near_reference(self) -> dict[str, Finding]:
+        """Among the images of a reference, if there is one: each role's share, and those of what it must look like."""
+        findings = {}
+        for role in self.plan.roles if REFERENCE in self.roles else ():
+            near = self._near((role, *COMPARISONS[role]), REFERENCE)
+            p_value = difference_p_value(near[role], np.concatenate([near[other] for other in COMPARISONS[role]]))
+            findings[f"{role}_near_{REFERENCE}"] = self._near_finding(near, p_value)
+        return findings
+
+    def _near(self, roles: Iterable[str], among: str) -> dict[str, np.ndarray]:
+        """Role -> (N,) bool: which of its images have a near-duplicate in the role `among`."""
+        there = self.roles[among].hashed
+        return {
+            role: nearest(self.roles[role].hashed, there).near(self.options.hash_distance, self.near_rmse)
+            for role in roles
+        }
+
+    def _near_finding(self, near: Mapping[str, np.ndarray], p_value: float) -> Finding:
+        shares: Finding = {}
+        for role, of_role in near.items():
+            shares |= named_rate(role, exact_rate(int(of_role.sum()), len(of_role), CONFIDENCE))
+        return {**shares, "p_value": p_value, "fails": p_value <= self.plan.level}
 
     def _blind(self) -> dict[str, Finding]:
         """Each comparison's AUC by image features; None where a set is too small to tell."""

@@ -22,7 +22,7 @@ import argparse
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ruamel.yaml import YAML, RoundTripRepresenter
 
@@ -31,13 +31,10 @@ from leakgauge.commands import epochs, gate, show
 from leakgauge.commands.code import git
 from leakgauge.commands.estimate import estimate
 from leakgauge.commands.pipeline import dvc, need_project, reproduce, stale_runs
+from leakgauge.commands.taking import account
 from leakgauge.config import PARAMS, PICKLED, is_pickle, kind_of, models_in
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
-from leakgauge.options import Taking
-
-if TYPE_CHECKING:
-    from leakgauge.diffusion.pipelines import Plan
 
 OF_TARGET = ("variant", "leave_out", "pickle", "scale")  # options of how the model is taken
 OF_BASE = {"base_variant": "variant", "base_leave_out": "leave_out"}  # and its base
@@ -124,40 +121,6 @@ def run(
     if len(targets) > 1 and members:
         epochs.curve(name, targets)
     return gate.status(targets, fail_above or [])
-
-
-def account(wanted: Entries) -> None:
-    """Say what becomes of the files of each pipeline or adapter, target or base.
-
-    Raises InputError for one that is refused.
-    """
-    from leakgauge.diffusion.adapter_files import plan_adapter  # torch takes seconds
-    from leakgauge.diffusion.pipelines import BASE, plan
-
-    for target in wanted["targets"].values():
-        options = target.get("target", {})
-        model, kind = Path(target["model"]), kind_of(Path(target["model"]))
-        if kind == "path":
-            _say(model, plan(model, _taking(options), options.get("pickle")))
-        elif kind == "adapter" and model.is_dir():
-            _say(model, plan_adapter(model))
-        if "path" in (base := options.get("base", {})):
-            _say(Path(base["path"]), plan(Path(base["path"]), _taking(base), key=BASE))
-
-
-def _taking(options: dict[str, Any]) -> Taking:
-    return Taking(**{key: options[key] for key in Taking.model_fields if key in options})
-
-
-def _say(folder: Path, found: "Plan") -> None:
-    """Which parts are taken, or which files where there are no parts; and which files are not."""
-    parts = sorted({Path(name).parent.as_posix() for name in found.taken} - {"."})
-    print(f"{folder}: taken: {', '.join(parts or sorted(found.taken))}", flush=True)
-    tops = {name: Path(name).parts[0] for name in found.not_taken}
-    beside = sorted({name if top in (name, *parts) else f"{top}/" for name, top in tops.items()})
-    if beside:
-        more = f", and {len(beside) - 10} more" if len(beside) > 10 else ""
-        print(f"{folder}: not taken: {', '.join(beside[:10])}{more}", flush=True)
 
 
 def prepare(wanted: Entries, keep: bool = True) -> None:

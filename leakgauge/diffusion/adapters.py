@@ -42,6 +42,7 @@ PIPELINES = (  # for which diffusers reads a LoRA
 )
 PEFT_KINDS = ("LORA", "LOHA", "LOKR")  # that merge into weights, and say so by their configuration alone
 NETWORKS = ("unet", "transformer")
+CONFIG = "config.json"  # of a part, beside its weights
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "Gemma2Model", "BertModel")
 KNOWN = re.compile(  # weights of a LoRA that diffusers fuses
     r".*(lora_(down|up|A|B)|lora\.(down|up)|lora_linear_layer\.(down|up))(\.weight)?|.*\.alpha|.*lora_magnitude_vector.*"
@@ -156,10 +157,16 @@ def _replace(file: Path, weights: Weights, folder: Path) -> None:
 
 
 def _save(network: Any, folder: Path) -> None:
-    """Save a part in the place of its former weights, which may have been in other files."""
+    """Save a part in the place of its former weights, which may have been in other files.
+
+    Its configuration does not name the folder that it was opened from: equal weights have equal bytes.
+    """
     for file in folder.glob("*.safetensors*"):
         file.unlink()
     network.save_pretrained(folder)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    write_json(folder / CONFIG, config)
 
 
 def _fuse_lora(file: Path, weights: Weights, scale: float, folder: Path) -> None:
@@ -216,7 +223,7 @@ def _fuse_peft(adapter: Path, scale: float, folder: Path, part: str) -> None:
 def _network(folder: Path, part: str) -> Any:
     """A part of a pipeline, in float32."""
     options = {"local_files_only": True, "use_safetensors": True}
-    config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / part / CONFIG).read_text(encoding="utf-8"))
     if part in NETWORKS:
         if config["_class_name"] not in loading.NETWORKS:
             raise InputError(

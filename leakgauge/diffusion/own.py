@@ -36,6 +36,7 @@ from leakgauge.files import files_below
 
 CODE = "model.py"
 KEYS = {"network", "alpha", "sigma", "shape"}
+SHIFTS = ("b", "beta", "bias", "shift")  # what weights of a norm are called that it adds; by others it multiplies
 
 
 class OwnNetwork(nn.Module):
@@ -51,16 +52,27 @@ class OwnNetwork(nn.Module):
         return SimpleNamespace(sample=self.network(x, timestep))
 
     def reinitialised(self) -> "OwnNetwork":
-        """One that has learnt nothing: every layer that can draws its weights anew, other weights are normal noise."""
+        """One that has learnt nothing: every layer that can draws its weights anew.
+
+        Of other layers, norms (by the name of their class) get scale 1 and shift 0: noise as the scale would all but
+        switch them off.  Weights that are all equal stay, since training leaves none so; others become normal noise.
+        """
         fresh = copy.deepcopy(self).cpu()
         drawn: set[int] = set()
         for layer in fresh.modules():
+            own = dict(layer.named_parameters(recurse=False))
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()
-                drawn |= {id(weight) for weight in layer.parameters(recurse=False)}
+            elif "norm" in type(layer).__name__.lower():
+                for name, weight in own.items():
+                    nn.init.constant_(weight, 0.0 if name in SHIFTS else 1.0)
+            else:
+                continue
+            drawn |= {id(weight) for weight in own.values()}
         for weight in fresh.parameters():
-            if id(weight) not in drawn:
-                nn.init.normal_(weight, std=float(weight.std()) if weight.numel() > 1 else 1.0)
+            std = float(weight.detach().std()) if weight.numel() > 1 else 1.0
+            if id(weight) not in drawn and std > 0:
+                nn.init.normal_(weight, std=std)
         return fresh
 
 

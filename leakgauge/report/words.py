@@ -51,6 +51,7 @@ OTHERS = {  # role -> what it is compared with
     "auxiliary": "holdout images",
 }
 PLURAL = {"member": "members", "suspect": "suspects", "auxiliary": "auxiliary images", "holdout": "holdout images"}
+REFERENCE = "images of the reference"
 FAMILIES = {  # beginning of a check's name -> what it looks at, and what a failure means
     "blind": (
         "Image features",
@@ -111,6 +112,13 @@ def _words(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
             roles = {"role": PLURAL[role], "others": OTHERS[role]}
             return f"{looks_at}: {PLURAL[role]} against {OTHERS[role]}", f"{looks_at} {meaning.format(**roles)}"
     role, _, among = name.partition("_near_")
+    if among == "reference" and role in PLURAL:
+        return (
+            f"Near-duplicates of {PLURAL[role]} among {REFERENCE}",
+            f"{PLURAL[role].capitalize()} have a near-duplicate among the {REFERENCE} more often, or less often, than "
+            f"{OTHERS[role]}: scores under the reference then tell the role. Name the dataset's unit, or take the "
+            f"{REFERENCE} that the table of near-duplicates lists out of it.",
+        )
     if among in PLURAL and role in PLURAL:
         return (
             f"Near-duplicates of {PLURAL[role]} among {PLURAL[among]}",
@@ -130,8 +138,8 @@ def _figures(name: str, found: Mapping[str, Any]) -> str:
         parts.append("AUC {auc:.3f} ({auc_ci_low:.3f} to {auc_ci_high:.3f})".format(**found))
     role, _, among = name.partition("_near_")
     if among and role in found:
-        control = "holdout" if among == "auxiliary" else "auxiliary"
-        parts.append(f"{percent(found[role])} % of {PLURAL[role]}, {percent(found[control])} % of {PLURAL[control]}")
+        roles = [role, *(other for other in PLURAL if other in found and other != role)]
+        parts.append(", ".join(f"{percent(found[one])} % of {PLURAL[one]}" for one in roles))
     if found.get("of_first") is not None:
         label = "without a label" if found.get("label") is None else f"of label {found['label']}"
         parts.append(f"{found['of_first']} of {found['images']} images {label}, {found['expected']:.3g} expected")

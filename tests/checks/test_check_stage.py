@@ -115,6 +115,53 @@ def test_copies_of_members_among_the_holdout_are_listed_and_make_a_check_fail(au
     assert "More members than non-members have a near-duplicate among the holdout images" in page()
 
 
+@pytest.mark.parametrize(
+    ("role", "failing"), [("member", "member"), ("auxiliary", "auxiliary"), ("holdout", "auxiliary")]
+)
+def test_copies_of_any_role_among_the_images_of_a_reference_are_listed_and_make_a_check_fail(role, failing, audit):
+    params = tiny_params()
+    params["split"]["reference"] = 100
+    write_params(params)
+    split(TARGET)
+    check(TARGET)
+    assert found()["fails"] == 0, "drawn at random"
+    planted, count = images("reference"), 25
+    planted[:count] = np.rint(0.9 * images(role)[:count])  # a little darker: other pixels, the same picture
+    replace_images("reference", planted)
+    check(TARGET)
+    figures, pairs = found(), read_table(PAIRS).to_pandas().query("role_b == 'reference'")
+    assert [name for name in figures if "near_reference" in name and figures[name]["fails"]] == [
+        f"{failing}_near_reference"
+    ]
+    assert figures[f"{failing}_near_reference"][f"{role}_count"] >= count
+    ids = [read_table(ROLE / f"{of}.parquet").column("image_id").to_pylist()[:count] for of in (role, "reference")]
+    assert set(zip(*ids, strict=True)) <= set(zip(pairs["image_id_a"], pairs["image_id_b"], strict=True))
+    assert not any(figures[f"member_near_{among}"]["fails"] for among in ("auxiliary", "holdout"))
+    written = page()
+    assert "have a near-duplicate among the images of the reference more often, or less often" in written
+    assert "No verdict: a check fails" in written
+
+
+def test_members_without_the_near_duplicates_that_all_others_have_in_the_reference_make_a_check_fail(audit):
+    """Scores under the reference are then low for all but members."""
+    params = tiny_params()
+    params["split"]["reference"] = 100
+    write_params(params)
+    split(TARGET)
+    planted = images("reference")
+    planted[:60] = np.rint(0.9 * np.concatenate([images("auxiliary")[:40], images("holdout")[:20]]))
+    replace_images("reference", planted)
+    check(TARGET)
+    figures = found()["member_near_reference"]
+    assert figures["member"] < min(figures["auxiliary"], figures["holdout"])
+    assert figures["fails"]
+
+
+def test_without_a_reference_no_check_speaks_of_one(audit):
+    check(TARGET)
+    assert not any("reference" in name for name in found())
+
+
 def test_nothing_near_gives_a_table_without_rows(audit):
     params = tiny_params()
     params["check"] |= {"hash_distance": 0, "pixel_rmse": 1e-9}

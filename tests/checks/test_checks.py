@@ -12,6 +12,7 @@ from leakgauge.checks.blind import blind_check
 from leakgauge.checks.conditions import caption_features, caption_role, caption_roles, label_role, label_roles
 from leakgauge.checks.near_duplicates import (
     Images,
+    difference_p_value,
     excess_p_value,
     hashed,
     nearest,
@@ -218,6 +219,15 @@ def test_members_with_more_near_duplicates_than_others_are_told_from_members_wit
     assert excess_p_value(of(10, 100), of(20, 200)) > 0.5
 
 
+def test_fewer_near_duplicates_than_others_have_differ_as_much_as_more():
+    def of(count: int, total: int) -> np.ndarray:
+        return np.arange(total) < count
+
+    assert difference_p_value(of(0, 3), of(3, 3)) == pytest.approx(2 / 20)  # both ends of C(6, 3) ways
+    assert difference_p_value(of(3, 3), of(0, 3)) == pytest.approx(2 / 20)
+    assert difference_p_value(of(10, 100), of(20, 200)) > 0.5
+
+
 # Blind check
 
 
@@ -380,17 +390,18 @@ def test_suspects_need_no_labels_or_captions_where_members_do():
     assert list(caption_roles(captions, plan)) == ["member"]
 
 
-def test_every_finding_shares_in_the_false_alarms():
+@pytest.mark.parametrize("reference", [False, True])
+def test_every_finding_shares_in_the_false_alarms(reference):
     rng, roles = np.random.default_rng(0), {}
-    for role in ("member", "suspect", "auxiliary", "holdout"):
+    for role in ("member", "suspect", "auxiliary", "holdout", *(["reference"] if reference else [])):
         pixels = rng.integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
         ids, captions = [f"{role} {row}" for row in range(12)], ["a cat", "a dog"] * 6
         table = image_table(ids, pixels, [0, 1] * 6, [None] * 12, captions)
         roles[role] = RoleImages.of(table, features(pixels.transpose(0, 3, 1, 2)))
-    plan = Plan.of(Check(), ["member", "auxiliary", "suspect"], True)
+    plan = Plan.of(Check(), ["member", "auxiliary", "suspect"], True, reference)
     findings = RoleChecks(roles, Check(), plan).findings()
     findings |= {f"null_check_{role}": {} for role in null_check({role: rng.random((12, 3)) for role in roles}, plan)}
-    assert sorted(findings) == sorted(findings_of(plan.roles, True))
+    assert sorted(findings) == sorted(findings_of(plan.roles, True, reference))
     assert plan.level == pytest.approx(Check().false_alarm / len(findings))
 
 

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from leakgauge.cli import errors_in_one_line
 from leakgauge.commands import parser
-from leakgauge.commands.audit import OF_BASE, OF_TARGET, account, named_after, prepare, wanted_entries
+from leakgauge.commands.audit import OF_BASE, OF_TARGET, named_after, prepare, wanted_entries
+from leakgauge.commands.taking import account
 from leakgauge.config import asked, entry, names, source_of, suspects_entry, target_entry
 from leakgauge.datasets import Dataset
 from leakgauge.files import file_hash

@@ -106,6 +106,20 @@ def test_a_lora_of_diffusers_fused_says_what_diffusers_says_with_it_unfused(base
     assert (found(base) - plain).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("kind", ["lora", "peft", "whole"])
+def test_one_adapter_fused_under_two_names_gives_the_same_bytes(kind, base, lora, whole, tmp_path):
+    if kind == "peft":
+        model = peft.get_peft_model(opened(base).unet, peft.LoraConfig(r=2, target_modules=OF_UNET))
+        train(model)
+        model.save_pretrained(tmp_path / "peft")
+    adapter = {"lora": lora[0], "peft": tmp_path / "peft", "whole": whole[0]}[kind]
+    names = [Path(shutil.copytree(base, tmp_path / name / "pipeline")) for name in ("one", "another")]
+    for folder in names:
+        fuse(adapter, 1.0, folder)
+    assert file_hash(names[0]) == file_hash(names[1]) != file_hash(base)
+    assert not [file for file in names[0].rglob("*.json") if str(tmp_path) in file.read_text()]
+
+
 def test_a_training_folder_gives_the_pipeline_of_its_last_weights_and_lists_its_checkpoints(base, lora, tmp_path):
     other, folder = Path(shutil.copytree(base, tmp_path / "other")), tmp_path / "training"
     weights = load_file(lora[0] / LORA)

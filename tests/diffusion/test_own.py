@@ -8,9 +8,11 @@ import pytest
 import torch
 from families import put_target, run_code
 from safetensors.torch import save_file
+from torch import nn
 
 from leakgauge.config import kind_of
 from leakgauge.diffusion.denoiser import Denoiser, reinitialised, untrained
+from leakgauge.diffusion.own import OwnNetwork
 from leakgauge.errors import InputError
 from leakgauge.tables import read_table
 from stages.score import score
@@ -94,6 +96,53 @@ def test_a_network_that_has_learnt_nothing_has_none_of_its_weights(own):
         assert not torch.isclose(fresh[name], weight).any(), name
         assert torch.equal(fresh[name], again[name]), "the seed decides"
     assert not torch.allclose(untrained(target, 0).epsilon(X, 30), target.epsilon(X, 30))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels, 1, 1)), nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt() + self.bias
+
+
+class Mix(nn.Module):
+    """A linear layer over channels without `reset_parameters`, times a constant that is no norm's."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.matrix, self.gain = nn.Parameter(torch.randn(out, into)), nn.Parameter(torch.full((out, 1, 1), 0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * torch.einsum("oi,bihw->bohw", self.matrix, x)
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Mix(1, 8), RMSNorm(8), nn.Tanh(), Mix(8, 1))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_norms_of_layers_that_cannot_draw_their_weights_stay_norms(trained):
+    torch.manual_seed(0)
+    network = OwnNetwork(Normed(), (1, 8, 8))
+    if trained:
+        for norm in (layer for layer in network.modules() if isinstance(layer, RMSNorm)):
+            for weight in norm.parameters():
+                nn.init.normal_(weight, mean=float(weight.mean()), std=0.05)
+    fresh = reinitialised(network, 0)
+    of_norm, first, last = fresh.network.layers[1], fresh.network.layers[0], fresh.network.layers[3]
+    assert (of_norm.weight == 1).all()
+    assert (of_norm.bias == 0).all()
+    assert (first.gain == 0.5).all(), "a constant is nothing that was learnt"
+    for layer, before in ((first, network.network.layers[0]), (last, network.network.layers[3])):
+        assert not torch.isclose(layer.matrix, before.matrix).any()
+    assert fresh(X, torch.zeros(3)).sample.std() > 0.1, "it depends on the image"
 
 
 def test_the_folder_becomes_the_target_and_its_images_are_scored(own):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import (
     Elsewhere,
@@ -22,7 +23,8 @@ from pipeline import repro
 from planted import free_images, write_images
 from ruamel.yaml import YAML
 
-from leakgauge.tables import ROLES, decode_images, read_table
+from leakgauge.features import named_features
+from leakgauge.tables import ROLES, decode_images, image_table, read_metadata, read_table, write_table
 from stages.check import check
 from stages.config import config
 from stages.evaluate import evaluate
@@ -59,6 +61,15 @@ def verdicts(name: str = "asked") -> pd.DataFrame:
 def contents(*folders: str) -> dict[Path, bytes]:
     """The files below some folders."""
     return {path: path.read_bytes() for folder in folders for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def put_reference(pixels: np.ndarray) -> None:
+    """Make these the images that a reference was trained on.  pixels : (N, C, H, W) uint8."""
+    ids, nothing = [f"reference-{number}" for number in range(len(pixels))], [None] * len(pixels)
+    images = image_table(ids, pixels.transpose(0, 2, 3, 1), nothing, nothing)
+    for kind, table in (("roles", images), ("features", pa.table({"image_id": ids} | named_features(pixels)))):
+        path = Path(f"data/{kind}/{TARGET}/reference.parquet")
+        write_table(path, table, read_metadata(path))
 
 
 def test_suspects_are_judged_where_no_member_is_known(audit):
@@ -180,6 +191,28 @@ def test_a_suspect_that_is_certainly_no_member_is_refused(audit, refusal, role):
     line = refusal(suspects, suspects="asked")
     assert f"1 suspects are exact duplicates of {role} images" in line
     assert known.column("image_id")[3].as_py() in line
+
+
+def test_a_suspect_that_a_reference_was_trained_on_is_refused(audit, refusal):
+    others = free_images(30)
+    put_reference(others)
+    ask({"mine": others[3]})
+    prepare_images("asked_images")
+    score_suspects("asked")
+    line = refusal(suspects, suspects="asked")
+    assert "1 suspects are exact duplicates of reference images" in line
+    assert "'reference-3'" in line
+
+
+def test_suspects_with_near_copies_among_the_images_of_a_reference_make_a_check_fail(audit):
+    others = free_images(46)
+    ask({f"{number:02}": image for number, image in enumerate(others[:23])})
+    put_reference(others[23:])
+    assert not answer_about("asked")["checks"]["suspect_near_reference"]["fails"]
+    put_reference(np.rint(0.9 * others[:23]).astype(np.uint8))
+    answer = answer_about("asked")
+    assert answer["checks"]["suspect_near_reference"]["fails"]
+    assert answer["checks_failed"] == 1
 
 
 def test_suspects_that_are_members_are_counted(audit):
