@@ -8,6 +8,7 @@ So is a whole model in one file, whose weights replace those of its base.
 | a folder with adapter_config.json, or with such folders unet/, transformer/, text_encoder/ | an adapter of PEFT |
 | a .safetensors file with `model.diffusion_model.` weights | a whole model, as the original codes and ComfyUI have it |
 | a .safetensors file with an embedding alone, or learned_embeds.safetensors in a folder | a textual inversion |
+| a .safetensors file with clip_l and clip_g | the same of SDXL |
 
 `adapter_files` says which files of a folder are taken.  diffusers and PEFT read and fuse them.  Both pass over weights
 that they do not know, with a warning at most; here every pair of matrices that is not zero must have changed a weight.
@@ -52,6 +53,10 @@ PART_OF = {  # what the names of weights begin with -> the part of the pipeline;
     **{"lora_te2_": "text_encoder_2", "text_encoder_2.": "text_encoder_2"},
     **{"lora_te3_": "text_encoder_3", "text_encoder_3.": "text_encoder_3"},
 }
+OF_ENCODERS = {
+    "clip_l": "",
+    "clip_g": "_2",
+}  # embeddings of SDXL -> what the names of their tokenizer and encoder end in
 WHOLE = "model.diffusion_model."  # what the names of a network's weights begin with in a file of a whole model
 DOWN = re.compile(
     r"(.*)(lora_down|lora\.down|lora_A|lora_linear_layer\.down|hada_w1_a|lokr_w1)(\.weight|\.default\.weight)?"
@@ -280,25 +285,38 @@ def _acts(name: str, weights: Weights) -> bool:
 
 
 def _add_token(file: Path, weights: Weights, folder: Path) -> None:
-    """Add the token of a textual inversion to the tokenizer, its embedding to the text encoder.
+    """Add the token of a textual inversion to the tokenizers, its embeddings to the text encoders.
 
     Of several vectors each has a token, '<mine>', '<mine>_1', ..., and prompts name the first: see `texts`.
     """
-    if len(weights) != 1 or (folder / f"{TEXT_ENCODER}_2").is_dir():
+    pipeline = _pipeline(file, folder)
+    if _is_sdxl(pipeline) and set(weights) == set(OF_ENCODERS):
+        token, embeddings = file.stem, {OF_ENCODERS[name]: embedding for name, embedding in weights.items()}
+    elif len(weights) == 1 and not (folder / f"{TEXT_ENCODER}_2").is_dir():
+        (name, embedding), *_ = weights.items()
+        token = file.stem if name == "emb_params" else name  # of AUTOMATIC1111, which goes by the file's name
+        embeddings = {"": embedding}
+    else:
         raise InputError(
             f"{file}: holds {len(weights)} arrays, and no LoRA: a textual inversion has one, for a pipeline with one "
-            "text encoder"
+            "text encoder, or clip_l and clip_g, for SDXL"
         )
-    (token, embedding), *_ = weights.items()
-    pipeline = _pipeline(file, folder)
-    token = file.stem if token == "emb_params" else token  # of AUTOMATIC1111, which goes by the file's name
-    names = [token, *(f"{token}_{number}" for number in range(1, embedding.numel() // embedding.shape[-1]))]
+    counts = {embedding.numel() // embedding.shape[-1] for embedding in embeddings.values()}
+    if len(counts) > 1:
+        raise InputError(f"{file}: clip_l and clip_g have {' and '.join(map(str, sorted(counts)))} vectors")
+    names = [token, *(f"{token}_{number}" for number in range(1, *counts))]
     if len(names) > (most := pipeline.tokenizer.model_max_length - 2):  # but for those of start and end
         raise InputError(f"{file}: has {len(names)} vectors, and a prompt of its base {most} tokens")
-    pipeline.load_textual_inversion(str(file.parent), weight_name=file.name, token=token, local_files_only=True)
+    for number, embedding in embeddings.items():
+        tokenizer, encoder = (getattr(pipeline, f"{part}{number}") for part in (TOKENIZER, TEXT_ENCODER))
+        pipeline.load_textual_inversion(embedding, token=token, tokenizer=tokenizer, text_encoder=encoder)
+        tokenizer.save_pretrained(folder / f"{TOKENIZER}{number}")
+        encoder.save_pretrained(folder / f"{TEXT_ENCODER}{number}")
     several = f", of {len(names)} vectors" if len(names) > 1 else ""
     print(f"{file}: its token is '{token}'{several}: without it in a caption it changes no score")
     known = json.loads((folder / TOKENS).read_text(encoding="utf-8")) if (folder / TOKENS).is_file() else {}
     write_json(folder / TOKENS, known | {token: names})
-    pipeline.tokenizer.save_pretrained(folder / TOKENIZER)
-    pipeline.text_encoder.save_pretrained(folder / TEXT_ENCODER)
+
+
+def _is_sdxl(pipeline: Any) -> bool:
+    return type(pipeline).__name__.startswith("StableDiffusionXL")

@@ -128,7 +128,8 @@ def _open_sdxl(folder: Path, network: ModelMixin) -> ByText:
     def zeros() -> Inputs:
         return {name: torch.zeros_like(value) for name, value in embed("").items()}
 
-    return ByText(embed, zeros if index.get("force_zeros_for_empty_prompt", True) else None)
+    none = zeros if index.get("force_zeros_for_empty_prompt", True) else None
+    return ByText(embed, none, learnt=_learnt(folder, encoders[0]))
 
 
 def _open_sd3(folder: Path, network: ModelMixin) -> ByText:

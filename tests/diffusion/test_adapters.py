@@ -271,6 +271,43 @@ def test_a_textual_inversion_of_several_vectors_is_expanded_as_the_pipeline_expa
     assert not torch.allclose(embedded[1:2], plain)
 
 
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_a_textual_inversion_of_sdxl_goes_into_both_encoders_as_the_pipeline_puts_it(vectors, family, tmp_path):
+    base = shutil.copytree(family("sdxl"), tmp_path / "base")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(base)
+    rng = torch.Generator().manual_seed(0)
+    widths = {"clip_l": pipeline.text_encoder.config.hidden_size, "clip_g": pipeline.text_encoder_2.config.hidden_size}
+    weights = {name: torch.randn(vectors, width, generator=rng) for name, width in widths.items()}
+    save_file(weights, tmp_path / "<mine>.safetensors")
+    prompts = ["<mine>", "a <mine>", "<mine> a", "a"]
+    before = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(prompts)
+    for name, end in (("clip_l", ""), ("clip_g", "_2")):
+        tokenizer, encoder = getattr(pipeline, f"tokenizer{end}"), getattr(pipeline, f"text_encoder{end}")
+        pipeline.load_textual_inversion(weights[name], token="<mine>", tokenizer=tokenizer, text_encoder=encoder)
+    fuse(tmp_path / "<mine>.safetensors", 1.0, base)
+    target = Denoiser.from_pipeline(base, torch.device("cpu"))
+    embedded = target.condition.embed(prompts)
+    for row, prompt in enumerate(prompts):
+        states, _, pooled, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
+        torch.testing.assert_close(embedded["encoder_hidden_states"][row : row + 1], states, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(embedded["text_embeds"][row : row + 1], pooled, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(embedded["encoder_hidden_states"][0], before["encoder_hidden_states"][0])
+    with pytest.raises(InputError, match="no prompt contains '<mine>', the token of a textual inversion"):
+        target.conditioning_of([None], ["a"], "given")
+
+
+def test_a_textual_inversion_of_another_number_of_encoders_is_refused(base, family, tmp_path):
+    save_file({"clip_l": torch.ones(8), "clip_g": torch.ones(8)}, tmp_path / "two.safetensors")
+    assert "holds 2 arrays, and no LoRA: a textual inversion has one, for" in refused(
+        tmp_path / "two.safetensors", base
+    )
+    sdxl = shutil.copytree(family("sdxl"), tmp_path / "sdxl")
+    save_file({"<mine>": torch.ones(8)}, tmp_path / "one.safetensors")
+    assert "or clip_l and clip_g, for SDXL" in refused(tmp_path / "one.safetensors", sdxl)
+    save_file({"clip_l": torch.ones(2, 8), "clip_g": torch.ones(3, 8)}, tmp_path / "uneven.safetensors")
+    assert "clip_l and clip_g have 2 and 3 vectors" in refused(tmp_path / "uneven.safetensors", sdxl)
+
+
 def test_a_textual_inversion_of_which_a_prompt_loses_a_vector_is_not_in_it(base, tmp_path):
     save_file({"<mine>": torch.ones(3, 8)}, tmp_path / "learned_embeds.safetensors")
     fuse(tmp_path / "learned_embeds.safetensors", 1.0, base)
