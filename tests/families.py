@@ -319,7 +319,7 @@ def score_sde() -> ScoreSdeVePipeline:
     return ScoreSdeVePipeline(network, ScoreSdeVeScheduler(num_train_timesteps=1000, sigma_max=50.0))
 
 
-def transformer_saved() -> DiTPipeline:
+def dit_pipeline() -> DiTPipeline:
     return DiTPipeline(dit(), kl_autoencoder(), DDIMScheduler(clip_sample=False))
 
 
@@ -382,7 +382,7 @@ WRITERS: dict[str, Writer] = {
     "epsilon": saved(noise_prediction),
     **OF_PIXELS,
     "ve": saved(score_sde),
-    "dit": saved(transformer_saved),
+    "dit": saved(dit_pipeline),
     "latent_vq": saved(latent_vq),
     "latent_kl": saved(latent_kl),
     "latent_tiny": saved(latent_tiny),
