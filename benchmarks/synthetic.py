@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 from ruamel.yaml import YAML
 
+from leakgauge.attacks.columns import NETWORK_COLUMNS
 from leakgauge.files import write_json
 from leakgauge.options import RoleLeaks
-from leakgauge.scoring import NETWORK_COLUMNS, NULL_IMAGES
+from leakgauge.scoring import NULL_IMAGES
 from leakgauge.tables import ROLES, ROW_GROUP, list_column, write_pieces, write_table
 from stages.config import config
 

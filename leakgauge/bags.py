@@ -20,10 +20,11 @@ from leakgauge.files import write_bytes
 from leakgauge.inference.conformal import AttackResult, judge
 from leakgauge.inference.fusion import fuse
 from leakgauge.quantile.bag import (
-    ATTACKERS,
     DEFAULTS,
     FEWEST_IMAGES,
+    NETWORKS,
     LearnerOptions,
+    attacker_class,
     attacker_seed,
     fit_attacker,
     fit_attackers,
@@ -63,7 +64,7 @@ class QuantileBag:
             (inputs, values, self.options, seeds[start : start + size], drawn[start : start + size])
             for start in range(0, self.n_attackers, size)
         ]
-        groups = spread(fit_attackers, jobs, f"fit {self.options.kind}")
+        groups = spread(fit_attackers, jobs, f"fit {self.options.kind}", networks=self.options.kind in NETWORKS)
         self.attackers = [attacker for group in groups for attacker, _ in group]
         self.out_of_bag = np.stack([resample.out_of_bag for resample in drawn], axis=1)  # (n, B)
         self.auxiliary_z = self.z_scores(inputs, log_scores)
@@ -94,7 +95,7 @@ class QuantileBag:
         """N images and their log scores, (N, S) float64.  Raises ValueError."""
         if isinstance(X, Inputs):
             inputs = X
-        elif ATTACKERS[self.options.kind].needs_pixels:
+        elif attacker_class(self.options.kind).needs_pixels:
             raise ValueError(f"{self.options.kind} needs pixels: X must be `Inputs(images, features)`")
         else:
             inputs = Inputs(np.empty((len(X), 0, 0, 0), dtype=np.uint8), np.asarray(X, dtype=np.float32))

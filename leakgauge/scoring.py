@@ -4,18 +4,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from tqdm import tqdm
 
-from leakgauge.attacks.columns import Columns, beside_base, score_columns, with_base
-from leakgauge.attacks.scorer import NETWORKS, Job, Scorer, moved_by_precision, null_column, precision_asked
+from leakgauge.attacks.columns import NETWORK_COLUMNS, NETWORKS, beside_base, score_columns, with_base
+from leakgauge.attacks.given import Outputs
+from leakgauge.attacks.scorer import Job, Scorer, moved_by_precision, null_column, precision_asked
 from leakgauge.cluster import Save, score_on_cluster
 from leakgauge.compute import best_device, computed_on
 from leakgauge.config import PARAMS, asked, key_name, section, source_of
@@ -28,7 +26,6 @@ from leakgauge.options import RoleLeaks, Score
 from leakgauge.tables import read_table, write_table
 
 NULL_IMAGES = 300  # of a table, at most, that are scored under untrained networks too
-NETWORK_COLUMNS = [f"network_{number}" for number in range(NETWORKS)]
 
 
 class Shards:
@@ -87,15 +84,6 @@ def score_options(target: str) -> Score:
     """Section `score`, its backend straight from params.yaml: no part of what scores are, so DVC does not watch it."""
     backend = asked("score", Score, target).backend
     return section("score", Score, target).model_copy(update={"backend": backend})
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where scores go."""
-
-    scores: Path  # a table, a column a score
-    null: Path  # a table of the images that were also scored under untrained networks: network_0, ..., perhaps base
-    facts: dict[str, Any]  # for the metadata of both
 
 
 def score_table(run: str, job: Job, out: Outputs, role_leaks: RoleLeaks) -> None:
@@ -163,26 +151,6 @@ def base_of(target: str) -> Path | None:
 def runs_code(target: str) -> bool:
     """Whether the target's entry says that its code is run."""
     return source_of(target).source == "python"
-
-
-def take_scores(given: Path, images: Path, ids: list[str], out: Outputs) -> None:
-    """Write the rows of a file of scores, for the images of a table and in their order; of the networks no row.
-
-    ids : the images' names in the file.  Raises InputError where one has no row.
-    """
-    table, own = read_table(given), read_table(images, ["image_id"])
-    rows = pc.index_in(pa.array(ids, pa.string()), value_set=table.column("image_id").combine_chunks())
-    if rows.null_count:
-        first = ids[pc.index(rows.is_null(), True).as_py()]
-        raise InputError(
-            f"{given}: has no scores of {rows.null_count} images of {images}, the first is '{first}': score them too"
-        )
-    columns: Columns = {name: {"definition": "as given", "network_calls": 0} for name in table.column_names[1:]}
-    # new suspects do not make it another target
-    facts = {**out.facts, "target_sha256": file_hash(given.with_name("scores.parquet")), "columns": columns}
-    facts |= {"precision": None, "moved_by_precision": 0.0, "conditioned_on": None, "computed_on": None}
-    write_table(out.null, _table(given, [], np.empty((0, NETWORKS)), NETWORK_COLUMNS), facts)
-    write_table(out.scores, table.take(rows).set_column(0, "image_id", own.column("image_id")), facts)
 
 
 def _conditioned_on(scorer: Scorer, role_leaks: RoleLeaks) -> str | None:

@@ -22,9 +22,10 @@ from leakgauge.errors import InputError
 from leakgauge.files import file_hash, place_folder, resumable, write_bytes
 from leakgauge.options import Fit, Learner, LearnerOptions
 from leakgauge.quantile.bag import (
-    ATTACKERS,
     FEWEST_IMAGES,
+    NETWORKS,
     Bag,
+    attacker_class,
     attacker_folder,
     attacker_seed,
     fit_attackers,
@@ -71,7 +72,8 @@ def fit(target: str, learner: str) -> None:
     config = [options.model_dump(), learner_options.model_dump(), columns]
     with resumable(f"fit@{target}-{learner}", config, [images, features, scores]) as folder:
         made = folder / "bag"
-        inputs = read_inputs(images, features, scores, columns, ATTACKERS[learner_options.kind].needs_pixels, folder)
+        needs_pixels = attacker_class(learner_options.kind).needs_pixels
+        inputs = read_inputs(images, features, scores, columns, needs_pixels, folder)
         _fit_all(inputs, values, learner_options, options.seed, drawn, made)
         out_of_bag = list_column(np.stack([resample.out_of_bag for resample in drawn], axis=1))
         calibrates = kept if options.calibration else np.ones(len(ids), dtype=bool)
@@ -121,7 +123,7 @@ def _fit_all(
     groups = [range(start, min(start + size, len(drawn))) for start in range(0, len(drawn), size)]
     groups = [group for group in groups if not all(attacker_folder(made, number).exists() for number in group)]
     jobs = [(inputs, values, options, seed, {number: drawn[number] for number in group}, made) for group in groups]
-    spread(_fit_some, jobs, f"fit {options.kind}")
+    spread(_fit_some, jobs, f"fit {options.kind}", networks=options.kind in NETWORKS)
 
 
 def _fit_some(

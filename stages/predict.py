@@ -15,7 +15,7 @@ import pyarrow as pa
 from leakgauge.cli import run
 from leakgauge.errors import InputError
 from leakgauge.files import resumable
-from leakgauge.quantile.bag import ATTACKERS, Bag, z_columns
+from leakgauge.quantile.bag import Bag, attacker_class, z_columns
 from leakgauge.quantile.inputs import read_inputs
 from leakgauge.tables import (
     ROLES,
@@ -54,7 +54,7 @@ def _of_role(bag: Bag, target: str, role: str, folder: Path) -> pa.Table:
     for path in (features, scores):
         if read_ids(path).to_pylist() != ids:
             raise InputError(f"{path}: its image_ids do not match {images}: run `dvc repro`")
-    learnt, needs_pixels = bag.description["scores"], ATTACKERS[bag.options.kind].needs_pixels
+    learnt, needs_pixels = bag.description["scores"], attacker_class(bag.options.kind).needs_pixels
     inputs = read_inputs(images, features, scores, learnt, needs_pixels, folder)
     observed = np.stack([log_scores(scores, column) for column in learnt], axis=1)  # (N, S)
     columns = {name: list_column(values) for name, values in z_columns(bag, inputs, observed, role).items()}

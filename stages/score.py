@@ -14,10 +14,9 @@ models/target/<target>/, models/base/<target>/, data/checks/<target>.json, data/
 
 from pathlib import Path
 
-from leakgauge.attacks.scorer import Job
+from leakgauge.attacks.given import Outputs, take_scores
 from leakgauge.cli import run
 from leakgauge.config import role_leaks, source_of
-from leakgauge.scoring import Outputs, base_of, runs_code, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -28,9 +27,12 @@ def score(target: str, role: str) -> None:
     out = Outputs(scores, null, {"target": target, "role": role})
     if source_of(target).source == "scores":
         take_scores(model / "scores.parquet", images, read_ids(images).to_pylist(), out)
-    else:
-        job = Job(target, model, images, score_options(target), base_of(target), runs_code(target))
-        score_table(f"score@{target}-{role}", job, out, role_leaks(target))
+        return
+    from leakgauge.attacks.scorer import Job  # which takes seconds, and given scores do not need it
+    from leakgauge.scoring import base_of, runs_code, score_options, score_table
+
+    job = Job(target, model, images, score_options(target), base_of(target), runs_code(target))
+    score_table(f"score@{target}-{role}", job, out, role_leaks(target))
 
 
 if __name__ == "__main__":

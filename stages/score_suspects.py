@@ -6,11 +6,10 @@ data/images/<dataset>.parquet, models/target/<target>/, models/base/<target>/, d
 
 from pathlib import Path
 
-from leakgauge.attacks.scorer import Job
+from leakgauge.attacks.given import Outputs, take_scores
 from leakgauge.cli import run
 from leakgauge.config import role_leaks, source_of, suspects_entry
 from leakgauge.errors import InputError
-from leakgauge.scoring import Outputs, base_of, runs_code, score_options, score_table, take_scores
 from leakgauge.tables import read_ids
 
 
@@ -30,6 +29,9 @@ def score_suspects(suspects: str) -> None:
             )
         take_scores(given, images, named, out)
         return
+    from leakgauge.attacks.scorer import Job  # which takes seconds, and given scores do not need it
+    from leakgauge.scoring import base_of, runs_code, score_options, score_table
+
     of_roles = role_leaks(entry.target).model_copy(update={"leaks": {}})  # of the suspects: `suspects` looks at it
     job = Job(entry.target, model, images, score_options(entry.target), base_of(entry.target), runs_code(entry.target))
     score_table(f"score_suspects@{suspects}", job, out, of_roles)

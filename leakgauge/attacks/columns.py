@@ -10,6 +10,8 @@ from leakgauge.options import Attacks
 from leakgauge.tables import BASE, RATIO, base_columns
 
 Columns = dict[str, dict[str, str | int]]  # name -> definition and network calls an image, as if computed alone
+NETWORKS = 3  # that have learnt nothing: what one of them cannot tell, another may
+NETWORK_COLUMNS = [f"network_{number}" for number in range(NETWORKS)]
 
 
 def score_columns(attacks: Attacks) -> Columns:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from leakgauge.attacks.columns import problem, score_columns
+from leakgauge.attacks.columns import NETWORKS, problem, score_columns
 from leakgauge.attacks.registry import score_batch
 from leakgauge.config import PARAMS, key_name
 from leakgauge.diffusion.conditioning import Conditioning
@@ -22,7 +22,6 @@ from leakgauge.tables import RowReader, captions_of, decode_images, read_table
 
 CPU_BYTES = 2**30  # of activations: more would fit, but is no faster, and slower at last
 GPU_SHARE = 0.5  # of its memory, for activations
-NETWORKS = 3  # that have learnt nothing: what one of them cannot tell, another may
 TRIED_ON = 32  # images that a precision is tried on
 
 

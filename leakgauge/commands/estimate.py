@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leakgauge.attacks.columns import choose, score_columns, with_base
+from leakgauge.attacks.columns import NETWORKS, choose, score_columns, with_base
 from leakgauge.commands.pipeline import environment, minutes
 from leakgauge.config import asked, names, section, source_of, suspects_entry
 from leakgauge.errors import InputError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BEGAN = time.monotonic()
 START = 6.0  # seconds until a stage has imported what it needs
 CALLS, SECONDS = 3, 2.0  # that are timed: so many calls, or fewer once they have taken so long
-NETWORKS, NULL_IMAGES = 3, 300  # as in leakgauge.attacks.scorer and leakgauge.scoring, which take seconds to import
+NULL_IMAGES = 300  # as in leakgauge.scoring, which takes seconds to import
 # seconds an attacker and auxiliary image take on one core with the default options; gbm: of each score column; resnet:
 # of 64 pixels
 FITTING = {"marginal": 0.0, "linear": 1e-4, "gbm": 0.8e-3, "mlp": 1.0e-3, "resnet": 3.5e-3}

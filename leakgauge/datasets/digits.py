@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from leakgauge.datasets.images import Entry, Images, collate, from_array
 
@@ -16,6 +15,8 @@ class DigitsEntry(Entry):
 
 def read(entry: DigitsEntry) -> Images:
     """The scans with labels 0..9; grey levels 0..16 become 0..255."""
+    from sklearn.datasets import load_digits  # takes a second
+
     digits = load_digits()
     scans = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
     ids = [f"digits-{index:04d}" for index in range(len(scans))]

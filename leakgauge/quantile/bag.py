@@ -6,11 +6,10 @@ Breiman, "Bagging Predictors", Machine Learning 1996; Tang et al., arXiv 2312.05
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
-from lightgbm.basic import LightGBMError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -26,10 +25,11 @@ from leakgauge.options import (
     ResNetOptions,
 )
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, Resample
-from leakgauge.quantile.gbm import GBMAttacker
 from leakgauge.quantile.inputs import Inputs, TrainingSet
-from leakgauge.quantile.networks import MLPAttacker, NetworkAttacker, ResNetAttacker
 from leakgauge.quantile.regression import Regression, shifted
+
+if TYPE_CHECKING:
+    from leakgauge.quantile.networks import NetworkAttacker
 
 REGRESSION = "regression.safetensors"
 
@@ -93,13 +93,23 @@ class Kind(Attacker, Protocol):
     def load(cls, folder: Path, options: Any) -> Self: ...
 
 
-ATTACKERS: dict[str, type[Kind]] = {
-    "marginal": MarginalAttacker,
-    "linear": MarginalAttacker,
-    "gbm": GBMAttacker,
-    "mlp": MLPAttacker,
-    "resnet": ResNetAttacker,
-}
+NETWORKS = ("mlp", "resnet")  # kinds that are networks, for a GPU
+
+
+def attacker_class(kind: str) -> type[Kind]:
+    """The class of a kind of learner.  Only its own module is imported: LightGBM and torch take seconds."""
+    if kind == "gbm":
+        from leakgauge.quantile.gbm import GBMAttacker
+
+        return GBMAttacker
+    return network_class(kind) if kind in NETWORKS else MarginalAttacker
+
+
+def network_class(kind: str) -> "type[NetworkAttacker]":
+    """The same of a kind in `NETWORKS`."""
+    from leakgauge.quantile.networks import MLPAttacker, ResNetAttacker
+
+    return MLPAttacker if kind == "mlp" else ResNetAttacker
 
 
 def attacker_seed(seed: int, attacker: int) -> int:
@@ -109,7 +119,7 @@ def attacker_seed(seed: int, attacker: int) -> int:
 
 def fitted_at_once(options: LearnerOptions) -> int:
     """How many attackers of a bag are fitted at once: a GPU, which one small network leaves idle, trains several."""
-    several = issubclass(ATTACKERS[options.kind], NetworkAttacker) and best_device().type == "cuda"
+    several = options.kind in NETWORKS and best_device().type == "cuda"
     return TOGETHER if several else 1
 
 
@@ -137,10 +147,10 @@ def fit_attackers(
 def _fit_kind(
     training_sets: list[TrainingSet], options: LearnerOptions, seeds: list[int]
 ) -> list[tuple[Attacker, pd.DataFrame]]:
-    kind = ATTACKERS[options.kind]
-    if issubclass(kind, NetworkAttacker):
-        attackers: list[Attacker] = [*kind.fit_together(training_sets, options, seeds)]
+    if options.kind in NETWORKS:
+        attackers: list[Attacker] = [*network_class(options.kind).fit_together(training_sets, options, seeds)]
     else:
+        kind = attacker_class(options.kind)
         attackers = [
             kind.fit(training_set, options, seed) for training_set, seed in zip(training_sets, seeds, strict=True)
         ]
@@ -218,11 +228,11 @@ class Bag:
         """Read one attacker.  Raises InputError if it is not whole."""
         options, folder = self.options, attacker_folder(self.folder, number)
         try:
-            attacker = ATTACKERS[options.kind].load(folder, options)
+            attacker = attacker_class(options.kind).load(folder, options)
             if not self.description.get("regressors"):
                 return attacker
             return OfResidual(attacker, Regression.load(folder / REGRESSION), options)
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{self.folder}: not a whole bag: attacker {number}: {error}") from None
 
 
@@ -238,7 +248,8 @@ def z_columns(bag: Bag, inputs: Inputs, log_scores: np.ndarray, of: str) -> dict
     `<score>.z`, and `<score>.log_scale` where attackers predict Gaussians.  Raises InputError where one is NaN or inf.
     """
     size, scores = bag.description["bag_size"], bag.description["scores"]
-    found = spread(_under_one, [(bag, number, inputs, log_scores) for number in range(size)], f"predict {of}")
+    jobs = [(bag, number, inputs, log_scores) for number in range(size)]
+    found = spread(_under_one, jobs, f"predict {of}", networks=bag.options.kind in NETWORKS)
     columns = {
         f"{score}.{what}": np.stack([attacker[what][:, place] for attacker in found], axis=1)
         for place, score in enumerate(scores)

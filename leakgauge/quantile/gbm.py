@@ -12,15 +12,36 @@ from typing import Self
 
 import lightgbm as lgb
 import numpy as np
+from lightgbm.basic import LightGBMError
 
 from leakgauge.options import GBMOptions
 from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
-from leakgauge.quantile.inputs import PART, VALIDATIONS, FeatureRows, Inputs, TrainingSet
+from leakgauge.quantile.inputs import PART, VALIDATIONS, Inputs, TrainingSet
 
 FOLDS = 4
 BINNED = 15_000  # images, of more, that the bounds of bins are taken from: LightGBM holds them thrice
 MEAN_ABSOLUTE = np.sqrt(2 / np.pi)  # of a standard Gaussian
 Boosters = dict[str, lgb.Booster]
+
+
+class FeatureRows(lgb.Sequence):
+    """Some rows of the features, (n, F) float64."""
+
+    batch_size = PART
+
+    def __init__(self, features: np.ndarray, rows: np.ndarray) -> None:
+        self.features, self.rows = features, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice) -> np.ndarray:  # type: ignore[override]
+        """One row or several."""
+        return self.features[self.rows[index]].astype(np.float64)
+
+    def of(self, chosen: np.ndarray) -> Self:
+        """Those of a mask (n,)."""
+        return type(self)(self.features, self.rows[chosen])
 
 
 @dataclass(frozen=True)
@@ -81,17 +102,19 @@ class GBMAttacker:
 
     @classmethod
     def load(cls, folder: Path, options: GBMOptions) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.  Raises ValueError for a file that LightGBM cannot read."""
         whats = [_level_name(level) for level in LEVELS] if options.head == "quantiles" else ["location", "residual"]
         scores = len(list(folder.glob(f"*.{whats[0]}.txt")))
         if not scores:
             raise FileNotFoundError(f"{folder} holds no boosters")
-        return cls(
-            [
-                {what: lgb.Booster(model_file=str(folder / f"{number}.{what}.txt")) for what in whats}
-                for number in range(scores)
-            ]
-        )
+        return cls([{what: _read(folder / f"{number}.{what}.txt") for what in whats} for number in range(scores)])
+
+
+def _read(file: Path) -> lgb.Booster:
+    try:
+        return lgb.Booster(model_file=str(file))
+    except LightGBMError as error:
+        raise ValueError(str(error)) from None
 
 
 def _boost_location_scale(

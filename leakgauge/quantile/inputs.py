@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from numpy.lib import format as npy
@@ -120,26 +119,6 @@ def _decoded(images: Path) -> Iterator[np.ndarray]:
     for group in read_groups(images, ["image"]):
         for start in range(0, group.num_rows, DECODED):
             yield decode_images(group.slice(start, DECODED))
-
-
-class FeatureRows(lgb.Sequence):
-    """Some rows of the features, (n, F) float64."""
-
-    batch_size = PART
-
-    def __init__(self, features: np.ndarray, rows: np.ndarray) -> None:
-        self.features, self.rows = features, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int | slice) -> np.ndarray:  # type: ignore[override]
-        """One row or several."""
-        return self.features[self.rows[index]].astype(np.float64)
-
-    def of(self, chosen: np.ndarray) -> Self:
-        """Those of a mask (n,)."""
-        return type(self)(self.features, self.rows[chosen])
 
 
 VALIDATIONS = 8  # of an attacker, evenly from the first epoch (or tree) to the last

@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from sklearn.linear_model import RidgeCV
 
 from leakgauge.quantile.base import LocationScale, Prediction, Quantiles
 
@@ -32,6 +31,8 @@ class Regression:
     @classmethod
     def fit(cls, inputs: np.ndarray, log_scores: np.ndarray, rows: np.ndarray) -> Self:
         """inputs : (N, K).  log_scores : (N, S).  rows : (n,) of a resample; an image drawn twice weighs twice."""
+        from sklearn.linear_model import RidgeCV  # takes a second, and most learners regress nothing
+
         image, weight = np.unique(rows, return_counts=True)  # of repeats one would foretell the other
         x, y = np.asarray(inputs[image], dtype=np.float64), log_scores[image]
         mean, spread = x.mean(0), x.std(0)

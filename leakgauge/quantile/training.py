@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.func import functional_call, stack_module_state, vmap
 
-from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles, gaussian_loss, pinball_loss
+from leakgauge.quantile.base import LEVELS, LocationScale, Prediction, Quantiles
 from leakgauge.quantile.inputs import VALIDATIONS, TrainingSet
 
 
@@ -43,6 +43,20 @@ def draw_masks(network: nn.Module, rows: int, generator: torch.Generator) -> dic
         for name, part in network.named_modules()
         if isinstance(part, Dropout) and part.p
     }
+
+
+def pinball_loss(quantiles: Tensor, target: Tensor, alphas: Tensor) -> Tensor:
+    """Mean pinball loss, minimal where each quantile has its share alpha of targets below it.
+
+    quantiles : (B, K).  target : (B,).  alphas : (K,) in (0, 1).  Koenker & Bassett, Econometrica 1978.
+    """
+    error = target[:, None] - quantiles  # (B, K)
+    return torch.maximum(alphas * error, (alphas - 1) * error).mean()
+
+
+def gaussian_loss(location: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """Mean negative log likelihood of N(location, exp(log_scale)^2), up to a constant.  All arguments : (B,)."""
+    return (log_scale + 0.5 * ((target - location) * torch.exp(-log_scale)).square()).mean()
 
 
 Head: TypeAlias = Literal["quantiles", "location_scale"]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -171,15 +172,24 @@ def test_times_are_said_in_words(seconds, text):
     assert minutes(seconds) == text
 
 
-@pytest.fixture
-def clone(tmp_path) -> Path:
+def copied(folder: Path) -> Path:
     """The repository as it is committed and changed, under git, without data."""
-    folder = tmp_path / "tool"
     subprocess.run(["git", "clone", "--quiet", REPOSITORY, folder], check=True)
     for path in git(REPOSITORY, "ls-files", "--modified", "--others", "--exclude-standard").splitlines():
         if (REPOSITORY / path).is_file():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / path, folder / path)
+    return folder
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    return copied(tmp_path / "tool")
+
+
+def new_project(clone: Path, folder: Path) -> Path:
+    done = leakgauge(clone, "init", str(folder))
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -196,9 +206,7 @@ def test_init_refuses_a_folder_with_anything_in_it_and_update_what_is_no_project
 @pytest.fixture
 def project(clone, tmp_path) -> Path:
     """A new project."""
-    done = leakgauge(clone, "init", str(tmp_path / "project"))
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "project"
+    return new_project(clone, tmp_path / "project")
 
 
 def test_a_new_project_is_committed_whole_and_carries_the_code_alone(project):
@@ -268,68 +276,105 @@ def test_update_replaces_the_code_alone_and_never_its_own(project, clone):
     assert (project / "leakgauge/new.py").exists()
 
 
-@pytest.fixture
-def ready(project, finished_clone) -> Path:
-    """A project with a model, images and suspects, and parameters that make audits small."""
-    shutil.copytree(finished_clone / f"models/target/{TARGET}", project / "my_pipeline")
-    for folder, count in (("photos/members", 30), ("photos", 300), ("asked", 12)):
-        photos(project / folder, count)
-    empty = read_yaml(project / "params.yaml", "")
-    dump_params(quick_params() | {name: empty[name] for name in ("datasets", "targets", "suspects")}, project)
-    return project
-
-
 WORDS = ("audit", "my_pipeline", "photos", "--members", "members/*", "--suspects", "asked")
+CEILING = ("--fail-above", "tpr@10%=0%")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """One audit of a new project, from its estimate to its verdict, killed on the way; and what each command did."""
+
+    folder: Path
+    unknown_rate: subprocess.CompletedProcess[str]
+    estimate: subprocess.CompletedProcess[str]
+    verdict_after_estimate: bool  # whether it was there
+    left_by_killed: int  # processes
+    works_on: list[psutil.Process]  # of these, ten seconds after the kill
+    finished: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def audited(finished_audit, tmp_path_factory) -> Audited:
+    """In a project with a model, images, suspects, and parameters that make audits small."""
+    root = tmp_path_factory.mktemp("audited")
+    new_project(copied(root / "tool"), root / "project")
+    folder = root / "project"
+    shutil.copytree(finished_audit / f"models/target/{TARGET}", folder / "my_pipeline")
+    for name, count in (("photos/members", 30), ("photos", 300), ("asked", 12)):
+        photos(folder / name, count)
+    empty = read_yaml(folder / "params.yaml", "")
+    dump_params(quick_params() | {name: empty[name] for name in ("datasets", "targets", "suspects")}, folder)
+    unknown_rate = leakgauge(folder, *WORDS, "--fail-above", "tpr@0.2%=5%")
+    estimate = leakgauge(folder, *WORDS, "--estimate-only")
+    there = (folder / "metrics/summary.json").exists()
+    left = killed_while_scoring(folder)
+    end = time.monotonic() + 10
+    while any(map(works, left)) and time.monotonic() < end:
+        time.sleep(0.1)
+    works_on = [process for process in left if works(process)]
+    return Audited(folder, unknown_rate, estimate, there, len(left), works_on, leakgauge(folder, *WORDS, *CEILING))
+
+
+def killed_while_scoring(folder: Path) -> list[psutil.Process]:
+    """Kill the audit in its second scoring; the processes that it had."""
+    command, shell = [sys.executable, "-m", "leakgauge", *WORDS], {"SHELL": "/bin/sh"}  # dash stays beside what it runs
+    with subprocess.Popen(command, cwd=folder, env=environment() | shell, stdout=subprocess.PIPE, text=True) as killed:
+        for line in killed.stdout or ():
+            if "] score@my_pipeline-auxiliary" in line:
+                break
+        theirs = psutil.Process(killed.pid).children(recursive=True)
+        killed.kill()
+    return theirs
 
 
 @pytest.mark.slow
-def test_from_a_new_project_to_the_verdict_and_nothing_is_computed_again(ready):
-    done = leakgauge(ready, *WORDS, "--fail-above", "tpr@0.2%=5%")
+def test_a_ceiling_at_a_rate_that_is_not_asked_for_is_refused(audited):
+    done = audited.unknown_rate
     assert (done.returncode, "evaluate.alphas has no rate of 0.2 %" in done.stderr) == (1, True)
-    done = leakgauge(ready, *WORDS, "--estimate-only")
+
+
+@pytest.mark.slow
+def test_an_estimate_tells_what_is_to_be_scored_and_computes_what_is_cheap_alone(audited):
+    done = audited.estimate
     assert done.returncode == 0, done.stderr
     assert re.search(r"Estimate, at most: \d+ images to score \(30 member, .* 12 suspects my_pipeline\)", done.stdout)
     assert "[1/" in done.stdout, "what is cheap has run"
-    assert not (ready / "metrics/summary.json").exists()
-    done = leakgauge(ready, *WORDS, "--fail-above", "tpr@10%=0%")
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "my_pipeline: fails: tpr@10%=0%" in done.stderr
-    assert "Running stage" not in done.stdout
-    counted = re.findall(r"\[(\d+)/(\d+)\] .*, about .* left", done.stdout)
-    assert counted[0] == ("1", counted[-1][1])
-    assert counted[-1][0] == counted[-1][1], "as many as were foreseen"
-    verdict = json.loads((ready / "metrics/summary.json").read_text())["my_pipeline"]
-    assert verdict["sentence"] in done.stdout
-    assert verdict["suspects"]["my_pipeline"]["sentence"] in done.stdout
-    again = leakgauge(ready, *WORDS)
-    assert again.returncode == 0
-    assert "Estimate: everything is up to date." in again.stdout
-    assert "[1/" not in again.stdout, "nothing is computed again"
-    done = leakgauge(ready, "check", "my_pipeline")
-    fails = json.loads((ready / "metrics/checks/my_pipeline.json").read_text())["fails"]
-    assert done.returncode == (3 if fails else 0)
-    done = leakgauge(ready, *WORDS, "--size", "8")
-    assert (done.returncode, "is there already, and differs" in done.stderr) == (1, True)
+    assert not audited.verdict_after_estimate
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on_after_a_kill_and_dvc_ends_with_it(ready):
-    command, shell = [sys.executable, "-m", "leakgauge", *WORDS], {"SHELL": "/bin/sh"}  # dash stays beside what it runs
-    with subprocess.Popen(command, cwd=ready, env=environment() | shell, stdout=subprocess.PIPE, text=True) as killed:
-        for line in killed.stdout or ():
-            if "] score@" in line:
-                break
-        theirs = psutil.Process(killed.pid).children(recursive=True)
-        assert theirs, "DVC, and a stage"
-        killed.kill()
-    end = time.monotonic() + 10
-    while any(map(works, theirs)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not [process for process in theirs if works(process)], "neither DVC nor its stage works on"
-    done = leakgauge(ready, *WORDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "] split@" not in done.stdout, "what was done is not done again"
-    assert (ready / "metrics/report.html").exists()
+def test_dvc_and_its_stage_end_with_a_killed_audit(audited):
+    assert audited.left_by_killed, "DVC, and a stage"
+    assert not audited.works_on, "neither DVC nor its stage works on"
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_after_a_kill_to_the_verdict_and_the_gate(audited):
+    done = audited.finished
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "my_pipeline: fails: tpr@10%=0%" in done.stderr
+    assert "Running stage" not in done.stdout
+    assert not re.search(r"\] (split@|score@my_pipeline-member)", done.stdout), "what was done is not done again"
+    counted = re.findall(r"\[(\d+)/(\d+)\] .*, about .* left", done.stdout)
+    assert counted[0] == ("1", counted[-1][1])
+    assert counted[-1][0] == counted[-1][1], "as many as were foreseen"
+    verdict = json.loads((audited.folder / "metrics/summary.json").read_text())["my_pipeline"]
+    assert verdict["sentence"] in done.stdout
+    assert verdict["suspects"]["my_pipeline"]["sentence"] in done.stdout
+    assert (audited.folder / "metrics/report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_finished_audit_computes_nothing_again_and_its_checks_are_told(audited):
+    again = leakgauge(audited.folder, *WORDS)
+    assert again.returncode == 0
+    assert "Estimate: everything is up to date." in again.stdout
+    assert "[1/" not in again.stdout, "nothing is computed again"
+    done = leakgauge(audited.folder, "check", "my_pipeline")
+    fails = json.loads((audited.folder / "metrics/checks/my_pipeline.json").read_text())["fails"]
+    assert done.returncode == (3 if fails else 0)
+    done = leakgauge(audited.folder, *WORDS, "--size", "8")
+    assert (done.returncode, "is there already, and differs" in done.stderr) == (1, True)
 
 
 def works(process: psutil.Process) -> bool:

@@ -87,6 +87,14 @@ def test_what_measures_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
+def test_stages_import_torch_lightgbm_and_scikit_learn_for_those_alone_who_need_them():
+    names = ("images", "split", "base", "score", "score_suspects", "fit", "predict", "evaluate", "report")
+    stages = ", ".join(f"stages.{name}" for name in names)
+    code = f"import sys, {stages}; sys.exit(' '.join({{'torch', 'lightgbm', 'sklearn'}} & {{*sys.modules}}) or None)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_fit_is_handed_nothing_but_options_and_auxiliary_data():
     for stage in STAGES:
         if stage.name.startswith("fit@"):

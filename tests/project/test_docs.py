@@ -1,56 +1,26 @@
-"""Every command of README.md and of the documentation runs as written, and every figure is the committed one."""
+"""Every command of README.md and of the documentation is walked, and every figure is the committed one."""
 
 import argparse
 import json
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import peft
 import pytest
 import readme_table
-from conftest import REPOSITORY, dump_params, write_photos
-from diffusers import UNet2DModel
-from PIL import Image
+from conftest import REPOSITORY
 from pipeline import TARGET, environment
 from readme_table import LEVELS, table, verdict
 from ruamel.yaml import YAML
+from walk import COMPARISONS, DOCS, FIRST_STEPS, MODELS, NOT_RUN, README, commands
 
 from benchmarks.cifar10_replay.table import as_markdown
 from leakgauge.commands import parser
 from leakgauge.inference.comparisons import mean_over_seeds
 from leakgauge.options import SECTIONS
 
-README = (REPOSITORY / "README.md").read_text()
-DOCS = {path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in (REPOSITORY / "docs").rglob("*.md")}
-WALK = [  # pages in the order in which their commands are run; docs/guides/teams.md has its own test
-    "docs/get-started.md",
-    "docs/guides/suspects.md",
-    "docs/guides/compare.md",
-    "docs/reference/metrics.md",
-    "docs/guides/gpu-and-clusters.md",
-    "docs/guides/models.md",
-]
-NOT_RUN = {  # commands that the walk leaves out, and why; their targets are looked up in the Makefile
-    "make repro": "installs into .venv; what it runs then is `leakgauge report`, which is walked",
-    "make test": "runs this test; the gate of every landing runs it",
-    "make fast": "runs tests within a test",
-    "make studies": "an hour; tests/studies runs them small",
-}
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 GENERATED = {f"docs/reference/{name}.md" for name in ("options", "command-line", "python")}
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
-
-
-def commands(text: str) -> list[str]:
-    lines = [line.split("  #")[0].strip() for block in blocks(text, "sh") for line in block.splitlines()]
-    return [line for line in lines if line]
 
 
 def test_the_readme_fits_on_two_screens():
@@ -66,7 +36,7 @@ def test_the_two_commands_are_targets_of_the_makefile_and_the_gate_runs_the_seco
 
 def test_every_page_with_commands_is_walked():
     with_commands = {name for name, text in DOCS.items() if set(commands(text)) - set(NOT_RUN)}
-    assert with_commands == {*WALK, "docs/guides/teams.md"}
+    assert with_commands == {*FIRST_STEPS, *COMPARISONS, *MODELS, "docs/guides/teams.md"}
 
 
 def test_every_file_that_the_readme_and_its_neighbours_point_to_is_in_the_repository():
@@ -235,95 +205,3 @@ def test_the_replay_tells_what_each_published_attack_needs_of_members_labels():
     assert "without member labels" not in page
     assert re.search(r"\| 500, and 500 of others[^|]*\| 50\.8 \|[^|]*\| 0\.939 \|", page)
     assert re.search(r"\| 20 % of all[^|]*\| 38 to 40 \|[^|]*\| 0\.951 \|", page)
-
-
-@pytest.mark.slow
-def test_the_commands_run_as_written(finished_clone, tmp_path):
-    folder = tmp_path / "clone"
-    shutil.copytree(finished_clone, folder, symlinks=True)
-    own_model(folder)
-    params = YAML(typ="safe").load((folder / "params.yaml").read_text())
-    params["targets"][TARGET]["members"] = params["split"].pop("member")  # of this target alone, as in the repository
-    dump_params(params, folder)
-    lines = [line for page in (README, *(DOCS[name] for name in WALK)) for line in commands(page)]
-    for command in (line for line in dict.fromkeys(lines) if line not in NOT_RUN):
-        if command == ". .venv/bin/activate":
-            assert "VENV := .venv" in (REPOSITORY / "Makefile").read_text()
-            continue
-        if command == "dvc add found && dvc repro":
-            assert entry_of(folder, "mine") == entry_in_docs("mine"), "it is the one that the command writes"
-            scores_from_elsewhere(folder)
-            photos(folder / "found", 30)
-            add_entry(folder, "theirs")
-            add_entry(folder, "found")
-        done = subprocess.run(command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        if command.endswith("dvc repro") or "leakgauge audit" in command:
-            again = set(re.findall(rf"(?:Running stage '|\] )(\w+)@{TARGET}\b", done.stdout))
-            assert again <= {"config"}, "what was there runs again"  # which sees that the registries still agree
-    judges = {
-        target: json.loads((folder / f"metrics/details/{target}.json").read_text())["judges"]["gbm"]
-        for target in ("mine", "theirs")
-    }
-    assert (judges["mine"]["members"], judges["theirs"]["members"]) == (30, 40)
-    curve = pd.read_csv(folder / "metrics/epochs/epochs.csv")
-    assert curve["target"].tolist() == ["epochs_epoch_1", "epochs_epoch_2"]
-    assert curve["auc"].nunique() == 1, "their weights are the same"
-    assert json.loads((folder / "metrics/suspects/found.json").read_text())["suspects"] == 30
-    assert json.loads((folder / "metrics/summary.json").read_text())["ours"]["state"] in (
-        "members_unknown",
-        "no_verdict",
-    )
-    assert all(
-        f' id="{target}"' in (folder / "metrics/report.html").read_text() for target in ("mine", "theirs", "ours")
-    )
-    assert (tmp_path / "my_audit/dvc.yaml").exists()
-
-
-def own_model(folder: Path) -> None:
-    """What the doors ask for: a pipeline, photos with members among them, images in question and others."""
-    shutil.copytree(folder / f"models/target/{TARGET}", folder / "my_pipeline")
-    network = UNet2DModel.from_pretrained(folder / "my_pipeline", subfolder="unet")
-    adapter = peft.get_peft_model(network, peft.LoraConfig(r=2, target_modules=["conv1"], init_lora_weights=False))
-    for epoch in (1, 2):
-        adapter.save_pretrained(folder / f"epochs/epoch_{epoch}")
-    for name, count in (("photos/members", 30), ("photos", 300), ("others", 280), ("asked", 20)):
-        photos(folder / name, count)
-
-
-def photos(folder: Path, count: int) -> None:
-    """So many images of noise, others in every folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(len(str(folder)))
-    for number in range(count):
-        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
-
-
-def scores_from_elsewhere(folder: Path) -> None:
-    """What the section of that name asks for: images.parquet and scores.csv."""
-    rng = np.random.default_rng(1)
-    is_member = np.arange(340) < 40
-    write_photos(list(range(340)), rng.integers(0, 255, (340, 8, 8, 3), dtype=np.uint8), folder / "images.parquet")
-    scores = {"image_id": range(340), "is_member": is_member.astype(int), "loss": rng.lognormal(-1.0 * is_member)}
-    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
-
-
-def entry_in_docs(name: str) -> dict:
-    """What the documentation shows of a target, or of a set: its entries by registry."""
-    shown = [YAML(typ="safe").load(block) for text in DOCS.values() for block in blocks(text, "yaml")]
-    return next(entries for entries in shown if name in entries.get("targets", entries.get("suspects", {})))
-
-
-def entry_of(folder: Path, name: str) -> dict:
-    """The same as it stands in params.yaml."""
-    params = YAML(typ="safe").load((folder / "params.yaml").read_text())
-    dataset = params["targets"][name]["images"]
-    return {"datasets": {dataset: params["datasets"][dataset]}, "targets": {name: params["targets"][name]}}
-
-
-def add_entry(folder: Path, name: str) -> None:
-    """The entry that the documentation gives, in params.yaml."""
-    params = YAML(typ="safe").load((folder / "params.yaml").read_text())
-    for registry, added in entry_in_docs(name).items():
-        params[registry] |= added
-    dump_params(params, folder)

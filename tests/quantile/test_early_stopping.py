@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from leakgauge.options import Learner, LearnerOptions
-from leakgauge.quantile.bag import ATTACKERS, Attacker, fit_attacker
+from leakgauge.quantile.bag import Attacker, attacker_class, fit_attacker
 from leakgauge.quantile.base import MOST_STOPPING, STOPPING, Resample, calibration_split, mean_pinball_loss, resamples
 from leakgauge.quantile.gbm import GBMAttacker
 from leakgauge.quantile.inputs import Inputs, TrainingSet
@@ -115,7 +115,7 @@ def test_the_network_kept_is_the_one_of_the_lowest_loss(kind, inputs, noise):
             return super().validate(step, attacker)
 
     rows, training_set = resample.stopping.rows, Noted(inputs, noise, resample)
-    attacker = ATTACKERS[kind].fit(training_set, options(kind), 0)
+    attacker = attacker_class(kind).fit(training_set, options(kind), 0)
     best = min(losses, key=losses.get)
     assert list(losses) == list(range(2, best + 5, 2)), "two looks of eight in vain, and it stopped"
     assert training_set.curve()["step"].iloc[-1] == best
@@ -142,7 +142,7 @@ def test_who_goes_on_learning_is_not_stopped_and_ends_as_without(kind, inputs):
 def test_boosters_saved_are_those_up_to_the_best_tree(inputs, noise, tmp_path):
     attacker, curve = fit_attacker(inputs, noise, options("gbm"), 0, one_resample(len(inputs), patience=1))
     attacker.save(tmp_path)
-    loaded = ATTACKERS["gbm"].load(tmp_path, options("gbm"))
+    loaded = attacker_class("gbm").load(tmp_path, options("gbm"))
     np.testing.assert_array_equal(loaded.predict(inputs).quantiles(), attacker.predict(inputs).quantiles())
     assert max(booster.num_trees() for booster in loaded.boosters[0].values()) == curve["step"].iloc[-1] < 80
 

@@ -9,7 +9,7 @@ import torch
 from leakgauge.compute import spread
 from leakgauge.errors import InputError
 from leakgauge.options import Learner, LearnerOptions
-from leakgauge.quantile.bag import ATTACKERS, Attacker, Bag, attacker_folder, fit_attacker, z_columns
+from leakgauge.quantile.bag import Attacker, Bag, attacker_class, attacker_folder, fit_attacker, z_columns
 from leakgauge.quantile.base import (
     LEVELS,
     LocationScale,
@@ -17,13 +17,12 @@ from leakgauge.quantile.base import (
     Resample,
     bootstrap,
     calibration_split,
-    gaussian_loss,
     mean_pinball_loss,
-    pinball_loss,
     resamples,
 )
 from leakgauge.quantile.inputs import Inputs, TrainingSet
 from leakgauge.quantile.networks import ResNetAttacker
+from leakgauge.quantile.training import gaussian_loss, pinball_loss
 
 NETWORK = {
     "epochs": 30,
@@ -65,7 +64,7 @@ def fitted(
     training_set: type[TrainingSet] = TrainingSet,
 ) -> Attacker:
     everyone = Resample(np.arange(len(inputs)), np.zeros(len(inputs), dtype=bool))
-    return ATTACKERS[chosen.kind].fit(training_set(inputs, log_scores, everyone), chosen, seed)
+    return attacker_class(chosen.kind).fit(training_set(inputs, log_scores, everyone), chosen, seed)
 
 
 @pytest.fixture
@@ -298,7 +297,7 @@ def test_images_may_have_any_size_and_colours(learner, channels, size, tmp_path)
     inputs = describe(images)
     attacker = fitted(quickly(learner), inputs, brightness_scores(inputs))
     saved(attacker, tmp_path / "a")
-    loaded = ATTACKERS[attacker.options.kind].load(tmp_path / "a", attacker.options)
+    loaded = attacker_class(attacker.options.kind).load(tmp_path / "a", attacker.options)
     assert same(loaded.predict(inputs), attacker.predict(inputs))
 
 
@@ -328,7 +327,7 @@ def test_the_same_seed_gives_the_same_bytes_and_saving_loses_nothing(learner, in
     attackers = [fitted(chosen, inputs, scores, seed=5) for _ in range(2)]
     files = [saved(attacker, tmp_path / name) for name, attacker in zip("ab", attackers, strict=True)]
     assert files[0] == files[1]
-    loaded = ATTACKERS[chosen.kind].load(tmp_path / "a", chosen)
+    loaded = attacker_class(chosen.kind).load(tmp_path / "a", chosen)
     before, after = (attacker.predict(inputs) for attacker in (attackers[0], loaded))
     assert same(before, after)
     np.testing.assert_array_equal(before.z_scores(scores), after.z_scores(scores))

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from leakgauge.compute import spread
 from leakgauge.errors import InputError
 from leakgauge.quantile import inputs as inputs_module
-from leakgauge.quantile.bag import ATTACKERS, Learner
+from leakgauge.quantile.bag import Learner, attacker_class
 from leakgauge.quantile.base import Resample
 from leakgauge.quantile.inputs import PART, Inputs, TrainingSet, read_base, read_inputs, write_rows
 from leakgauge.tables import decode_images, image_table, read_features, read_table, write_table
@@ -133,14 +133,12 @@ def test_images_are_decoded_for_who_looks_at_them_alone(kind, audit, tmp_path, m
         raise AssertionError("decoded")
 
     monkeypatch.setattr(inputs_module, "decode_images", refuse)
+    needs_pixels = attacker_class(kind).needs_pixels
     if kind == "resnet":
         with pytest.raises(AssertionError, match="decoded"):
-            read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], ATTACKERS[kind].needs_pixels, tmp_path)
+            read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], needs_pixels, tmp_path)
     else:
-        assert (
-            read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], ATTACKERS[kind].needs_pixels, tmp_path).images.size
-            == 0
-        )
+        assert read_inputs(ROLE, FEATURES, SCORES, ["t_error_t10"], needs_pixels, tmp_path).images.size == 0
 
 
 @pytest.mark.parametrize("kind", ["gbm", "mlp", "resnet"])
@@ -151,7 +149,7 @@ def test_learners_learn_the_same_from_files(kind, audit, tmp_path):
     scores = in_memory.features[:, :2].astype(float)
     everyone = Resample(np.arange(len(scores)), np.zeros(len(scores), dtype=bool))
     said = [
-        ATTACKERS[kind].fit(TrainingSet(inputs, scores, everyone), options, 0).predict(inputs).quantiles()
+        attacker_class(kind).fit(TrainingSet(inputs, scores, everyone), options, 0).predict(inputs).quantiles()
         for inputs in (in_files, in_memory)
     ]
     np.testing.assert_array_equal(*said)
