@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, ImageOps
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from tqdm import tqdm
 
+from leakgauge.datasets.depth import BITS, bits_of, misread
 from leakgauge.errors import InputError
 from leakgauge.options import Options
 
@@ -32,7 +33,6 @@ ODDITIES = "leakgauge"  # the key of a picture's `info` that holds what `images.
 CAPTION = ("caption", "text")  # names of a caption's column or key, where a file of rows has one
 BUCKETS = " (one audit has one size: a trainer's buckets of several sizes are not supported)"
 LARGEST = 2**27  # pixels of an image on its way to `size`: a hostile ratio could ask for any number
-BITS = 8  # of a channel that is kept
 Level = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -162,7 +162,7 @@ def _shallow(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
                 "dataset's entry of params.yaml: raise `bits`, for all images are scaled alike"
             )
         return Image.fromarray((levels >> (entry.bits - BITS)).astype(np.uint8))
-    if "deep" in picture.info.get(ODDITIES, []) and entry.bits != 16:
+    if "deep" in picture.info.get(ODDITIES, []) and picture.mode not in DEEP and entry.bits != 16:
         raise InputError(
             f"{name}: has 16 bits a channel in colour: if all 16 are in use, `bits: 16` in the dataset's entry of "
             "params.yaml keeps the upper 8; if fewer are, convert it to 8 bits a channel yourself"
@@ -172,6 +172,11 @@ def _shallow(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
 
 def _coloured(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
     """In mode L or RGB."""
+    if picture.mode in DEEP:
+        raise InputError(
+            f"{name}: has mode {picture.mode}, convert it to 8 bits a channel yourself: its grey levels have no known "
+            "range"
+        )
     if entry.colour is None:
         if picture.mode in MODES.values():
             return picture
@@ -180,8 +185,6 @@ def _coloured(picture: Image.Image, entry: Entry, name: str) -> Image.Image:
             "dataset's entry of params.yaml would convert it"
         )
     try:
-        if picture.mode in DEEP:
-            raise ValueError("its grey levels have no known range")
         return picture.convert(MODES[entry.colour])
     except ValueError as error:
         raise InputError(f"{name}: has mode {picture.mode}, convert it to 8 bits a channel yourself: {error}") from None
@@ -253,6 +256,7 @@ SAID = {  # what may be odd about a picture -> how the notes go on after so many
     "turned": "turned by Pillow as their TIFF orientation says",
     "heif": "of HEIF, turned as HEIF says, whatever their EXIF orientation",
     "heif_deep": "of HEIF of more than 8 bits a channel, of which the upper 8 are kept",
+    "avif_deep": "of AVIF of more than 8 bits a channel, which are read as 8",
     "profile": "with a colour profile, which is not applied",
     "frames": "with several frames, of which the first counts",
     "alpha": "with transparency, which is dropped",
@@ -271,8 +275,15 @@ def decode(source: Path | BinaryIO, name: str) -> Image.Image:
             warnings.catch_warnings(record=True, action="always") as warned,
             Image.open(source, formats=FORMATS) as picture,
         ):
+            if wrong := misread(picture):
+                raise InputError(
+                    f"{name}: is {wrong}: convert it to PNG, which keeps all bits (ImageMagick: `convert IN OUT.png`) "
+                    "and which `bits` in the dataset's entry of params.yaml reads"
+                )
             picture.info[ODDITIES] = _oddities(picture) + (["warned"] if warned else [])
             return picture
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{name}: was there when its folder was read and is gone: read it again") from None
     except Exception as error:  # whatever is damaged: Pillow's formats raise nearly anything
@@ -350,6 +361,7 @@ def _describe(image: np.ndarray) -> str:
 def _oddities(picture: ImageFile.ImageFile) -> list[str]:
     """Which of `SAID` hold of a picture just opened, which is then loaded."""
     deep = picture.mode.startswith("I;16") or ";16" in str([tile[3] for tile in picture.tile])
+    avif_deep = picture.format == "AVIF" and bits_of(picture) > BITS
     frames = getattr(picture, "n_frames", 1)
     before = _orientation(picture)
     picture.load()  # some formats' orientation is followed here
@@ -359,6 +371,7 @@ def _oddities(picture: ImageFile.ImageFile) -> list[str]:
         "turned": before != 1 and after == 1,
         "heif": picture.format == "HEIF" and picture.info.get("original_orientation") not in (None, 1),
         "heif_deep": picture.format == "HEIF" and picture.info.get("bit_depth", BITS) > BITS,
+        "avif_deep": avif_deep,
         "profile": bool(picture.info.get("icc_profile")),
         "frames": frames > 1,
         "alpha": _has_alpha(picture),
