@@ -121,7 +121,19 @@ def _side_cars(images: list[Path], others: list[Path], suffix: str) -> Captions:
     for image, file in zip(images, used, strict=True):
         if file not in there:
             raise InputError(f"{image}: has no caption: {file.name} is not beside it (`captions: {suffix}`)")
-    return Captions([_one_line(file) for file in used], used)
+    texts: list[str | None] = []
+    copies: list[Path] = []
+    for image, file in zip(images, used, strict=True):
+        text = _one_line(file)
+        for copy in {_side_car(image, other) for other in SIDE_CARS} & there - {file}:
+            if text_of(copy).strip() != text:
+                raise InputError(
+                    f"{image}: has two captions, {file.name} and {copy.name}: take away the one that the model was not "
+                    "trained with"
+                )
+            copies.append(copy)
+        texts.append(text)
+    return Captions(texts, used + copies)
 
 
 def _one_line(file: Path) -> str:

@@ -99,6 +99,19 @@ def test_text_files_beside_images_are_their_captions_as_kohya_has_them(suffix, o
     assert images.notes == ["files that are no images not taken: 1 (readme.txt)"]
 
 
+@pytest.mark.parametrize(("suffix", "other"), [("txt", "caption"), ("caption", "txt")])
+def test_two_text_files_beside_an_image_must_say_the_same(suffix, other, wrong):
+    for name in NAMES:
+        put(f"{name.removesuffix('.png')}.{suffix}", "1girl")
+    put(f"cat/b.{other}", " 1girl\r\n\n")
+    images = read(captions=suffix)
+    assert (images.captions, images.notes) == (["1girl"] * 3, [])
+    for text in ("1boy", "1girl\nsolo", ""):
+        put(f"cat/b.{other}", text)
+        line = wrong(captions=suffix)
+        assert f"photos/cat/b.png: has two captions, b.{suffix} and b.{other}: take away the one that the model" in line
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
