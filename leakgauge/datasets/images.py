@@ -31,7 +31,7 @@ MODES = {"rgb": "RGB", "grey": "L"}  # Pillow's names
 DEEP = ("I", "F")  # Pillow would clip these at 255
 ODDITIES = "leakgauge"  # the key of a picture's `info` that holds what `images.decode` noticed
 CAPTION = ("caption", "text")  # names of a caption's column or key, where a file of rows has one
-BUCKETS = " (one audit has one size: a trainer's buckets of several sizes are not supported)"
+BUCKETS = " (one audit has one size: of a trainer's buckets make a dataset and a target for each shape)"
 LARGEST = 2**27  # pixels of an image on its way to `size`: a hostile ratio could ask for any number
 Level = Annotated[int, Field(ge=0, le=255)]
 

@@ -164,7 +164,15 @@ def test_several_sizes_are_refused_and_buckets_named(wrong):
     Image.fromarray(LEVELS).save("photos/1.png")
     Image.fromarray(LEVELS[:4]).save("photos/2.png")
     line = wrong()
-    assert "would make it one (one audit has one size: a trainer's buckets of several sizes are not supported)" in line
+    assert "would make it one (one audit has one size: of a trainer's buckets make a dataset and a target for" in line
+
+
+def test_images_of_one_shape_need_not_be_squares():
+    """What the guide says of buckets: one dataset for each shape."""
+    for number in (1, 2):
+        Image.fromarray(LEVELS).save(f"photos/{number}.png")
+    images = read()
+    np.testing.assert_array_equal(images.pixels, [LEVELS] * 2)
 
 
 def test_images_too_narrow_to_fit_are_refused(wrong):
