@@ -57,6 +57,7 @@ OF_ENCODERS = {
     "clip_l": "",
     "clip_g": "_2",
 }  # embeddings of SDXL -> what the names of their tokenizer and encoder end in
+UNNAMED = ("emb_params", "clip_l")  # one embedding, by AUTOMATIC1111 or diffusers' advanced scripts: the file names it
 WHOLE = "model.diffusion_model."  # what the names of a network's weights begin with in a file of a whole model
 DOWN = re.compile(
     r"(.*)(lora_down|lora\.down|lora_A|lora_linear_layer\.down|hada_w1_a|lokr_w1)(\.weight|\.default\.weight)?"
@@ -294,7 +295,7 @@ def _add_token(file: Path, weights: Weights, folder: Path) -> None:
         token, embeddings = file.stem, {OF_ENCODERS[name]: embedding for name, embedding in weights.items()}
     elif len(weights) == 1 and not (folder / f"{TEXT_ENCODER}_2").is_dir():
         (name, embedding), *_ = weights.items()
-        token = file.stem if name == "emb_params" else name  # of AUTOMATIC1111, which goes by the file's name
+        token = file.stem if name in UNNAMED else name
         embeddings = {"": embedding}
     else:
         raise InputError(
@@ -307,6 +308,13 @@ def _add_token(file: Path, weights: Weights, folder: Path) -> None:
     names = [token, *(f"{token}_{number}" for number in range(1, *counts))]
     if len(names) > (most := pipeline.tokenizer.model_max_length - 2):  # but for those of start and end
         raise InputError(f"{file}: has {len(names)} vectors, and a prompt of its base {most} tokens")
+    for number, embedding in embeddings.items():
+        width = getattr(pipeline, f"{TEXT_ENCODER}{number}").get_input_embeddings().weight.shape[-1]
+        if embedding.shape[-1] != width:
+            raise InputError(
+                f"{file}: has vectors of {embedding.shape[-1]} numbers for {TEXT_ENCODER}{number}, which takes {width} "
+                "in its base: it was trained for another model"
+            )
     for number, embedding in embeddings.items():
         tokenizer, encoder = (getattr(pipeline, f"{part}{number}") for part in (TOKENIZER, TEXT_ENCODER))
         pipeline.load_textual_inversion(embedding, token=token, tokenizer=tokenizer, text_encoder=encoder)

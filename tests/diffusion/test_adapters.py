@@ -251,7 +251,9 @@ def test_a_textual_inversion_is_known_by_its_token(base, tmp_path):
     assert not torch.allclose(embedded, unknown)
 
 
-@pytest.mark.parametrize(("file", "key"), [("learned_embeds", "<mine>"), ("<mine>", "emb_params")])
+@pytest.mark.parametrize(
+    ("file", "key"), [("learned_embeds", "<mine>"), ("<mine>", "emb_params"), ("<mine>", "clip_l")]
+)
 def test_a_textual_inversion_of_several_vectors_is_expanded_as_the_pipeline_expands_it(file, key, base, tmp_path):
     embedding = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     save_file({key: embedding}, tmp_path / f"{file}.safetensors")
@@ -294,6 +296,41 @@ def test_a_textual_inversion_of_sdxl_goes_into_both_encoders_as_the_pipeline_put
     assert not torch.allclose(embedded["encoder_hidden_states"][0], before["encoder_hidden_states"][0])
     with pytest.raises(InputError, match="no prompt contains '<mine>', the token of a textual inversion"):
         target.conditioning_of([None], ["a"], "given")
+
+
+def test_the_file_of_the_advanced_script_is_named_by_its_file_in_the_place_of_its_tokens(family, tmp_path):
+    """diffusers' train_dreambooth_lora_sdxl_advanced.py: clip_l and clip_g of the tokens <s0> and <s1>."""
+    base = shutil.copytree(family("sdxl"), tmp_path / "base")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(base)
+    rng = torch.Generator().manual_seed(0)
+    encoders = {"clip_l": "", "clip_g": "_2"}
+    state = {
+        name: torch.randn(2, getattr(pipeline, f"text_encoder{end}").config.hidden_size, generator=rng)
+        for name, end in encoders.items()
+    }
+    save_file(state, tmp_path / "toy_emb.safetensors")
+    for name, end in encoders.items():
+        pipeline.load_textual_inversion(
+            state[name],
+            token=["<s0>", "<s1>"],
+            text_encoder=getattr(pipeline, f"text_encoder{end}"),
+            tokenizer=getattr(pipeline, f"tokenizer{end}"),
+        )
+    fuse(tmp_path / "toy_emb.safetensors", 1.0, base)
+    embedded = Denoiser.from_pipeline(base, torch.device("cpu")).condition.embed(["a toy_emb a", "a"])
+    for row, prompt in enumerate(("a <s0><s1> a", "a")):
+        states, _, pooled, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
+        torch.testing.assert_close(embedded["encoder_hidden_states"][row : row + 1], states, rtol=0, atol=1e-5)
+        torch.testing.assert_close(embedded["text_embeds"][row : row + 1], pooled, rtol=0, atol=1e-5)
+
+
+def test_embeddings_of_another_width_are_refused_before_either_is_added(base, family, tmp_path):
+    sdxl = shutil.copytree(family("sdxl"), tmp_path / "sdxl")
+    save_file({"clip_l": torch.ones(8), "clip_g": torch.ones(5)}, tmp_path / "other.safetensors")
+    line = refused(tmp_path / "other.safetensors", sdxl)
+    assert "other.safetensors: has vectors of 5 numbers for text_encoder_2, which takes 12 in its base" in line
+    save_file({"<mine>": torch.ones(5)}, tmp_path / "one.safetensors")
+    assert "has vectors of 5 numbers for text_encoder, which takes 8" in refused(tmp_path / "one.safetensors", base)
 
 
 def test_a_textual_inversion_of_another_number_of_encoders_is_refused(base, family, tmp_path):
