@@ -53,10 +53,8 @@ PART_OF = {  # what the names of weights begin with -> the part of the pipeline;
     **{"lora_te2_": "text_encoder_2", "text_encoder_2.": "text_encoder_2"},
     **{"lora_te3_": "text_encoder_3", "text_encoder_3.": "text_encoder_3"},
 }
-OF_ENCODERS = {
-    "clip_l": "",
-    "clip_g": "_2",
-}  # embeddings of SDXL -> what the names of their tokenizer and encoder end in
+# Embeddings of SDXL -> what the names of their tokenizer and encoder end in.
+OF_ENCODERS = {"clip_l": "", "clip_g": "_2"}
 UNNAMED = ("emb_params", "clip_l")  # one embedding, by AUTOMATIC1111 or diffusers' advanced scripts: the file names it
 WHOLE = "model.diffusion_model."  # what the names of a network's weights begin with in a file of a whole model
 DOWN = re.compile(
