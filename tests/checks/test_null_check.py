@@ -53,6 +53,9 @@ def put(folder: Path, labels: dict[str, list], captions: dict[str, list] | None 
         )
         described = pa.table({"image_id": ids} | named_features(pixels.transpose(0, 3, 1, 2)))
         write_table(Path(f"data/{place.format('features')}.parquet"), described, {})
+    for kind in ("roles", "features"):  # no reference is trained
+        none = read_table(Path(f"data/{kind}/theirs/holdout.parquet")).slice(0, 0)
+        write_table(Path(f"data/{kind}/theirs/reference.parquet"), none, {})
     check("theirs")
 
 
