@@ -18,6 +18,7 @@ import pandas as pd
 
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
+from leakgauge.errors import InputError
 from leakgauge.files import file_hash, write_bytes, write_json
 from leakgauge.inference.epsilon import drawn_pairs, epsilon_bound
 from leakgauge.options import PinnedFolder, Report, Source, Split, TargetOptions
@@ -144,14 +145,18 @@ def _epsilon_bound(
     if source.source != "train" or not isinstance(drawn_by.get("member"), int | float):
         return None
     member, holdout = (judged[judged["role"] == role] for role in ("member", "holdout"))
-    names = {role: unit_names(roles[role]) for role in ("member", "holdout")}
-    rows, partners = drawn_pairs(
-        [names["member"][image] for image in member["image_id"]],
-        [names["holdout"][image] for image in holdout["image_id"]],
-        drawn_by["seed"],
-    )
+    units = {role: _units(roles[role], rows["image_id"]) for role, rows in (("member", member), ("holdout", holdout))}
+    rows, partners = drawn_pairs(units["member"], units["holdout"], drawn_by["seed"])
     score = [of_role["membership_score"].to_numpy() for of_role in (member, holdout)]
     return asdict(epsilon_bound(score[0][rows], score[1][partners], confidence))
+
+
+def _units(role: Path, images: pd.Series) -> list[str]:
+    """The unit of each image.  Raises InputError for one that has another role by now."""
+    names = unit_names(role)
+    if unknown := [image for image in images if image not in names]:
+        raise InputError(f"{role}: has no image '{unknown[0]}', of which there is a verdict: run `dvc repro`")
+    return [names[image] for image in images]
 
 
 def _checks(target: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from pipeline import TARGET
 from scipy import stats
 
+from leakgauge.errors import InputError
 from leakgauge.inference.epsilon import SHARES, drawn_pairs, epsilon_bound, of_guesses
 from leakgauge.tables import read_metadata, read_table, write_table
 from stages.evaluate import MEASURED
@@ -108,3 +109,6 @@ def test_a_target_that_the_pipeline_trains_has_a_bound_and_one_whose_members_wer
     path = Path(f"data/roles/{TARGET}/member.parquet")
     write_table(path, read_table(path), read_metadata(path) | {"drawn_by": {"member": "members/*", "seed": 0}})
     assert bound() is None
+    write_table(path, read_table(path).slice(1), read_metadata(path) | {"drawn_by": {"member": 60, "seed": 0}})
+    with pytest.raises(InputError, match=r"member.parquet: has no image '.*', of which there is a verdict: run"):
+        bound()
