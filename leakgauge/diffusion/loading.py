@@ -308,7 +308,8 @@ def _weights_problem(name: str, model: ModelMixin, loading: dict[str, Any]) -> s
             return f"{name} weights do not fit {name}/config.json: {kind.replace('_', ' ')}: {sorted(loading[kind])[0]}"
     for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
         if not torch.isfinite(weight).all():
-            return f"{name} weights are not finite (NaN or inf in '{weight_name}', as {str(weight.dtype)[6:]})"
+            low = "" if weight.dtype == torch.float32 else f", as {str(weight.dtype)[6:]}"
+            return f"{name} weights are not finite (NaN or inf in '{weight_name}'{low})"
     return None
 
 
