@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from diffusers.loaders import TextualInversionLoaderMixin
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
@@ -67,6 +66,8 @@ class Encoder:
     def tokens(self, prompt: str) -> Any:
         """A prompt's tokens, (1, L), and which of them are no padding."""
         if self.expands:
+            from diffusers.loaders import TextualInversionLoaderMixin  # which is there where transformers is
+
             prompt = TextualInversionLoaderMixin().maybe_convert_prompt(prompt, self.tokenizer)
         return self.tokenizer(
             prompt, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"

@@ -259,3 +259,13 @@ def test_a_bag_in_memory_ranks_images_as_the_one_of_the_pipeline_does(finished_c
     verdicts = read_table(finished_clone / Path("data/verdicts/digits_ddpm.parquet")).to_pandas()
     stored = verdicts.query("learner == 'gbm' and role == 'holdout'")["membership_score"].to_numpy()
     assert spearmanr(bag.membership_scores(*found["holdout"]), stored).statistic > 0.95
+
+
+def test_every_stage_starts_without_what_the_extras_install():
+    """The README's first command installs none of them."""
+    extras = ("transformers", "peft", "ray", "pillow_heif", "pydicom", "nibabel", "opacus", "boto3", "monai")
+    stages = [path.stem for path in sorted((REPOSITORY / "stages").glob("*.py")) if path.stem != "__init__"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({extras!r})); import stages.{', stages.'.join(stages)}"
+    code += "; import leakgauge.commands; leakgauge.commands.parser()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
