@@ -19,14 +19,8 @@ from leakgauge.cli import errors_in_one_line
 
 STATUSES = """Exit status: 0 done; 1 bad input or a failure, in one line; 2 a word that is not understood; 3 a ceiling
 is exceeded (--fail-above) or a check fails; 130 interrupted: the same command goes on from there."""
-COMMANDS = (
-    "audit",
-    "report",
-    "check",
-    "card",
-    "init",
-    "models",
-)  # modules of this package, each with `arguments` and `run`
+# Modules of this package, each with `arguments` and `run`.
+COMMANDS = ("audit", "report", "check", "card", "init", "models")
 
 
 def main(words: Sequence[str] | None = None) -> None:
