@@ -32,6 +32,7 @@ from leakgauge.errors import InputError, warn
 
 PARTIAL = Path(".partial")  # unfinished work, and the locks of those who are at it
 HEARTBEAT = 0.2  # seconds
+STARTED_BY = "LEAKGAUGE_STARTED_BY"  # in the environment: the process that a process is to end with
 DVC_YAML, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # of a registry's entry; DVC joins two by '-'
 NAME_RULE = "a name is letters, digits and '_' and begins with a letter"
@@ -140,15 +141,30 @@ def end_with_dvc() -> None:
 
 
 def end_with_parent() -> None:
-    """From now on, end this process as soon as the one that started it is gone: nothing would take its result."""
-    parent = os.getppid()
+    """From now on, end this process as soon as the one that started it is gone: nothing would take its result.
+
+    The one that started it may be gone already, and another be the parent: so it is asked by the name that it left in
+    the environment too.
+    """
+    parent, starter = os.getppid(), int(os.environ.get(STARTED_BY, os.getppid()))
+    os.environ[STARTED_BY] = str(os.getpid())  # for those that this process starts
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and _exists(starter):
             time.sleep(HEARTBEAT)
         os._exit(1)  # as good as killed: unfinished work is kept
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def inputs(run_name: str) -> dict[str, Any]:

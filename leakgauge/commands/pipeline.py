@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from leakgauge.cli import DVC_YAML, PARAMS
+from leakgauge.cli import DVC_YAML, PARAMS, STARTED_BY
 from leakgauge.commands.code import differing
 from leakgauge.commands.graph import changed_runs, graph
 from leakgauge.config import names
@@ -129,8 +129,12 @@ def _command(word: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This interpreter comes first on the path: it is the stages' `python`, its environment active or not."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    """This interpreter comes first on the path: it is the stages' `python`, its environment active or not.
+
+    What is started ends with this process, if it is one of ours: see `end_with_parent`.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return os.environ | {"PATH": path, STARTED_BY: str(os.getpid())}
 
 
 def need_project() -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 
-from leakgauge.cli import read_yaml
+from leakgauge.cli import STARTED_BY, read_yaml
 from leakgauge.files import place_folder
 
 MODULES = {
@@ -67,7 +67,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{tmp_path}")
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    for name in ("DVC_STAGE", STARTED_BY):
+        monkeypatch.delenv(name, raising=False)
     for name, text in MODULES.items():
         Path(f"{name}.py").write_text(text)
     with ExitStack() as stack:
@@ -128,6 +129,14 @@ def test_a_stage_ends_with_the_dvc_that_started_it_and_by_hand_it_outlives_it(by
     if not gone:
         os.kill(stage, signal.SIGKILL)
     assert gone == by_dvc
+
+
+def test_a_stage_ends_whose_dvc_was_gone_before_it_could_look(start, monkeypatch):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    monkeypatch.setenv("DVC_STAGE", "stage@x")
+    monkeypatch.setenv(STARTED_BY, str(gone.pid))
+    assert start("stage", "x").wait(timeout=30) == 1
 
 
 def test_workers_end_with_a_stage_that_is_killed(start):
