@@ -5,9 +5,11 @@ membership scores of auxiliary images with it.  A bag that learnt several scores
 (`evaluate.score`) and by all, as `<learner>_fusion`.  Members and holdout are only measured here; where the score is to
 be chosen, that is done on a share of both that is reported nowhere.
 
+An attacker that knows half of the members is measured beside them, and the judge that finds most (the worst case).
+
 The null check is here too: networks of the target's make that have learnt nothing must not tell the roles.
 
-data/z/<target>/*.parquet, data/scores/<target>/{member,holdout}.parquet, data/null/<target>/*.parquet,
+data/z/<target>/*.parquet, data/{roles,scores}/<target>/*.parquet, data/null/<target>/*.parquet,
 data/features/<target>/holdout.parquet, data/checks/<target>.json, metrics/checks/<target>.json ->
 data/verdicts/<target>.parquet, metrics/<target>.json (the short answer), metrics/details/<target>.json,
 metrics/plots/<target>/{roc,alpha,conditional_fpr,bag_size,timestep}.csv
@@ -32,11 +34,20 @@ from leakgauge.files import write_bytes, write_json
 from leakgauge.inference.comparisons import gain, wrong_way_round
 from leakgauge.inference.conformal import fpr_interval, votes
 from leakgauge.inference.evaluation import Evaluation
-from leakgauge.inference.metrics import Figures, deciles, level_name, summarise
+from leakgauge.inference.metrics import Figures, deciles, level_name, roc_points, summarise
 from leakgauge.inference.selection import selection_figures, selection_split
+from leakgauge.inference.supervised import SUPERVISED
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Evaluate, Levels
-from leakgauge.tables import ROLES, check_computed_on, check_target, read_metadata, read_table, write_pieces
+from leakgauge.tables import (
+    ROLES,
+    check_computed_on,
+    check_target,
+    read_metadata,
+    read_table,
+    unit_names,
+    write_pieces,
+)
 
 MEASURED = ("member", "holdout")
 TEXT = pa.large_string()
@@ -60,6 +71,10 @@ def evaluate(target: str) -> None:
         for role, table in scores.items()
     }
     _warn_of_resolution(target, options, int(kept["holdout"].sum()))
+    knowing = evaluation.supervise(
+        {**values, "auxiliary": _auxiliary_scores(target, tables)},
+        {role: _units(target, role, ids[role], kept[role]) for role in MEASURED},
+    )
     score = evaluation.score
     wrong = evaluation.wrong_way_round(wrong_way_round(score, *(values[role][score] for role in MEASURED)))
     for sentence in wrong:
@@ -72,6 +87,8 @@ def evaluate(target: str) -> None:
         "judges": judges,
         "auc": [{"judge": name, "auc": figures["auc"]} for name, figures in judges.items()],  # for `dvc plots`
         "null_check": null,
+        "supervised": knowing,
+        "worst_case": evaluation.worst_case(),
         "fpr_of_one_draw": _fpr_of_one_draw(evaluation),
         "selection": selection,
         "stack": evaluation.weights,
@@ -111,6 +128,26 @@ def _scores(target: str, tables: dict[str, ZTable]) -> dict[str, pa.Table]:
             check_computed_on(path, table.bag, table.path)
             table.check_images(role, scores[role].column("image_id"), path)
     return scores
+
+
+def _auxiliary_scores(target: str, tables: dict[str, ZTable]) -> dict[str, np.ndarray]:
+    """Column -> (n,) of the auxiliary images.  Raises InputError if a table of z-scores is of others."""
+    path = Path(f"data/scores/{target}/auxiliary.parquet")
+    scores = read_table(path)
+    for table in tables.values():
+        check_target(path, table.bag["target_sha256"], table.path)
+        table.check_images("auxiliary", scores.column("image_id"), path)
+    return {name: scores.column(name).to_numpy() for name in scores.column_names[1:]}
+
+
+def _units(target: str, role: str, ids: list[str], kept: np.ndarray) -> list[str]:
+    """The unit of each image that counts.  Raises InputError for one that has another role by now."""
+    path = Path(f"data/roles/{target}/{role}.parquet")
+    names = unit_names(path)
+    counted = [image for image, counts in zip(ids, kept, strict=True) if counts]
+    if unknown := [image for image in counted if image not in names]:
+        raise InputError(f"{path}: has no image '{unknown[0]}', of which there are scores: run `dvc repro`")
+    return [names[image] for image in counted]
 
 
 def _selection(
@@ -226,6 +263,9 @@ def _curves(evaluation: Evaluation, values: dict[str, dict[str, np.ndarray]]) ->
     curves = {
         kind: pd.concat([one.curves[kind].assign(learner=name) for name, one in judged.items()]) for kind in kinds
     }
+    if evaluation.knowing:
+        knowing = roc_points(evaluation.knowing.result).assign(learner=SUPERVISED)
+        curves["roc"] = pd.concat([curves["roc"], knowing])
     return curves | {"timestep": evaluation.timestep_curve(values)}
 
 
@@ -233,21 +273,29 @@ def _verdicts(
     evaluation: Evaluation, ids: dict[str, np.ndarray], values: dict[str, dict[str, np.ndarray]]
 ) -> Iterator[pa.Table]:
     """One row for each member and holdout image, result after result."""
-    for name, one in evaluation.judged.items():
+    results = {name: (one.result, one.score) for name, one in evaluation.judged.items()}
+    if evaluation.knowing:
+        results[SUPERVISED] = evaluation.knowing.result, evaluation.score
+    for name, (result, score) in results.items():
         for role in MEASURED:
-            membership_score, p_value = one.result.membership_score[role], one.result.p_value[role]
+            membership_score, p_value = result.membership_score[role], result.p_value[role]
             table = {
                 "image_id": pa.array(ids[role], TEXT),
                 "role": pa.repeat(pa.scalar(role, TEXT), len(membership_score)),
                 "learner": pa.repeat(pa.scalar(name, TEXT), len(membership_score)),
-                "score": values[role][one.score],
+                "score": values[role][score],
                 "membership_score": membership_score,
                 "p_value": p_value,
             }
             for alpha in evaluation.options.alphas:
                 table[f"member_at_{level_name(alpha)}"] = p_value <= alpha
-                table[f"raw_member_at_{level_name(alpha)}"] = votes(membership_score, alpha)
+                table[f"raw_member_at_{level_name(alpha)}"] = _raw(name, membership_score, p_value, alpha)
             yield pa.table(table)
+
+
+def _raw(judge: str, membership_score: np.ndarray, p_value: np.ndarray, alpha: float) -> np.ndarray:
+    """The vote at a nominal level; a regression has no level of its own but the calibrated one."""
+    return p_value <= alpha if judge == SUPERVISED else votes(membership_score, alpha)
 
 
 if __name__ == "__main__":

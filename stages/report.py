@@ -34,7 +34,7 @@ from leakgauge.report.page import (
     render,
     shrunk,
 )
-from leakgauge.report.verdict import Verdict, failing_of, set_verdict, verdict_of
+from leakgauge.report.verdict import ENDS, Verdict, failing_of, set_verdict, verdict_of
 from leakgauge.report.words import check_rows
 from leakgauge.tables import ROLES, read_metadata, read_table, unit_names
 
@@ -112,6 +112,7 @@ def _page(target: str, options: Report) -> TargetPage:
     )
     judged = rows[rows["learner"] == headline["judge"]]
     verdict["epsilon_bound"] = _epsilon_bound(source, roles, judged, facts["options"]["confidence"])
+    verdict |= {"supervised": _supervised(facts), "worst_case": facts["worst_case"]}
     verdict["suspects"] = {one["name"]: one["verdict"] for one in sets}
     return TargetPage(
         target=target,
@@ -149,6 +150,15 @@ def _epsilon_bound(
     rows, partners = drawn_pairs(units["member"], units["holdout"], drawn_by["seed"])
     score = [of_role["membership_score"].to_numpy() for of_role in (member, holdout)]
     return asdict(epsilon_bound(score[0][rows], score[1][partners], confidence))
+
+
+def _supervised(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """The figures, at the rate of the headline, of an attacker that knows half of the members; None: they are few."""
+    if not (figures := facts["supervised"]):
+        return None
+    level = facts["gain_level"]
+    found = {"auc": "auc", "tpr": f"tpr_at_fpr_{level}", "gain": f"tpr_gain_at_fpr_{level}", "auc_gain": "auc_gain"}
+    return {f"{name}{end}": figures[f"{key}{end}"] for name, key in found.items() for end in ENDS}
 
 
 def _units(role: Path, images: pd.Series) -> list[str]:

@@ -15,6 +15,7 @@ import pandas as pd
 from leakgauge.errors import InputError
 from leakgauge.inference.comparisons import gain, higher_for_members, said
 from leakgauge.inference.conformal import AttackResult, bag_vote
+from leakgauge.inference.exposure import worst_case
 from leakgauge.inference.fusion import fit_stack
 from leakgauge.inference.metrics import (
     POWER,
@@ -28,6 +29,7 @@ from leakgauge.inference.metrics import (
     summarise,
     worst_decile,
 )
+from leakgauge.inference.supervised import SUPERVISED, Features, Supervised, supervised, widened
 from leakgauge.inference.z_scores import Roles, ZTable
 from leakgauge.options import Evaluate
 
@@ -62,6 +64,8 @@ class Evaluation:
     # of the stack: score -> learner -> location and scale
     weights: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     timesteps: list[dict[str, Any]] = field(default_factory=list)  # rows of `timestep_curve`
+    features: Features = field(default_factory=Features)  # of the supervised judge
+    knowing: Supervised | None = None  # the supervised judge, where there are enough members
 
     def run(self) -> None:
         """Judge and measure; raises InputError where tables do not go together."""
@@ -75,6 +79,8 @@ class Evaluation:
             for name, z in self._of_column(column):
                 if column == self.score:
                     alone[name] = self._measured(name, z, None)
+                if name in self.tables:
+                    self.features.add_votes(name, column, z, self.tables[name])
                 if found := T_ERROR.fullmatch(column):
                     self._add_timestep(name, int(found[1]), z)
                 before = running.get(name)
@@ -170,6 +176,37 @@ class Evaluation:
         over = None if over == name else over
         result = None if over is None else self.judged[over].result
         return gain(one.result, result, over, self.options.curve_fpr, self.options.confidence)
+
+    def supervise(self, scores: Mapping[str, Mapping[str, np.ndarray]], units: dict[str, list[str]]) -> Figures | None:
+        """The figures of an attacker that knows half of the members, and its gain over the headline judge; None where
+        there are too few.
+
+        scores : role -> column -> (N,), auxiliary too.  units : role -> the unit of each image.
+        """
+        for column in scores["holdout"]:
+            self.features.add_scores(column, {role: of_role[column] for role, of_role in scores.items()})
+        self.knowing = supervised(self.features, units)
+        if self.knowing is None:
+            return None
+        result, options = self.knowing.result, self.options
+        figures = summarise(result, options.alphas, options.confidence)
+        over = self.judged[self.headline].result
+        for alpha in sorted({*options.alphas, options.curve_fpr}):
+            figures |= gain(result, over, self.headline, alpha, options.confidence)
+        figures = {name: value for name, value in figures.items() if not name.startswith("raw_")}  # it has no raw level
+        return widened(figures) | {
+            "features": self.features.names,
+            "strengths": list(self.knowing.strengths),
+            "taught_by": self.knowing.taught_by,
+        }
+
+    def worst_case(self) -> Figures | None:
+        """The judge of the largest TPR at `curve_fpr`, the supervised one among them."""
+        results = {name: one.result for name, one in self.judged.items()}
+        if self.knowing:
+            results[SUPERVISED] = self.knowing.result
+        scores = {name: result.membership_score for name, result in results.items()}
+        return worst_case(scores, self.options.curve_fpr, self.options.confidence)
 
     @property
     def baseline(self) -> str | None:

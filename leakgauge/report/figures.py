@@ -35,6 +35,7 @@ LOOK: Any = {
 MOST_CLASSES = 20  # that a figure still shows
 PANELS = 3  # a row
 EACH, ONE = "thresholds for each image", "one threshold for all"
+SUPERVISED, HALF = "supervised", "half of the members known"
 
 
 def to_svg(figure: Figure) -> str:
@@ -86,11 +87,13 @@ def draw_figures(
 
 
 def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: float) -> Figure:
-    """The ROC of two judges on log-log axes, from one false positive and as low as their TPR goes."""
+    """The ROC of two judges, and of who knows half of the members, on log-log axes, from one false positive and as low
+    as their TPR goes."""
     figure, axes = new_axes("False alarms (false-positive rate)", "Identified (true-positive rate)")
     figure.set_size_inches(4.8, 3.8)
     places = {}
-    for judge, colour, label in ((baseline, BASELINE, ONE), (headline, HEADLINE, _called(headline, baseline))):
+    judges = (baseline, BASELINE, ONE), (headline, HEADLINE, _called(headline, baseline)), (SUPERVISED, GREY, HALF)
+    for judge, colour, label in judges:
         rows = curve[curve["learner"] == judge]
         if not len(rows):
             continue
@@ -98,7 +101,7 @@ def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: fl
         reached = rows.loc[rows["fpr"] <= fpr + 1e-9, "tpr"]
         if len(reached):
             places[label] = (reached.max(), colour)
-    shown = curve[curve["learner"].isin([headline, baseline])]
+    shown = curve[curve["learner"].isin([judge for judge, *_ in judges])]
     _roc_axes(axes, shown)
     if places:
         axes.axvline(fpr, color=GREY, linewidth=0.6)

@@ -28,6 +28,8 @@ from leakgauge.report.verdict import (
     lower_bound_alone,
     p_text,
     percent,
+    supervised_sentence,
+    worst_sentence,
 )
 from leakgauge.report.words import GLOSSARY, CheckRow
 
@@ -93,6 +95,8 @@ def render(pages: list[TargetPage], params: str, made: Made) -> str:
         "false_alarms": false_alarms,
         "checks_sentence": checks_sentence,
         "epsilon_sentence": epsilon_sentence,
+        "supervised_sentence": supervised_sentence,
+        "worst_sentence": worst_sentence,
         "lower_bound_alone": lower_bound_alone,
     }
     return environment.get_template("page.html.jinja").render(pages=pages, params=params, made=made)

@@ -34,6 +34,7 @@ IDENTIFIES = (
     "another question."
 )
 FEWEST_FALSE_POSITIVES = 5  # as in leakgauge.inference.roc, which a pull request's gate cannot import
+ENDS = ("", "_ci_low", "_ci_high")
 WIDTH = 110  # columns of a line on the terminal, and where the text behind a row's name begins
 COLUMN = 14
 
@@ -81,6 +82,7 @@ def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
     found += wrap(gain_sentence(verdict), WIDTH)
     judge = f"{verdict['judge']}: of the learners, the best on auxiliary images out of bag"
     rows = [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
+    rows += [("half known", supervised_sentence(verdict)), ("worst case", worst_sentence(verdict))]
     rows += [("checks", checks_sentence(verdict)), ("epsilon", _epsilon(verdict))]
     if verdict["exposed"]:
         most = verdict["exposed"]
@@ -115,6 +117,32 @@ def gain_sentence(verdict: Mapping[str, Any]) -> str:
 def _compared(low: float, high: float) -> str:
     """What a paired interval says of a difference."""
     return "more" if low > 0 else "fewer" if high < 0 else "no clear difference"
+
+
+def supervised_sentence(verdict: Mapping[str, Any]) -> str:
+    """What an attacker finds that knows half of the members; empty where that is not measured, or a check fails."""
+    knowing = verdict.get("supervised")
+    if verdict["failed"] or not knowing or knowing["tpr"] is None:
+        return ""
+    gain = "{:+.1f} points, {:+.1f} to {:+.1f}".format(*(100 * knowing[f"gain{end}"] for end in ENDS))
+    if knowing["gain_ci_low"] <= -1 and knowing["gain_ci_high"] >= 1:
+        gain = "too few holdout images to tell a difference"
+    return (
+        f"An attacker that already knows half of the training images identifies {_tpr({**verdict, **knowing})} of the "
+        f"others ({gain}); AUC {knowing['auc']:.3f} "
+        "({auc_gain:+.3f}, {auc_gain_ci_low:+.3f} to {auc_gain_ci_high:+.3f}).".format(**knowing)
+    )
+
+
+def worst_sentence(verdict: Mapping[str, Any]) -> str:
+    """The largest TPR over all judges; empty where there is none, or a check fails."""
+    worst = verdict.get("worst_case")
+    if verdict["failed"] or not worst:
+        return ""
+    return (
+        f"Of {worst['judges']} judges the strongest, {worst['judge']}, identifies {_tpr({**verdict, **worst})}; this "
+        "interval allows for the choice."
+    )
 
 
 def epsilon_sentence(verdict: Mapping[str, Any]) -> str:
