@@ -18,7 +18,12 @@ DOCS = {path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in (R
 README = (REPOSITORY / "README.md").read_text()
 # Each test walks its pages in this order, in a clone of its own; docs/guides/teams.md has its own test.
 FIRST_STEPS = ["docs/get-started.md", "docs/guides/suspects.md"]
-COMPARISONS = ["docs/guides/compare.md", "docs/reference/metrics.md", "docs/guides/gpu-and-clusters.md"]
+COMPARISONS = [
+    "docs/guides/release.md",
+    "docs/guides/compare.md",
+    "docs/reference/metrics.md",
+    "docs/guides/gpu-and-clusters.md",
+]
 MODELS = ["docs/guides/models.md"]
 NOT_RUN = {  # commands that no walk runs, and why; their targets are looked up in the Makefile
     "make repro": "installs into .venv; what it runs then is `leakgauge report`, which is walked",

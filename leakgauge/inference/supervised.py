@@ -16,7 +16,7 @@ is wider by sqrt(2) than that of as many independent images: never too narrow, a
 (`benchmarks/supervised`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class Supervised:
     taught_by: list[dict[str, int]]  # how many units of each role taught each regression
 
 
-def supervised(features: Features, units: dict[str, Sequence[str]]) -> Supervised | None:
+def supervised(features: Features, units: Mapping[str, Sequence[str]]) -> Supervised | None:
     """Judge members and holdout; None where either has too few units to teach.
 
     units : role -> the unit of each member and holdout image; an image's own name where the dataset has no units.
@@ -97,7 +97,8 @@ def supervised(features: Features, units: dict[str, Sequence[str]]) -> Supervise
     for half in (False, True):
         teaching = {role: second[role] != half for role in MEASURED}
         names = [unit for role in MEASURED for unit, at in zip(units[role], teaching[role], strict=True) if at]
-        model, strength = _taught(*(of_all[role][teaching[role]] for role in MEASURED), names)
+        member, holdout = (of_all[role][teaching[role]] for role in MEASURED)
+        model, strength = _taught(member, holdout, names)
         non_members = model.decision_function(matched["auxiliary"][features.usable])
         for role in MEASURED:
             judged = second[role] == half
@@ -110,7 +111,7 @@ def supervised(features: Features, units: dict[str, Sequence[str]]) -> Supervise
     return Supervised(result, (strengths[0], strengths[1]), counts)
 
 
-def _units(units: dict[str, Sequence[str]], second: dict[str, np.ndarray], half: bool) -> dict[str, int]:
+def _units(units: Mapping[str, Sequence[str]], second: dict[str, np.ndarray], half: bool) -> dict[str, int]:
     """Role -> how many units a half has."""
     return {
         role: len({unit for unit, at in zip(units[role], second[role], strict=True) if at == half}) for role in units
