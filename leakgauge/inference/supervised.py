@@ -16,7 +16,7 @@ is wider by sqrt(2) than that of as many independent images: never too narrow, a
 (`benchmarks/supervised`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ STRENGTHS = (0.01, 0.1, 1.0)  # C of the regression, from strong to weak regular
 FOLDS = 5  # within the half that teaches
 WIDER = float(np.sqrt(2))
 MEASURED = ("member", "holdout")
+Teacher = Callable[[np.ndarray, np.ndarray, list[str]], tuple[Any, float]]
 
 
 @dataclass
@@ -82,10 +83,33 @@ class Supervised:
     taught_by: list[dict[str, int]]  # how many units of each role taught each regression
 
 
-def supervised(features: Features, units: Mapping[str, Sequence[str]]) -> Supervised | None:
+def logistic(member: np.ndarray, holdout: np.ndarray, units: list[str]) -> tuple[Any, float]:
+    """A regression whose `decision_function` is high for members, and its C.
+
+    member, holdout : (M, D) and (N, D).  units : of all of them, members first; no unit is in two folds.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    regression = LogisticRegression(class_weight="balanced", max_iter=2000)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), regression),
+        {"logisticregression__C": STRENGTHS},
+        scoring="roc_auc",
+        cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0),
+    )
+    trained = np.repeat([1, 0], [len(member), len(holdout)])
+    found = search.fit(np.concatenate([member, holdout]), trained, groups=units)
+    return found.best_estimator_, float(found.best_params_["logisticregression__C"])
+
+
+def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Teacher = logistic) -> Supervised | None:
     """Judge members and holdout; None where either has too few units to teach.
 
     units : role -> the unit of each member and holdout image; an image's own name where the dataset has no units.
+    teach : what is taught; the benchmark tries others.
     """
     second = {role: share_by_name([f"half {unit}" for unit in units[role]], 0.5, 0) for role in MEASURED}
     counts = [_units(units, second, half) for half in (True, False)]  # that teach the judges of both halves
@@ -98,7 +122,7 @@ def supervised(features: Features, units: Mapping[str, Sequence[str]]) -> Superv
         teaching = {role: second[role] != half for role in MEASURED}
         names = [unit for role in MEASURED for unit, at in zip(units[role], teaching[role], strict=True) if at]
         member, holdout = (of_all[role][teaching[role]] for role in MEASURED)
-        model, strength = _taught(member, holdout, names)
+        model, strength = teach(member, holdout, names)
         non_members = model.decision_function(matched["auxiliary"][features.usable])
         for role in MEASURED:
             judged = second[role] == half
@@ -120,28 +144,6 @@ def _units(units: Mapping[str, Sequence[str]], second: dict[str, np.ndarray], ha
 
 def _both(features: Features) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
     return features.of_all, features.matched
-
-
-def _taught(member: np.ndarray, holdout: np.ndarray, units: list[str]) -> tuple[Any, float]:
-    """A regression whose `decision_function` is high for members, and its C.
-
-    member, holdout : (M, D) and (N, D).  units : of all of them, members first; no unit is in two folds.
-    """
-    from sklearn.linear_model import LogisticRegression  # takes a second
-    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    regression = LogisticRegression(class_weight="balanced", max_iter=2000)
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), regression),
-        {"logisticregression__C": STRENGTHS},
-        scoring="roc_auc",
-        cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0),
-    )
-    trained = np.repeat([1, 0], [len(member), len(holdout)])
-    found = search.fit(np.concatenate([member, holdout]), trained, groups=units)
-    return found.best_estimator_, float(found.best_params_["logisticregression__C"])
 
 
 def widened(figures: Figures) -> Figures:

@@ -10,7 +10,7 @@ from pipeline import TARGET
 
 from leakgauge.inference.metrics import summarise
 from leakgauge.inference.roc import auc, tpr_at_fpr
-from leakgauge.inference.supervised import FEWEST, MEASURED, SUPERVISED, Features, _taught, supervised, widened
+from leakgauge.inference.supervised import FEWEST, MEASURED, SUPERVISED, Features, logistic, supervised, widened
 from leakgauge.tables import read_table
 
 COUNTS = {"member": 100, "holdout": 200, "auxiliary": 200}
@@ -44,7 +44,7 @@ def test_swapped_labels_turn_it_round():
     log_scores = drawn(np.random.default_rng(1), 8, 0.7)
     halves = {role: np.array_split(log_scores[role], 2) for role in MEASURED}
     for first, second, expected in (("member", "holdout", 0.9), ("holdout", "member", 0.1)):
-        taught, _ = _taught(halves[first][0], halves[second][0], [str(i) for i in range(150)])
+        taught, _ = logistic(halves[first][0], halves[second][0], [str(i) for i in range(150)])
         measured = auc(*(taught.decision_function(halves[role][1]) for role in MEASURED), 0.95)[0]
         assert measured == pytest.approx(expected, abs=0.08)
 
