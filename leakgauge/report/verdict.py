@@ -137,9 +137,16 @@ def epsilon_sentence(verdict: Mapping[str, Any]) -> str:
     )
     if not bound["epsilon"]:
         return f"No bound: {told}, as chance allows."
+    gaussian = ""
+    if bound.get("mu"):
+        gaussian = (
+            f" If its trade-off curve is a Gaussian mechanism's (mu-GDP), mu is at least {bound['mu']:.2f}: an epsilon "
+            f"of {bound['epsilon_of_mu']:.2f} at delta = {bound['delta']:g}."
+        )
     return (
         f"With {percent(verdict['confidence'])} % confidence, this training is not (epsilon, 0)-differentially private "
         f"with an epsilon below {bound['epsilon']:.2f}: {told}. So many pairs show at most {bound['most']:.2f}."
+        f"{gaussian}"
     )
 
 
