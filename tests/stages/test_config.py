@@ -123,7 +123,7 @@ def test_a_checkpoint_that_is_a_pickle_is_refused_with_the_way_out(model, params
         ("tpr=5%", "fail_above: no ceiling like 'tpr@1%=5%' or 'auc=0.6', found 'tpr=5%'"),
         (["auc=0.6", "auc=1.2"], "fail_above.1: a rate lies between 0 and 1 (0 % and 100 %), found 'auc=1.2'"),
         (0.6, "fail_above: Input should be a valid string, found 0.6"),
-        ("tpr@3%=5%", "fail_above: tpr@3%=5%: evaluate.alphas has no rate of 3 % (it has 10 %): add it"),
+        ("tpr@3%=5%", "fail_above: tpr@3%=5%: evaluate.alphas has no rate of 3 % (it has 10 %, 5 %, 1 %): add it"),
     ],
 )
 def test_a_ceiling_that_is_none_is_refused_with_its_key(ceilings, line, params, refusal):
