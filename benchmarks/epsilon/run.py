@@ -112,8 +112,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         "## DP-SGD beside its promise",
         "",
         f"Models of {MEMBERS} digits, {MEMBERS} pairs a run. Promised: epsilon at delta = {DELTA:g} as Opacus "
-        "accounts for it, where one image is added or removed. Audited, with 95 % confidence: the bound on the epsilon of "
-        f"(epsilon, 0)-privacy, and the epsilon at delta = {DELTA:g} of the bound on mu.",
+        "accounts for it, where one image is added or removed. Audited, with 95 % confidence: the bound on the "
+        f"epsilon of (epsilon, 0)-privacy, and the epsilon at delta = {DELTA:g} of the bound on mu.",
         "",
         "| promised | runs | above the promise | audited: median, largest | by mu: median, largest | guesses right |",
         "|---|---|---|---|---|---|",

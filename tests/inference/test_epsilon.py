@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pipeline import TARGET
 from scipy import stats
@@ -140,6 +141,23 @@ def test_pairs_are_drawn_by_names_and_each_unit_once():
     again, _ = drawn_pairs(members[::-1], others, 0)
     assert [members[row] for row in rows] == [members[::-1][row] for row in again]
     assert not np.array_equal(rows, drawn_pairs(members, others, 1)[0])
+
+
+def test_pairs_of_a_dataset_with_units_are_of_units(audit):
+    path = {role: Path(f"data/roles/{TARGET}/{role}.parquet") for role in MEASURED}
+    ids = {role: read_table(of).column("image_id").to_pylist() for role, of in path.items()}
+    for role, of in path.items():
+        table = read_table(of).append_column("unit", pa.array([f"{role} {n // 3}" for n in range(len(ids[role]))]))
+        write_table(of, table, read_metadata(of))
+    report()
+    found = json.loads(Path("metrics/summary.json").read_text())[TARGET]
+    rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas()
+    score = rows[rows["learner"] == found["judge"]].set_index("image_id")["membership_score"]
+    first = {role: ids[role][::3] for role in MEASURED}
+    members, others = drawn_pairs(*([f"{role} {n}" for n in range(len(of))] for role, of in first.items()), 0)
+    pairs = score[np.array(first["member"])[members]], score[np.array(first["holdout"])[others]]
+    assert found["epsilon_bound"] == asdict(epsilon_bound(*(of.to_numpy() for of in pairs), 0.95))
+    assert found["epsilon_bound"]["pairs"] == 20, "of 60 members, three a unit"
 
 
 def test_a_target_that_the_pipeline_trains_has_a_bound_and_one_whose_members_were_named_has_none(audit):
