@@ -91,7 +91,7 @@ def test_randomised_response_is_covered_in_95_of_100_runs(epsilon, even):
 
 def test_the_mu_of_two_right_guesses_of_two_by_hand():
     """r_2 = t, h_1 = Phi(Phi^-1(t) - mu), r_1 = t + h_1, h_0 = Phi(Phi^-1(r_1) - mu); the probabilities sum to one."""
-    tail = 0.1
+    tail = 0.4
     mu = mu_of_guesses(2, 2, 2, 1 - tail)
     r = tail + stats.norm.cdf(stats.norm.ppf(tail) - mu)
     assert r + stats.norm.cdf(stats.norm.ppf(r) - mu) == pytest.approx(1)
