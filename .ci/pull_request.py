@@ -22,10 +22,11 @@ from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, of which no more is needed than this module
 from leakgauge.report.compare import Commit, flat, inside, line, rates, shown
-from leakgauge.report.verdict import TITLES
+from leakgauge.report.verdict import TITLES, ceiling_sentences
 
 FIGURES = {"tpr": "TPR", "baseline_tpr": "TPR by one threshold for all", "auc": "AUC", "realised_fpr": "FPR realised"}
 NONE = "none"
+FAILED = 3  # exit status, as of `leakgauge report`
 
 
 def told(*words: str) -> str:
@@ -103,8 +104,10 @@ def of_target(target: str, old: Audit, new: Audit) -> list[str]:
         ("judge", *(verdict.get("judge", "") for verdict in (before, now))),
         ("checks that fail", *(", ".join(verdict.get("failing", [])) or NONE for verdict in (before, now))),
     ]
+    ceilings = ["; ".join(ceiling_sentences(verdict)) for verdict in (before, now)]
+    rows += [("ceilings", *ceilings)] * any(ceilings)
     moved = {text for key, text in FIGURES.items() if beyond(before, now, key)}
-    named = {"verdict", "judge", "checks that fail"}
+    named = {"verdict", "judge", "checks that fail", "ceilings"}
     for name in dict.fromkeys([*now.get("suspects", {}), *before.get("suspects", {})]):
         answers = [verdict.get("suspects", {}).get(name) for verdict in (before, now)]
         rows.append((f"suspects `{name}`", *(answer["sentence"] if answer else NONE for answer in answers)))
@@ -149,6 +152,16 @@ def summary(base: str) -> str:
     return "\n".join([f"### Audit since {base}", "", *tables, *of_params(old, new), *of_rates(old, new)]) + "\n"
 
 
+def exceeded(audit: Audit) -> list[str]:
+    """A line on each ceiling, of `fail_above` in params.yaml, that a target is not shown to keep."""
+    return [
+        f"{target}: {sentence}"
+        for target, verdict in audit.verdicts.items()
+        for held, sentence in zip(verdict.get("ceilings", []), ceiling_sentences(verdict), strict=True)
+        if held["state"] != "passes"
+    ]
+
+
 def main() -> None:
     check()
     fork = told("git", "merge-base", "HEAD", sys.argv[1] if len(sys.argv) > 1 else "origin/main").strip()
@@ -158,6 +171,9 @@ def main() -> None:
     else:
         print(summary(base))
     told("dvc", "plots", "diff", base, "--out", "dvc_plots")
+    if not_kept := exceeded(Audit("")):
+        print("\n".join(not_kept), file=sys.stderr)
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

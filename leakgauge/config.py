@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from leakgauge.cli import NAME, NAME_RULE, read_yaml
 from leakgauge.errors import InputError
-from leakgauge.options import SECTIONS, Evaluate, Kind, Levels, RoleLeaks, Source, Suspects, Target
+from leakgauge.options import SECTIONS, Ceiling, Evaluate, Kind, Levels, RoleLeaks, Source, Suspects, Target
 
 PARAMS = Path("params.yaml")
 CONFIG = Path("data/config")
@@ -271,6 +271,17 @@ def check_levels(target: str, levels: Levels, auxiliary: int) -> None:
             raise InputError(
                 f"{PARAMS}: {key_name('evaluate', key, target)}: {min(alphas):g} asked for, but {calibrating} "
                 f"auxiliary images calibrate: the smallest alpha they support is {smallest_alpha(calibrating):g}"
+            )
+
+
+def check_ceilings(target: str, ceilings: Iterable[Ceiling], key: str) -> None:
+    """Raises InputError for a ceiling at a rate that `evaluate.alphas` does not ask for.  key : where they stand."""
+    alphas = asked("evaluate", Evaluate, target).alphas
+    for one in ceilings:
+        if one.fpr is not None and not any(math.isclose(one.fpr, alpha) for alpha in alphas):
+            raise InputError(
+                f"{key}: {one.text}: {key_name('evaluate', 'alphas', target)} has no rate of {100 * one.fpr:g} % "
+                f"(it has {', '.join(f'{100 * alpha:g} %' for alpha in alphas)}): add it"
             )
 
 

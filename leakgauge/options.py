@@ -5,9 +5,12 @@ schema that editors read are made of these (`python -m leakgauge.reference`); te
 their options beside their readers (`leakgauge/datasets`).
 """
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -19,6 +22,7 @@ from pydantic import (
     Tag,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 
 class Options(BaseModel):
@@ -33,6 +37,48 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 def _(default: Any, sentence: str, **bounds: Any) -> Any:
     """A field: its default, its sentence and its bounds."""
     return Field(default, description=sentence, validate_default=True, **bounds)
+
+
+# ------------------------------------------------------------------------------------------------------------ ceilings
+
+
+CEILING = re.compile(r"(?:(?P<auc>auc)|tpr@(?P<fpr>[\d.]+)%)\s*=\s*(?P<most>[\d.]+)(?P<percent>%?)")
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The most that a figure may be.  fpr : of a TPR; None: of the AUC."""
+
+    text: str
+    fpr: float | None
+    most: float
+
+
+def ceiling(text: str) -> Ceiling:
+    """Parse `tpr@1%=5%` or `auc=0.6`.  Raises PydanticCustomError, which is a ValueError."""
+    found = CEILING.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError
+        most = float(found["most"]) / (100 if found["percent"] else 1)
+        fpr = None if found["auc"] else float(found["fpr"]) / 100
+    except ValueError:
+        raise PydanticCustomError("ceiling", "no ceiling like 'tpr@1%=5%' or 'auc=0.6'") from None
+    if not 0 <= most <= 1 or (fpr is not None and not 0 < fpr < 1):
+        raise PydanticCustomError("ceiling", "a rate lies between 0 and 1 (0 % and 100 %)")
+    return Ceiling(text, fpr, most)
+
+
+def _is_ceiling(text: str) -> str:
+    return ceiling(text).text
+
+
+CeilingText = Annotated[str, AfterValidator(_is_ceiling)]
+# Told apart by what it is, so that a fault is named in the one that was meant.
+Ceilings = Annotated[
+    Annotated[CeilingText, Tag("one")] | Annotated[list[CeilingText], Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
 
 
 # ---------------------------------------------------------------------------------------------------------- registries
@@ -54,12 +100,22 @@ class Target(Options):
     source: Kind | None = _(
         None, "train | path | hub | adapter | pytorch_ddpm | python | scores; null: what `model` looks like"
     )
+    fail_above: Ceilings = _(
+        [],
+        "ceilings on what it leaks, one or a list: `tpr@1%=5%`, `auc=0.6`. `leakgauge audit` and `leakgauge report` "
+        "exit with status 3 unless each figure is shown to be below its own",
+    )
     split: dict[str, Any] = _({}, "overrides")
     check: dict[str, Any] = _({}, "overrides")
     target: dict[str, Any] = _({}, "overrides")
     score: dict[str, Any] = _({}, "overrides")
     fit: dict[str, Any] = _({}, "overrides")
     evaluate: dict[str, Any] = _({}, "overrides")
+
+    @property
+    def ceilings(self) -> list[Ceiling]:
+        """Those of `fail_above`."""
+        return [ceiling(text) for text in ([self.fail_above] if isinstance(self.fail_above, str) else self.fail_above)]
 
 
 class Suspects(Options):

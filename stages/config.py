@@ -15,6 +15,7 @@ from leakgauge.config import (
     CONFIG,
     PARAMS,
     asked,
+    check_ceilings,
     check_levels,
     chosen_score,
     entry,
@@ -64,6 +65,7 @@ def config(target: str) -> None:
         learnt = _check_scores(target, asked("score", Score, target), fit, bool(beside))
         chosen_score(target, learnt, evaluate)
     _check_stack(target, evaluate, learners)
+    check_ceilings(target, own.ceilings, f"{PARAMS}: targets.{target}.fail_above")
     levels = Levels(alphas=evaluate.alphas, curve_fpr=evaluate.curve_fpr, calibration=fit.calibration)
     split = asked("split", Split, target)
     _check_members(target, own, source, split)

@@ -17,11 +17,12 @@ from typing import Any
 import pandas as pd
 
 from leakgauge.cli import run
-from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry
+from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry, target_entry
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash, write_bytes, write_json
 from leakgauge.inference.epsilon import drawn_pairs, epsilon_bound
 from leakgauge.options import PinnedFolder, Report, Source, Split, TargetOptions
+from leakgauge.report.ceilings import held
 from leakgauge.report.compare import git
 from leakgauge.report.figures import EACH, ONE, draw_figures, draw_p_values
 from leakgauge.report.page import (
@@ -113,6 +114,8 @@ def _page(target: str, options: Report) -> TargetPage:
     judged = rows[rows["learner"] == headline["judge"]]
     verdict["epsilon_bound"] = _epsilon_bound(source, roles, judged, facts["options"]["confidence"])
     verdict |= {"supervised": _supervised(facts), "worst_case": facts["worst_case"]}
+    ceilings = target_entry(target).ceilings
+    verdict["ceilings"] = [asdict(one) for one in held(verdict, facts["figures"], ceilings)]
     verdict["suspects"] = {one["name"]: one["verdict"] for one in sets}
     return TargetPage(
         target=target,

@@ -19,7 +19,8 @@ from importlib import import_module
 from leakgauge.cli import errors_in_one_line
 
 STATUSES = """Exit status: 0 done; 1 bad input or a failure, in one line; 2 a word that is not understood; 3 a ceiling
-is exceeded (--fail-above) or a check fails; 130 interrupted: the same command goes on from there."""
+is exceeded (--fail-above, or `fail_above` in params.yaml) or a check fails; 130 interrupted: the same command goes on
+from there."""
 # Modules of this package, each with `arguments` and `run`.
 COMMANDS = ("audit", "report", "check", "exposed", "card", "init", "models")
 

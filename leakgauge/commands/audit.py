@@ -222,7 +222,7 @@ def _new(wanted: Entries) -> Entries:
     for registry, entries in wanted.items():
         there = params.get(registry) or {}
         for name, entry in entries.items():
-            if name in there and there[name] != entry:
+            if name in there and _but_for_ceilings(there[name]) != entry:
                 raise InputError(
                     f"{PARAMS}: {registry}.{name}: is there already, and differs: take another --name, or "
                     "edit it by hand and run `leakgauge report`"
@@ -230,6 +230,11 @@ def _new(wanted: Entries) -> Entries:
             if name not in there:
                 new.setdefault(registry, {})[name] = entry
     return new
+
+
+def _but_for_ceilings(entry: Any) -> Any:
+    """An entry as an audit writes it: a ceiling that somebody added changes nothing of what is computed."""
+    return {key: value for key, value in entry.items() if key != "fail_above"} if isinstance(entry, dict) else entry
 
 
 def _check_dataset(name: str, entry: dict[str, Any]) -> None:

@@ -19,7 +19,15 @@ from leakgauge.commands.pipeline import asked_targets, need_project, stale_runs
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
-from leakgauge.report.verdict import TITLES, checks_sentence, epsilon_sentence, false_alarms, lower_bound_alone, percent
+from leakgauge.report.verdict import (
+    TITLES,
+    ceiling_sentences,
+    checks_sentence,
+    epsilon_sentence,
+    false_alarms,
+    lower_bound_alone,
+    percent,
+)
 from leakgauge.report.words import check_rows
 
 LOCK, SUMMARY = Path("dvc.lock"), Path("metrics/summary.json")
@@ -67,6 +75,7 @@ def card(target: str) -> str:
         lines += [f"| share identified at {name} % false alarms | {value} |" for name, value in _rates(judge)]
         area = "{auc:.3f} ({auc_ci_low:.3f} to {auc_ci_high:.3f})".format(**verdict)
         lines += [f"| AUC (0.5 is chance) | {area} |", f"| false alarms | {false_alarms(verdict)} |"]
+    lines += [f"| ceiling | {sentence} |" for sentence in ceiling_sentences(verdict)]
     counts = ", ".join(f"{count} {role}" for role, count in images.items())
     lines += [f"| images | {counts} |", f"| checks | {checks_sentence(verdict)} |"]
     lines += [f"| attack | `{verdict['judge']}`, leakgauge {version('leakgauge')} |", ""]

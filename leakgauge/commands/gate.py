@@ -1,51 +1,29 @@
-"""Ceilings on leakage: `--fail-above 'tpr@1%=5%'`.
-
-A figure exceeds its ceiling when the UPPER end of its interval does.  A gate must fail until leakage is shown to be
-below the ceiling; by the lower end an audit of few images would always pass.
-"""
+"""Ceilings on leakage as a gate: `--fail-above 'tpr@1%=5%'`, or `fail_above` of a target's entry in params.yaml."""
 
 import argparse
 import json
-import math
-import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leakgauge.config import PARAMS, asked, key_name
+from leakgauge.config import PARAMS, check_ceilings, target_entry
 from leakgauge.errors import InputError
-from leakgauge.options import Evaluate
-from leakgauge.report.verdict import FEWEST_FALSE_POSITIVES, lower_bound_alone, percent
+from leakgauge.options import Ceiling
+from leakgauge.options import ceiling as parsed
+from leakgauge.report.ceilings import held
+from leakgauge.report.verdict import CEILING_TITLES
 
 FAILED = 3  # exit status
 SUMMARY = Path("metrics/summary.json")
-TEXT = re.compile(r"(?:(?P<auc>auc)|tpr@(?P<fpr>[\d.]+)%)\s*=\s*(?P<ceiling>[\d.]+)(?P<percent>%?)")
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """The most that a figure may be.  fpr : of a TPR; None: of the AUC."""
-
-    text: str
-    fpr: float | None
-    most: float
 
 
 def ceiling(text: str) -> Ceiling:
-    """Parse `tpr@1%=5%` or `auc=0.6`.  Raises ArgumentTypeError."""
-    found = TEXT.fullmatch(text)
+    """A word of the command line.  Raises ArgumentTypeError."""
     try:
-        if found is None:
-            raise ValueError
-        most = float(found["ceiling"]) / (100 if found["percent"] else 1)
-        fpr = None if found["auc"] else float(found["fpr"]) / 100
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ceiling like 'tpr@1%=5%' or 'auc=0.6'") from None
-    if not 0 <= most <= 1 or (fpr is not None and not 0 < fpr < 1):
-        raise argparse.ArgumentTypeError(f"{text!r}: a rate lies between 0 and 1 (0 % and 100 %)")
-    return Ceiling(text, fpr, most)
+        return parsed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,34 +34,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=ceiling,
         default=[],
-        help="like 'tpr@1%%=5%%' or 'auc=0.6', as often as you like: exit with status 3 where the upper end of the "
-        "figure's interval exceeds the ceiling (a gate must fail until leakage is shown to be below it), where the "
-        "figure is not resolved, no member is known, or a check fails",
+        help="like 'tpr@1%%=5%%' or 'auc=0.6', as often as you like, instead of `fail_above` of the target's entry: "
+        "exit with status 3 where the upper end of the figure's interval exceeds the ceiling (a gate must fail until "
+        "leakage is shown to be below it), where the figure is not resolved, no member is known, or a check fails",
     )
 
 
-def check_levels(targets: Sequence[str], ceilings: Sequence[Ceiling]) -> None:
-    """Raises InputError for a rate that `evaluate.alphas` of a target does not ask for, before anything is computed."""
-    for target in targets if ceilings else ():
-        alphas = asked("evaluate", Evaluate, target).alphas
-        levels = {_level(alpha) for alpha in alphas}
-        for one in ceilings:
-            if one.fpr is not None and _level(one.fpr) not in levels:
-                raise InputError(
-                    f"--fail-above {one.text}: {PARAMS}: {key_name('evaluate', 'alphas', target)} has no rate of "
-                    f"{percent(one.fpr)} % (it has {', '.join(f'{percent(alpha)} %' for alpha in alphas)}): add it"
-                )
+def check_levels(targets: Sequence[str], words: Sequence[Ceiling]) -> None:
+    """Raises InputError for a rate that `evaluate.alphas` of a target does not ask for, before anything is computed.
+
+    words : of the command line; without any the entries' own are checked.
+    """
+    for target in targets:
+        key = "--fail-above" if words else f"{PARAMS}: targets.{target}.fail_above"
+        check_ceilings(target, _ceilings(target, words), key)
 
 
-def status(targets: Sequence[str], ceilings: Sequence[Ceiling]) -> int:
-    """0, or 3 where a figure is not shown to be below its ceiling; prints a line on each.  Raises InputError."""
-    if not ceilings:
-        return 0
-    summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
-    found = [one for target in targets for one in held(target, summary[target], details(target), ceilings)]
-    for one in found:
-        print(one.line, file=sys.stderr if one.fails else sys.stdout, flush=True)
-    return FAILED if any(one.fails for one in found) else 0
+def status(targets: Sequence[str], words: Sequence[Ceiling]) -> int:
+    """0, or 3 where a figure is not shown to be below its ceiling; prints a line on each.
+
+    words : of the command line; without any the entries' own count.  Raises InputError.
+    """
+    failed = False
+    for target in targets:
+        if not (ceilings := _ceilings(target, words)):
+            continue
+        verdict = json.loads(SUMMARY.read_text(encoding="utf-8"))[target]
+        for one in held(verdict, details(target)["judges"], ceilings):
+            fails = one.state != "passes"
+            line = f"{target}: {CEILING_TITLES[one.state]}: {one.ceiling}: {one.sentence}"
+            print(line, file=sys.stderr if fails else sys.stdout, flush=True)
+            failed |= fails
+    return FAILED if failed else 0
+
+
+def _ceilings(target: str, words: Sequence[Ceiling]) -> Sequence[Ceiling]:
+    return words or target_entry(target).ceilings
 
 
 def details(target: str) -> dict[str, Any]:
@@ -93,50 +79,3 @@ def details(target: str) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found: run `leakgauge report`") from None
-
-
-@dataclass(frozen=True)
-class Held:
-    """What came of holding a figure to a ceiling."""
-
-    fails: bool
-    line: str
-
-
-def held(target: str, verdict: Mapping[str, Any], found: Mapping[str, Any], ceilings: Sequence[Ceiling]) -> list[Held]:
-    """One for each ceiling, or one for a target that can be held to none.  found : the target's details."""
-    if verdict["failed"]:
-        why = f"{', '.join(verdict['failing'])} fails, so that no figure can be held to a ceiling"
-        return [Held(True, f"{target}: fails: {why}")]
-    if not verdict["images"]["member"]:
-        return [Held(True, f"{target}: fails: no member is known, so that no figure can be held to a ceiling")]
-    figures = found["judges"][verdict["judge"]]
-    return [_held(target, verdict["judge"], figures, one) for one in ceilings]
-
-
-def _held(target: str, judge: str, figures: Mapping[str, Any], one: Ceiling) -> Held:
-    name = "auc" if one.fpr is None else f"tpr_at_fpr_{_level(one.fpr)}"
-    if name not in figures:
-        raise InputError(
-            f"--fail-above {one.text}: metrics/details/{target}.json has no {name}: run `leakgauge report`"
-        )
-    value, low, high = (figures[f"{name}{end}"] for end in ("", "_ci_low", "_ci_high"))
-    if value is None or high is None:
-        few = f"{figures['holdout']} holdout images cannot resolve that rate"
-        return Held(True, f"{target}: fails: {one.text}: {few}")
-    said = f"{percent(value)} % ({percent(low)} to {percent(high)} %) by {judge}"
-    if one.fpr is None:
-        said = f"{value:.3f} ({low:.3f} to {high:.3f}) by {judge}"
-    if high <= one.most:
-        return Held(False, f"{target}: passes: {one.text}: {said}")
-    if one.fpr is not None and lower_bound_alone(one.fpr, figures["holdout"]):
-        needed = math.ceil(FEWEST_FALSE_POSITIVES / one.fpr - 1e-9)
-        said += f"; {figures['holdout']} holdout images give no upper end, {needed} do"
-    return Held(True, f"{target}: fails: {one.text}: {said}; the upper end exceeds the ceiling")
-
-
-def _level(fpr: float) -> str:
-    """0.01 -> `1e-2`, as in the metrics."""
-    from leakgauge.inference.metrics import level_name
-
-    return level_name(fpr)

@@ -4,6 +4,9 @@ Steinke, Nasr and Jagielski, "Privacy auditing with one (1) training run", NeurI
 (epsilon, 0)-differentially private, the guesses of a fixed number of coins that are right are stochastically at most
 Binomial(guesses, e^epsilon / (1 + e^epsilon)).
 
+And one for trainings whose trade-off curve is a Gaussian mechanism's, f(x) = Phi(Phi^-1(1 - x) - mu) (mu-GDP):
+Mahloujifar, Melis and Chaudhuri, "Auditing f-differential privacy in one run", 2024 (arXiv 2410.22235).
+
 A coin here is a pair, of a member and a holdout image.  Which of the two was trained on was drawn at random, so the
 guess, that of the higher membership score, is right by chance in half of all pairs.  Adjacent are training sets of
 which one image is replaced by another.
@@ -14,10 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from leakgauge.draws import drawn_by_name
 
 SHARES = (1.0, 0.5, 0.25, 0.125)  # of the pairs that are guessed, the surest ones: fixed beforehand
+DELTA = 1e-5  # at which mu-GDP is told as an epsilon
 
 
 @dataclass(frozen=True)
@@ -29,24 +35,28 @@ class EpsilonBound:
     guesses: int
     correct: int
     pairs: int
+    mu: float  # the lower bound where training is mu-GDP; 0: none is shown
+    epsilon_of_mu: float  # the epsilon of mu-GDP at `delta`
+    delta: float
 
 
 def epsilon_bound(member: np.ndarray, holdout: np.ndarray, confidence: float) -> EpsilonBound:
-    """The largest of the bounds by each of `SHARES` of the pairs, each at its share of the error.
+    """The largest of the bounds by each of `SHARES` of the pairs, each at its share of the error; so for mu.
 
     member, holdout : (P,) membership scores of the pairs.
     """
     pairs, error = len(member), (1 - confidence) / len(SHARES)
     difference = member - holdout
     surest = np.argsort(-np.abs(difference), kind="stable")
-    bounds = []
+    bounds, mu = [], 0.0
     for share in SHARES:
         guesses = math.floor(share * pairs)
         correct = int((difference[surest[:guesses]] > 0).sum())  # of equal scores none is guessed right
         bounds.append((of_guesses(correct, guesses, 1 - error), -guesses, correct))
+        mu = max(mu, mu_of_guesses(correct, guesses, pairs, 1 - error))
     epsilon, guesses, correct = max(bounds)
     most = max(of_guesses(count, count, 1 - error) for count in (math.floor(share * pairs) for share in SHARES))
-    return EpsilonBound(epsilon, most, -guesses, correct, pairs)
+    return EpsilonBound(epsilon, most, -guesses, correct, pairs, mu, epsilon_of_mu(mu, DELTA), DELTA)
 
 
 def of_guesses(correct: int, guesses: int, confidence: float) -> float:
@@ -58,6 +68,50 @@ def of_guesses(correct: int, guesses: int, confidence: float) -> float:
         return 0.0
     q = float(stats.beta.ppf(1 - confidence, correct, guesses - correct + 1))
     return max(math.log(q / (1 - q)), 0.0)
+
+
+def mu_of_guesses(correct: int, guesses: int, pairs: int, confidence: float) -> float:
+    """The mu below which so many right guesses, or more, have a probability below 1 - confidence; at least 0.
+
+    guesses : of the pairs, the surest ones.  Mahloujifar et al., Algorithm 3 (two candidates a coin).
+    """
+    if not correct or _excess(0.0, correct, guesses, pairs, 1 - confidence) <= 0:
+        return 0.0
+    high = 1.0
+    while _excess(high, correct, guesses, pairs, 1 - confidence) > 0:
+        high *= 2
+    return float(brentq(_excess, 0.0, high, args=(correct, guesses, pairs, 1 - confidence)))
+
+
+def _excess(mu: float, correct: int, guesses: int, pairs: int, probability: float) -> float:
+    """By how much all probabilities sum to more than they can, had `correct` or more right guesses this probability.
+
+    Let p_n be the probability of n right guesses, r_i = sum over n >= i of (n / pairs) p_n, and h_i the same of
+    (guesses - n) / pairs.  A coin turned over, among the others as they are, makes a right guess a wrong one, so that
+    mu-GDP demands h_i >= Phi(Phi^-1(r_{i+1}) - mu).
+    """
+    r, h = probability * correct / pairs, probability * (guesses - correct) / pairs
+    for i in range(correct - 1, -1, -1):
+        least = max(h, float(ndtr(ndtri(min(r, 1.0)) - mu)))
+        if least == h:  # and stays so
+            break
+        r, h = r + i / (guesses - i) * (least - h), least
+    return r + h - guesses / pairs
+
+
+def epsilon_of_mu(mu: float, delta: float) -> float:
+    """The least epsilon with which mu-GDP is (epsilon, delta)-private.
+
+    Dong, Roth and Su, "Gaussian differential privacy", 2022, Corollary 2.13:
+    delta = Phi(-epsilon / mu + mu / 2) - e^epsilon Phi(-epsilon / mu - mu / 2).
+    """
+
+    def excess(epsilon: float) -> float:
+        return float(ndtr(mu / 2 - epsilon / mu) - np.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))) - delta
+
+    if not mu or excess(0.0) <= 0:
+        return 0.0
+    return float(brentq(excess, 0.0, mu * (mu / 2 - float(ndtri(delta)))))
 
 
 def drawn_pairs(member: list[str], holdout: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ SET_TITLES = {
     "no_evidence": "Nothing shows that these images were used",
     "no_verdict": "No verdict: a check fails",
 }
+CEILING_TITLES = {"passes": "passes", "fails": "fails", "cannot_be_told": "cannot be told"}
 IDENTIFIES = (
     "To identify an image is to tell that the model was trained on it. Whether the model can reproduce its images is "
     "another question."
@@ -81,7 +82,8 @@ def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
     found = [f"{name}: {TITLES[verdict['state']].upper()}", *wrap(verdict["sentence"], WIDTH)]
     found += wrap(gain_sentence(verdict), WIDTH)
     judge = f"{verdict['judge']}: of the learners, the best on auxiliary images out of bag"
-    rows = [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
+    rows = [("ceiling", one) for one in ceiling_sentences(verdict)]
+    rows += [("judge", judge), ("AUC", _between(verdict, "auc", "{:.3f}")), ("false alarms", false_alarms(verdict))]
     rows += [("half known", supervised_sentence(verdict)), ("worst case", worst_sentence(verdict))]
     rows += [("checks", checks_sentence(verdict)), ("epsilon", _epsilon(verdict))]
     if verdict["exposed"]:
@@ -92,6 +94,11 @@ def lines(name: str, verdict: Mapping[str, Any]) -> list[str]:
     for asked, answer in verdict["suspects"].items():
         found += [f"{asked}: {SET_TITLES[answer['state']].upper()}", *wrap(answer["sentence"], WIDTH)]
     return found
+
+
+def ceiling_sentences(verdict: Mapping[str, Any]) -> list[str]:
+    """What came of each ceiling of the target's entry, `fails: ...`; empty where it has none."""
+    return [f"{CEILING_TITLES[one['state']]}: {one['sentence']}" for one in verdict.get("ceilings", [])]
 
 
 def gain_sentence(verdict: Mapping[str, Any]) -> str:
@@ -158,9 +165,16 @@ def epsilon_sentence(verdict: Mapping[str, Any]) -> str:
     )
     if not bound["epsilon"]:
         return f"No bound: {told}, as chance allows."
+    gaussian = ""
+    if bound.get("mu"):
+        gaussian = (
+            f" If its trade-off curve is a Gaussian mechanism's (mu-GDP), mu is at least {bound['mu']:.2f}: an epsilon "
+            f"of {bound['epsilon_of_mu']:.2f} at delta = {bound['delta']:g}."
+        )
     return (
         f"With {percent(verdict['confidence'])} % confidence, this training is not (epsilon, 0)-differentially private "
         f"with an epsilon below {bound['epsilon']:.2f}: {told}. So many pairs show at most {bound['most']:.2f}."
+        f"{gaussian}"
     )
 
 

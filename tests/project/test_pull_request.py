@@ -117,6 +117,7 @@ def test_the_summary_shows_the_figures_that_changed(finished_clone, checkout, tm
     details = checkout / f"metrics/details/{TARGET}.json"
     metrics, verdicts = json.loads(details.read_text()), json.loads((checkout / SUMMARY).read_text())
     before = verdicts[TARGET]["auc"]
+    verdicts[TARGET]["ceilings"] = [exceeded_one()]
     metrics["judges"]["gbm"] |= {"auc": before - 0.125, "raw_realised_fpr_at_alpha_1e-2": 0.5}
     verdicts[TARGET] |= {"auc": before - 0.125, "auc_ci_low": before - 0.126, "auc_ci_high": before - 0.124}
     for path, values in ((details, metrics), (checkout / SUMMARY, verdicts)):
@@ -126,7 +127,8 @@ def test_the_summary_shows_the_figures_that_changed(finished_clone, checkout, tm
 
     page = tmp_path / "summary.md"
     done = gate(checkout, GITHUB_STEP_SUMMARY=str(page))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.splitlines()[-1] == f"{TARGET}: fails: too much"
     assert re.search(rf"^\| AUC \| {before:.4f} .* \| \*\*{before - 0.125:.4f} ", page.read_text(), flags=re.MULTILINE)
     assert (checkout / "dvc_plots/index.html").exists()
 
@@ -245,6 +247,20 @@ def test_a_check_that_fails_now_is_bold_and_so_is_the_verdict_that_it_takes_away
     page = pull_request.summary(base)
     assert "| checks that fail | none | **wrong_way_round** |" in page
     assert f"| verdict | {TITLES['leaks']} | **{TITLES['no_verdict']}** |" in page
+
+
+def exceeded_one() -> dict[str, str]:
+    return {"ceiling": "auc=0.6", "state": "fails", "sentence": "too much"}
+
+
+def test_a_ceiling_is_in_the_summary_and_one_that_is_not_kept_is_told(base, tmp_path):
+    now = judged("mine", {"mlp": figures(0.9, 0.5), "mlp_fusion": figures(0.95, 0.6)})
+    kept = {"ceiling": "auc=1", "state": "passes", "sentence": "enough"}
+    now["summary"]["mine"]["ceilings"] = [kept, exceeded_one()]
+    made_up(tmp_path, now)
+    assert "| ceilings | none | **passes: enough; fails: too much** |" in pull_request.summary(base)
+    assert pull_request.exceeded(pull_request.Audit("")) == ["mine: fails: too much"]
+    assert pull_request.exceeded(pull_request.Audit(base)) == []
 
 
 def test_where_nothing_differs_the_summary_says_so(base):

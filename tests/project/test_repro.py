@@ -50,6 +50,13 @@ def test_a_report_option_reruns_the_report_only(pipeline):
     assert repro(pipeline) == ["report"]
 
 
+def test_a_ceiling_in_an_entry_reruns_the_report_only(pipeline):
+    params = quick_params()
+    params["targets"][TARGET]["fail_above"] = ["auc=0.6"]
+    dump_params(params, pipeline)
+    assert set(repro(pipeline)) == {f"config@{TARGET}", "report"}, "and does not fail"
+
+
 def test_an_option_left_out_is_its_default_and_reruns_what_it_decides_when_that_changes(pipeline):
     params = quick_params()
     del params["evaluate"]["confidence"]

@@ -117,6 +117,20 @@ def test_a_checkpoint_that_is_a_pickle_is_refused_with_the_way_out(model, params
     assert "docs/guides/models.md" in line
 
 
+@pytest.mark.parametrize(
+    ("ceilings", "line"),
+    [
+        ("tpr=5%", "fail_above: no ceiling like 'tpr@1%=5%' or 'auc=0.6', found 'tpr=5%'"),
+        (["auc=0.6", "auc=1.2"], "fail_above.1: a rate lies between 0 and 1 (0 % and 100 %), found 'auc=1.2'"),
+        (0.6, "fail_above: Input should be a valid string, found 0.6"),
+        ("tpr@3%=5%", "fail_above: tpr@3%=5%: evaluate.alphas has no rate of 3 % (it has 10 %, 5 %, 1 %): add it"),
+    ],
+)
+def test_a_ceiling_that_is_none_is_refused_with_its_key(ceilings, line, params, refusal):
+    dump_params(changed(params, "targets", TARGET, "fail_above", to=ceilings))
+    assert f"params.yaml: targets.{TARGET}.{line}" in refusal(config, target=TARGET)
+
+
 def test_every_section_and_learner_is_written_in_full_but_for_the_backend(params):
     params["targets"][TARGET]["score"] = {"backend": "ray", "shard": 7}
     dump_params(params)
