@@ -120,7 +120,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         "## DP-SGD beside its promise",
         "",
         f"Models of {MEMBERS} digits, {MEMBERS} pairs a run: of 10,000 weights and 50 steps with DP-SGD, of 160,000 "
-        f"and 600 steps without. Promised: epsilon at delta = {DELTA:g} as Opacus accounts for it, where one image is added or removed. Audited, with 95 % confidence: the bound on the "
+        f"and 600 steps without. Promised: epsilon at delta = {DELTA:g} as Opacus accounts for it, "
+        "where one image is added or removed. Audited, with 95 % confidence: the bound on the "
         f"epsilon of (epsilon, 0)-privacy, and the epsilon at delta = {DELTA:g} of the bound on mu. Guesses right: "
         "of the share of the pairs that bounds, or of the surest eighth where none does.",
         "",
