@@ -190,7 +190,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         "Beside the headline judge, which knows no member, on the same images; paired 95 % intervals, wider by the "
         "root of two. `boosted`: trees taught by the same columns. GSA and SecMI-NNs: what the literature teaches, "
         "with the same members, cross-fitted alike. FPR: realised on the holdout at 1 %. "
-        "`digits_ddpm` is the default target; of the others the name tells the training steps and the seed (`w400_21`).",
+        "`digits_ddpm` is the default target; others are named by training steps and seed (`w400_21`).",
         "",
         "| target | judge | AUC | gain | TPR at 1 % FPR | gain, points | FPR |",
         "|---|---|---|---|---|---|---|",
