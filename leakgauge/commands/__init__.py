@@ -5,6 +5,7 @@
     leakgauge report                                            bring the page up to date, and print the verdicts
     leakgauge check                                             could anything make the figures wrong?
     leakgauge card                                              a section for the model card, and the evidence
+    leakgauge canaries seal photos --out publish                before publishing: make use provable later
     leakgauge models                                            what can be opened
     leakgauge init DIR                                          a new audit project
 
@@ -20,7 +21,7 @@ from leakgauge.cli import errors_in_one_line
 STATUSES = """Exit status: 0 done; 1 bad input or a failure, in one line; 2 a word that is not understood; 3 a ceiling
 is exceeded (--fail-above) or a check fails; 130 interrupted: the same command goes on from there."""
 # Modules of this package, each with `arguments` and `run`.
-COMMANDS = ("audit", "report", "check", "card", "init", "models")
+COMMANDS = ("audit", "report", "check", "card", "canaries", "init", "models")
 
 
 def main(words: Sequence[str] | None = None) -> None:
