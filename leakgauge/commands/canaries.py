@@ -40,7 +40,7 @@ MODEL is what `leakgauge audit` takes: a diffusers pipeline folder, owner/name@c
 adapter with its --base, a folder with ckpt.pt and flagfile.txt, or your own code.  All variants are brought to its size
 in the same way.  A conditional model is called without a class or caption, or with one that is the same for all.
 
-Prints the p-value of the hypothesis that this model was not trained on what was published, and a lower bound on epsilon.
+Prints the p-value of the hypothesis that this model was not trained on what was published, and a bound on epsilon.
 The same command goes on where it was stopped.
 """
 CONFIDENCE = 0.95
