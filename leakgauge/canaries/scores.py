@@ -30,8 +30,8 @@ from leakgauge.options import Attacks, Score, Target, TargetOptions, TErrorGrid
 from leakgauge.scoring import Shards, score_here
 from leakgauge.tables import image_table, write_pieces
 
-LOSSES = [t + draw for t in (5, 20, 50, 100) for draw in range(4)]  # neighbours in time have a noise each
-ATTACKS = Attacks(t_error=TErrorGrid(last=50), pian=[], naive_loss=LOSSES)  # as chosen in benchmarks/canaries
+LOSSES = [t + draw for t in (5, 20, 50) for draw in range(4)]  # neighbours in time have a noise each
+ATTACKS = Attacks(t_error=TErrorGrid(last=20), pia=[20], pian=[], sima=[0, 20], naive_loss=LOSSES)
 SHARD = 64  # images: what a killed run loses at most
 
 
@@ -102,6 +102,7 @@ def _taken(asked: Asked, work: Path) -> Iterator[tuple[Path, bool]]:
         yield made, kind == "python"
     except InputError as error:
         said = str(error).replace(f"{PARAMS}: ", "").replace(str(made), str(source))
+        said = said if str(source) in said else f"{source}: {said}"
         size = "; --size N resizes all variants" if "the dataset has" in said and not asked.entry.size else ""
         raise InputError(said + size) from None
     finally:

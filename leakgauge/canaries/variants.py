@@ -35,8 +35,8 @@ def _toned(image: np.ndarray, rng: np.random.Generator, tone: float) -> np.ndarr
     height, width = image.shape[:2]
     weights = rng.normal(size=(WAVES + 1, WAVES + 1))
     weights[0, 0] = 0  # the mean stays
-    light = _cosines(height).T @ weights @ _cosines(width)
-    lit = image + tone * (light / np.abs(light).max())[..., None]
+    light = (_cosines(height).T @ weights @ _cosines(width)).astype(np.float32)  # of photos, that are large
+    lit = image + np.float32(tone) * (light / np.abs(light).max())[..., None]
     return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
 
 

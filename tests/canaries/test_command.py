@@ -96,7 +96,7 @@ def test_a_killed_test_goes_on_with_the_variants_that_were_not_scored(sealed, ca
     [
         (
             ["publish_sealed", MODEL],
-            "takes 8x8 1-channel images, the dataset has 24x24 1-channel; --size N resizes all",
+            "takes 8x8 1-channel images, the dataset has 24x24 1-channel; --size N",
         ),
         (["publish_sealed", MODEL, "--square", "crop"], "square and resample say how to resize: add `size`"),
         (["publish_sealed", MODEL, "--size", "0"], "--size: Input should be greater than 0, found 0"),
@@ -110,6 +110,16 @@ def test_what_cannot_be_asked_is_said_in_one_line(sealed, capsys, words, said):
     assert said in found
     assert found.count("\n") == 1
     assert "params.yaml" not in found
+
+
+def test_a_model_of_too_few_timesteps_is_refused_by_its_own_name(sealed, capsys):
+    model = Path(shutil.copytree(MODEL, "model"))
+    config = json.loads((model / "scheduler/scheduler_config.json").read_text()) | {"num_train_timesteps": 20}
+    (model / "scheduler/scheduler_config.json").write_text(json.dumps(config))
+    assert command("test", "publish_sealed", "model", "--size", "8") == 1
+    assert capsys.readouterr().err == (
+        "leakgauge canaries: model: score.attacks.t_error.last: 20 + interval 10 is beyond the target's last timestep, 19\n"
+    )
 
 
 def test_a_changed_variant_ends_the_test(sealed, capsys):
