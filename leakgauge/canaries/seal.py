@@ -22,7 +22,7 @@ from leakgauge.datasets.images import Entry, decode, from_array, listed, preproc
 from leakgauge.errors import InputError, warn
 from leakgauge.files import file_hash, write_bytes
 
-JPEG = {"quality": 95, "subsampling": 0}
+WRITTEN = {"png": {"compress_level": 1}, "jpeg": {"quality": 95, "subsampling": 0}}  # photos gain little by more
 FEW = 20  # images, below which a used set may well not be found
 
 
@@ -124,7 +124,7 @@ def _upright(picture: Image.Image, entry: Entry, file: Path) -> np.ndarray:
 
 def _encoded(image: np.ndarray, key: bytes, making: Making, picture: Image.Image) -> list[bytes]:
     """The files of all variants: each made in the same way, so that none can be told from the others."""
-    options = {**(JPEG if making.format == "jpeg" else {}), "icc_profile": _profile(picture, making)}
+    options = {**WRITTEN[making.format], "icc_profile": _profile(picture, making)}
     files = []
     for pixels in variants(image, key, making.variants, making.tone, making.shift):
         stream = io.BytesIO()

@@ -117,9 +117,8 @@ def test_a_model_of_too_few_timesteps_is_refused_by_its_own_name(sealed, capsys)
     config = json.loads((model / "scheduler/scheduler_config.json").read_text()) | {"num_train_timesteps": 20}
     (model / "scheduler/scheduler_config.json").write_text(json.dumps(config))
     assert command("test", "publish_sealed", "model", "--size", "8") == 1
-    assert capsys.readouterr().err == (
-        "leakgauge canaries: model: score.attacks.t_error.last: 20 + interval 10 is beyond the target's last timestep, 19\n"
-    )
+    said = "model: score.attacks.t_error.last: 20 + interval 10 is beyond the target's last timestep, 19"
+    assert capsys.readouterr().err == f"leakgauge canaries: {said}\n"
 
 
 def test_a_changed_variant_ends_the_test(sealed, capsys):
