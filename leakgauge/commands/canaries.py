@@ -70,6 +70,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--label", type=int, help="of a model conditional on classes: the class of all images")
     given.add_argument("--caption", help="of a model conditional on text: the caption of all images")
     test.add_argument("--json", action="store_true", dest="as_json", help="print the answer as JSON")
+    for one in (seal, test):  # behind the step's name too
+        one.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
 
 
 def _tone(text: str) -> float:
