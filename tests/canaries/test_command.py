@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REFERENCE
+from families import write_family
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -38,6 +39,7 @@ def take_photos(folder: Path, images: np.ndarray, side: int) -> None:
 def sealed(tmp_path, monkeypatch, capsys) -> str:
     """Five photos of 24x24 that were sealed; the SHA-256 that was printed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("secrets.token_hex", lambda count: "7" * 2 * count)
     take_photos(Path("photos"), load_digits().images[:5], 24)
     assert command("seal", "photos", "--out", "publish", "--variants", "3") == 0
     said = capsys.readouterr()
@@ -110,6 +112,23 @@ def test_what_cannot_be_asked_is_said_in_one_line(sealed, capsys, words, said):
     assert said in found
     assert found.count("\n") == 1
     assert "params.yaml" not in found
+
+
+def test_a_conditional_model_is_called_with_one_class_for_all_or_with_none(sealed, capsys):
+    write_family("by_class", Path("conditional"))
+    asked = ("test", "publish_sealed", "conditional", "--size", "8", "--json")
+    found = []
+    for words in ((), ("--label", "3"), ("--label", "3"), ("--label", "4")):
+        capsys.readouterr()
+        assert command(*asked, *words) == 0
+        found.append(json.loads(capsys.readouterr().out)["p_value"])
+    without, three, again, four = found
+    assert three == again
+    assert len({without, three, four}) == 3
+    assert command(*asked, "--label", "11") == 1
+    assert capsys.readouterr().err.startswith(
+        "leakgauge canaries: conditional: score.condition: the target knows classes 0 to 10, an image has label 11"
+    )
 
 
 def test_a_model_of_too_few_timesteps_is_refused_by_its_own_name(sealed, capsys):
