@@ -3,10 +3,10 @@
     python -m benchmarks.canaries.run
 
 Three owners have 40 digits of one class each, enlarged to 32x32, and publish one variant of each. These are among the
-200 images of 8x8 that the default audit's target is trained on (800 steps). How variants are made was chosen on seeds 0
-and 1. The figures are those of seeds 2, 3 and 4: the files of one owner were taken as published, those of one as JPEG
-of quality 75, and those of one resized to 24x24 on their way to 8x8. Of each owner's scores the draw is made anew 200
-times: the null hypothesis.
+200 images of 8x8 that the default audit's target is trained on (800 steps). Scores and variants were chosen on seed 0,
+and on pilots of seeds 0 and 1. The figures are those of seeds 2, 3 and 4. The files of one owner were taken as
+published, those of one as JPEG of quality 75, and those of one resized to 24x24 on their way to 8x8. Of each owner's
+scores the draw is made anew 200 times: the null hypothesis.
 
 Writes results.json and results.md beside this file, or to --out.  Some 2 minutes a seed on one core; a run that was
 killed goes on from the last checkpoint.
@@ -41,7 +41,7 @@ from leakgauge.options import Training
 HERE = Path(__file__).parent
 OWNED, MEMBERS, STEPS = 40, 200, 800
 PUBLISHED, SMALLER, TRAINED = 32, 24, 8  # pixels a side
-CHOSEN_ON, SHOWN = (0, 1), (2, 3, 4)  # seeds
+CHOSEN_ON, SHOWN = (0,), (2, 3, 4)  # seeds
 REDRAWN, CONFIDENCE, BATCH = 200, 0.95, 64
 
 

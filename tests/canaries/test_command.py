@@ -156,7 +156,7 @@ def test_a_model_that_was_trained_on_what_was_published_is_found_and_one_of_the_
     monkeypatch.setattr("secrets.token_hex", lambda count: "5" * 2 * count)
     assert command("seal", "photos", "--out", "publish") == 0
     published = [np.asarray(Image.open(path).resize((8, 8))) for path in sorted(Path("publish").iterdir())]
-    options = Training(block_out_channels=[16, 32], steps=400, batch_size=32, learning_rate=3e-3)
+    options = Training(steps=400, batch_size=40)
     train(torch.from_numpy(np.stack(published)[:, None]), options, tmp_path)[0].save_pretrained("model")
     capsys.readouterr()
     assert command("test", "publish_sealed", "model", "--size", "8", "--json") == 0
