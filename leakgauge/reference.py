@@ -154,11 +154,17 @@ def command_line_page() -> str:
 def helps() -> dict[str, str]:
     """Command -> its help, as it is printed 100 columns wide."""
     os.environ["COLUMNS"] = "100"
-    of_all = parser()
-    commands = next(one for one in of_all._actions if isinstance(one, argparse._SubParsersAction)).choices
-    return {"leakgauge": of_all.format_help()} | {
-        f"leakgauge {name}": one.format_help() for name, one in commands.items()
-    }
+    return _helps("leakgauge", parser())
+
+
+def _helps(command: str, of: argparse.ArgumentParser) -> dict[str, str]:
+    """Of a command, and of those that it has."""
+    found = {command: of.format_help()}
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, one in action.choices.items():
+                found |= _helps(f"{command} {name}", one)
+    return found
 
 
 def python_page() -> str:

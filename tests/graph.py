@@ -49,7 +49,8 @@ ARROWS: dict[str, set[str]] = {
     "bags": {"quantile", "inference"},
     "checks": {"inference"},
     "report": set(),
-    "commands": {"attacks", "datasets", "diffusion", "inference", "report", "scoring"},
+    "canaries": {"attacks", "datasets", "diffusion", "inference", "scoring"},
+    "commands": {"attacks", "canaries", "datasets", "diffusion", "inference", "report", "scoring"},
     "__main__": {"commands"},
 }
 PLUMBERS = {

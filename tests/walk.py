@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 DOCS = {path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in (REPOSITORY / "docs").rglob("*.md")}
 README = (REPOSITORY / "README.md").read_text()
 # Each test walks its pages in this order, in a clone of its own; docs/guides/teams.md has its own test.
-FIRST_STEPS = ["docs/get-started.md", "docs/guides/suspects.md"]
+FIRST_STEPS = ["docs/get-started.md", "docs/guides/suspects.md", "docs/guides/canaries.md"]
 COMPARISONS = [
     "docs/guides/release.md",
     "docs/guides/compare.md",
@@ -68,7 +68,7 @@ def prepared(finished_clone: Path, folder: Path) -> Path:
     adapter = peft.get_peft_model(network, peft.LoraConfig(r=2, target_modules=["conv1"], init_lora_weights=False))
     for epoch in (1, 2):
         adapter.save_pretrained(folder / f"epochs/epoch_{epoch}")
-    for name, count in (("photos/members", 30), ("photos", 300), ("others", 280), ("asked", 20)):
+    for name, count in (("photos/members", 30), ("photos", 300), ("others", 280), ("asked", 20), ("new_photos", 20)):
         photos(folder / name, count)
     params = YAML(typ="safe").load((folder / "params.yaml").read_text())
     params["targets"][TARGET]["members"] = params["split"].pop("member")  # of this target alone, as in the repository

@@ -6,6 +6,7 @@
     leakgauge check                                             could anything make the figures wrong?
     leakgauge exposed mine                                      which members are exposed?
     leakgauge card                                              a section for the model card, and the evidence
+    leakgauge canaries seal photos --out publish                before publishing: make use provable later
     leakgauge models                                            what can be opened
     leakgauge init DIR                                          a new audit project
 
@@ -22,7 +23,7 @@ STATUSES = """Exit status: 0 done; 1 bad input or a failure, in one line; 2 a wo
 is exceeded (--fail-above, or `fail_above` in params.yaml) or a check fails; 130 interrupted: the same command goes on
 from there."""
 # Modules of this package, each with `arguments` and `run`.
-COMMANDS = ("audit", "report", "check", "exposed", "card", "init", "models")
+COMMANDS = ("audit", "report", "check", "exposed", "card", "canaries", "init", "models")
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -52,21 +52,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("images", metavar="IMAGES", help="a folder of images, a Parquet file or a WebDataset .tar, or a folder of such")
     add("--members", metavar="PATTERN", help="those of IMAGES that the model was trained on, like 'members/*'")
     add("--suspects", metavar="PATH", help="images in question, as IMAGES may be")
-    add("--base", metavar="MODEL", help="what the model was fine-tuned from: a pipeline folder or owner/name@commit")
-    add("--variant", help="of a pipeline: which weights, where a part has several: like non_ema, or fp16")
-    add("--leave-out", metavar="PATTERN", action="append", help="of a pipeline: files that are no part of the model")
-    add("--base-variant", metavar="VARIANT", help="as --variant, of the base")
-    add("--base-leave-out", metavar="PATTERN", action="append", help="as --leave-out, of the base")
-    add("--pickle", metavar="FILE", help="of a pipeline: the pickled weights to take, as tensors alone")
-    add("--scale", type=float, help="of an adapter: by which it is fused into its base (default: 1.0)")
-    add("--run-code", action="store_true", help="MODEL has a model.py of your own: run it, by nothing confined")
+    model_arguments(parser)
     add("--name", help=f"what to call the audit (default: after the model); {NAME_RULE}")
-    add("--size", type=int, help="resize all images to so many pixels a side")
-    add("--crop", choices=["centre"], help="cut the middle square out first")
-    add("--square", choices=["crop", "stretch"], help="make squares of other images: cut after --size, or stretch")
-    add("--resample", choices=["lanczos", "bicubic", "bilinear", "nearest"], help="the filter of --size")
+    size_arguments(parser)
     add("--orientation", choices=["follow"], help="turn images as their EXIF says")
-    add("--colour", choices=["rgb", "grey"], help="convert first")
     add("--classes", metavar="A,B,...", help="folders of IMAGES that are classes, in the order of labels 0, 1, ...")
     add(
         "--captions",
@@ -77,6 +66,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     only.add_argument("--entry-only", action="store_true", help="write the entries; keep and compute nothing")
     only.add_argument("--estimate-only", action="store_true", help="stop when it is known what the audit takes")
     gate.arguments(parser)
+
+
+def model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those that say how a model is taken; see `taking_of`."""
+    add = parser.add_argument
+    add("--base", metavar="MODEL", help="what the model was fine-tuned from: a pipeline folder or owner/name@commit")
+    add("--variant", help="of a pipeline: which weights, where a part has several: like non_ema, or fp16")
+    add("--leave-out", metavar="PATTERN", action="append", help="of a pipeline: files that are no part of the model")
+    add("--base-variant", metavar="VARIANT", help="as --variant, of the base")
+    add("--base-leave-out", metavar="PATTERN", action="append", help="as --leave-out, of the base")
+    add("--pickle", metavar="FILE", help="of a pipeline: the pickled weights to take, as tensors alone")
+    add("--scale", type=float, help="of an adapter: by which it is fused into its base (default: 1.0)")
+    add("--run-code", action="store_true", help="MODEL has a model.py of your own: run it, by nothing confined")
+
+
+def size_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those that say how images are brought to a model's size."""
+    add = parser.add_argument
+    add("--size", type=int, help="resize all images to so many pixels a side")
+    add("--crop", choices=["centre"], help="cut the middle square out first")
+    add("--square", choices=["crop", "stretch"], help="make squares of other images: cut after --size, or stretch")
+    add("--resample", choices=["lanczos", "bicubic", "bilinear", "nearest"], help="the filter of --size")
+    add("--colour", choices=["rgb", "grey"], help="convert first")
 
 
 def run(
@@ -165,18 +177,13 @@ def wanted_entries(
         raise InputError(f"{suspects}: not found, or empty: --suspects names a folder or Parquet file of such images")
     model, images, suspects = _portable(model), _portable(images), suspects and _portable(suspects)
     own = {key: value for key, value in conversions.items() if value is not None}
-    taking = {key: own.pop(key) for key in OF_TARGET if key in own}
-    of_base = {OF_BASE[key]: own.pop(key) for key in OF_BASE if key in own}
-    if of_base and not base:
-        raise InputError("--base-variant and --base-leave-out: are of the base, which --base names")
-    run_code = own.pop("run_code", False)
+    taking, run_code = taking_of(base, own)
     classes = own.get("classes")
     own |= {"classes": classes.split(",")} if classes else {}
     entries: Entries = {"datasets": {name: _images(Path(images), "IMAGES") | own}}
     if classes and entries["datasets"][name]["source"] != "folder":
         raise InputError(f"--classes: names folders of images, and {images} is none: labels come with it")
-    taking |= {"base": _base(_portable(base)) | of_base} if base else {}
-    entries["targets"] = _targets(name, model, members, taking, run_code)
+    entries["targets"] = target_entries(name, model, members, taking, run_code)
     if suspects and len(entries["targets"]) > 1:
         raise InputError(f"{model}: holds {len(entries['targets'])} models: --suspects asks one of them")
     if suspects:
@@ -188,7 +195,20 @@ def wanted_entries(
     return entries
 
 
-def _targets(
+def taking_of(base: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """How a model is taken, as options of section `target`; and whether its code is run.
+
+    options : by name, those of `model_arguments` among them, which are taken out.  Raises InputError.
+    """
+    taking = {key: options.pop(key) for key in OF_TARGET if key in options}
+    of_base = {OF_BASE[key]: options.pop(key) for key in OF_BASE if key in options}
+    if of_base and not base:
+        raise InputError("--base-variant and --base-leave-out: are of the base, which --base names")
+    run_code = options.pop("run_code", False)
+    return taking | ({"base": _base(_portable(base)) | of_base} if base else {}), run_code
+
+
+def target_entries(
     name: str, model: str, members: str | None, taking: dict[str, Any], run_code: bool
 ) -> dict[str, dict[str, Any]]:
     """The target, or one for each of the models in a folder.  taking : options of section `target`."""

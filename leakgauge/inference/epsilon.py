@@ -59,15 +59,16 @@ def epsilon_bound(member: np.ndarray, holdout: np.ndarray, confidence: float) ->
     return EpsilonBound(epsilon, most, -guesses, correct, pairs, mu, epsilon_of_mu(mu, DELTA), DELTA)
 
 
-def of_guesses(correct: int, guesses: int, confidence: float) -> float:
+def of_guesses(correct: int, guesses: int, confidence: float, choices: int = 2) -> float:
     """The epsilon below which so many right guesses, or more, have a probability of at most 1 - confidence; at least 0.
 
-    By the lower end of Clopper and Pearson's interval, q = e^epsilon / (1 + e^epsilon).
+    By the lower end of Clopper and Pearson's interval, q = e^epsilon / (e^epsilon + choices - 1).
+    choices : outcomes of a coin, which were as likely.
     """
     if not correct:
         return 0.0
     q = float(stats.beta.ppf(1 - confidence, correct, guesses - correct + 1))
-    return max(math.log(q / (1 - q)), 0.0)
+    return max(math.log((choices - 1) * q / (1 - q)), 0.0)
 
 
 def mu_of_guesses(correct: int, guesses: int, pairs: int, confidence: float) -> float:
