@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from leakgauge.inference.epsilon import SHARES, EpsilonBound, of_guesses
+from leakgauge.inference.epsilon import SHARES, GuessBound, of_guesses
 
 LEVELS = 2**15  # of the statistic, at least
 LEVELS_EACH = 32  # and for each image
@@ -62,7 +62,7 @@ def p_value(contrast: np.ndarray, published: np.ndarray) -> float:
     return min(float(distribution[: observed + 1].sum()), 1.0)
 
 
-def epsilon(contrast: np.ndarray, published: np.ndarray, confidence: float) -> EpsilonBound:
+def epsilon(contrast: np.ndarray, published: np.ndarray, confidence: float) -> GuessBound:
     """A lower bound on epsilon of (epsilon, 0)-differential privacy, from guesses of what was published.
 
     contrast : (N, K).  published : (N,) int.  The guess is the variant of the lowest contrast.  Guessed are all images,
@@ -87,7 +87,7 @@ def epsilon(contrast: np.ndarray, published: np.ndarray, confidence: float) -> E
     bound, guesses, correct = max(bounds)
     counts = (math.floor(share * images) for share in SHARES)
     most = max(of_guesses(count, count, 1 - error, choices) for count in counts)
-    return EpsilonBound(bound, most, -guesses, correct, images)
+    return GuessBound(bound, most, -guesses, correct, images)
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -27,14 +27,20 @@ DELTA = 1e-5  # at which mu-GDP is told as an epsilon
 
 
 @dataclass(frozen=True)
-class EpsilonBound:
-    """What the guesses come to."""
+class GuessBound:
+    """What guesses come to."""
 
     epsilon: float  # the lower bound; 0: none is shown
     most: float  # what these pairs could show, were all guesses right
     guesses: int
     correct: int
     pairs: int
+
+
+@dataclass(frozen=True)
+class EpsilonBound(GuessBound):
+    """What guesses of pairs come to."""
+
     mu: float  # the lower bound where training is mu-GDP; 0: none is shown
     epsilon_of_mu: float  # the epsilon of mu-GDP at `delta`
     delta: float
