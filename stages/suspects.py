@@ -185,7 +185,7 @@ def _measured(
         compared = of_role[of_role["image_id"].isin(alike[role])] if alike else of_role
         names = unit_names(Path(f"data/roles/{target}/{role}.parquet"))
         scores[role] = compared["membership_score"].to_numpy()
-        units[role] = unit_codes(np.array([names[image] for image in compared["image_id"]], dtype=object))
+        units[role] = unit_codes(np.array([names.get(image, image) for image in compared["image_id"]], dtype=object))
     return scores, units
 
 
