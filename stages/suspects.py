@@ -9,6 +9,10 @@ picture: it counts once, by the first of them, and all have its verdict.  Refuse
 that are exact duplicates of certain non-members, and those whose labels or captions, where the target is conditioned on
 them, tell them from non-members.
 
+Where labels are known, suspects are compared with images of their own labels, in the same shares.  Where images are of
+units, units count: a check looks at one image of each.  Where a check fails, the figures that would be read as evidence
+are not written.
+
 data/{images,features}/<dataset>.parquet, data/suspects/<set>/{scores,null}.parquet,
 data/{roles,features,null}/<target>/*.parquet, data/z/<target>/, models/quantile/<target>/,
 data/verdicts/<target>.parquet -> data/verdicts/suspects/<set>.parquet, data/suspects/<set>/near_duplicates.parquet,
@@ -22,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from leakgauge.checks.near_duplicates import pictures
+from leakgauge.checks.near_duplicates import hashed, pictures
 from leakgauge.checks.null_check import null_check
 from leakgauge.checks.plan import REFERENCE, Plan
 from leakgauge.checks.roles import RoleChecks, RoleImages, condition_sentences, p_values
@@ -32,7 +36,8 @@ from leakgauge.errors import InputError, warn
 from leakgauge.files import write_json
 from leakgauge.inference.conformal import AttackResult, judge
 from leakgauge.inference.fusion import fuse
-from leakgauge.inference.suspects import set_figures, suspect_verdicts
+from leakgauge.inference.suspects import FEWEST_OF_LABEL, same_labels, set_figures, suspect_verdicts, withheld
+from leakgauge.inference.units import unit_codes
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.options import Check
 from leakgauge.quantile.bag import Bag, z_columns
@@ -46,6 +51,7 @@ from leakgauge.tables import (
     read_ids,
     read_metadata,
     read_table,
+    unit_names,
     write_table,
 )
 
@@ -63,19 +69,26 @@ def suspects(suspects: str) -> None:
         raise InputError(f"{scores}: its image_ids do not match {images}: run `dvc repro`")
     known = {role: of for role in (*KNOWN, REFERENCE) if (of := _known(target, role))}
     _refuse_strange(images, table, {role: of.table for role, of in known.items()})
-    picture, findings = _checks(suspects, target, table, features, known)
+    picture = _pictures(target, table, known)
+    distinct = picture == np.arange(len(picture))
+    asked = RoleImages.of(table.filter(pa.array(distinct)), features[distinct])
+    alike = _of_their_labels(suspects, target, asked, known)
+    findings = _checks(suspects, target, asked, known, alike)
     facts = read_metadata(Path(f"data/verdicts/{target}.parquet"))
-    result = _result(target, facts, scores, decode_images(table), features)
-    options = facts["options"]
+    result = _result(target, facts, scores, decode_images(table), features, alike)
+    options, judge = facts["options"], facts["headline"]["judge"]
+    units = np.array(table.column("unit").to_pylist(), dtype=object) if "unit" in table.column_names else None
     ids = table.column("image_id").to_pylist()
-    verdicts = suspect_verdicts(ids, result, picture, options["alphas"], options["false_discovery_rate"])
-    judge = facts["headline"]["judge"]
-    measured = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas().query("learner == @judge")
-    of_roles = {role: rows["membership_score"].to_numpy() for role, rows in measured.groupby("role")}
+    verdicts = suspect_verdicts(ids, result, picture, options["alphas"], options["false_discovery_rate"], units)
+    measured, of_known = _measured(target, judge, alike)
     fails = sum(found["fails"] for found in findings.values())
+    answer = set_figures(result, verdicts, measured, options["confidence"], of_known)
+    if fails:
+        answer, verdicts = withheld(answer), verdicts.assign(named=False)
     figures = {
         "target": target,
-        **set_figures(result, verdicts, of_roles, options["confidence"]),
+        **answer,
+        **({"by_label": True} if alike else {}),
         "judge": judge,
         "copies_of_members": _copies_of_members(target, table),
         "checks_failed": fails,
@@ -86,15 +99,17 @@ def suspects(suspects: str) -> None:
         Path(f"data/verdicts/suspects/{suspects}.parquet"), pa.Table.from_pandas(verdicts, preserve_index=False), page
     )
     short = ("judge", "suspects", "named", "p_value", "fraction_ci_low", "fraction_ci_high")
-    answer = {name.replace("_ci", ""): figures[name] for name in short} | {"failed": fails}
-    write_json(Path(f"metrics/suspects/{suspects}.json"), answer)
+    write_json(
+        Path(f"metrics/suspects/{suspects}.json"),
+        {name.replace("_ci", ""): figures[name] for name in short} | {"failed": fails},
+    )
     write_json(
         Path(f"metrics/details/suspects/{suspects}.json"),
         {**figures, "checks": findings, "p_values": p_values(findings)},
     )
     for name, found in findings.items():
         if found["fails"]:
-            warn(f"{suspects}: check {name} fails: the report says what that means")
+            warn(f"{suspects}: check {name} fails: no p-value is given; the report says what that means")
 
 
 def _known(target: str, role: str) -> RoleImages | None:
@@ -125,24 +140,68 @@ def _refuse_strange(path: Path, table: pa.Table, known: dict[str, pa.Table]) -> 
             )
 
 
+def _plan(target: str, table: pa.Table, known: dict[str, RoleImages]) -> tuple[Check, Plan]:
+    options = section("check", Check, target)
+    return options, Plan.of(options, ["suspect"], "caption" in table.column_names, REFERENCE in known)
+
+
+def _pictures(target: str, table: pa.Table, known: dict[str, RoleImages]) -> np.ndarray:
+    """(N,) int, the first suspect of each one's picture."""
+    options, plan = _plan(target, table, known)
+    images = hashed(decode_images(table))
+    return pictures(images, options.hash_distance, RoleChecks(known, options, plan).near_rmse)
+
+
+def _of_their_labels(
+    suspects: str, target: str, asked: RoleImages, known: dict[str, RoleImages]
+) -> dict[str, set[str]]:
+    """Role -> the image_ids that suspects are compared with, by label; empty where they are compared with all."""
+    members = read_table(Path(f"data/roles/{target}/member.parquet"), ["image_id", "label", "sha256"]).sort_by("sha256")
+    tables = {**{role: known[role].table for role in KNOWN}, "member": members}
+    labels = {role: of.column("label").to_pylist() for role, of in tables.items()}
+    asked_about = asked.table.column("label").to_pylist()
+    rows = {role: same_labels(asked_about, of_role) for role, of_role in labels.items()}
+    for role in KNOWN:
+        if rows[role] is None:
+            if None not in (*asked_about, *labels[role]):
+                warn(
+                    f"{suspects}: of some label of theirs there are fewer than {FEWEST_OF_LABEL} {role} images: "
+                    "suspects are compared with images of all labels"
+                )
+            return {}
+    return {
+        role: set() if rows[role] is None else set(of.column("image_id").take(pa.array(rows[role])).to_pylist())
+        for role, of in tables.items()
+    }
+
+
+def _measured(
+    target: str, judge: str, alike: dict[str, set[str]]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | None]]:
+    """Role -> membership scores by the judge, and units, of the members and holdout images that are compared."""
+    rows = read_table(Path(f"data/verdicts/{target}.parquet")).to_pandas().query("learner == @judge")
+    scores, units = {}, {}
+    for role, of_role in rows.groupby("role"):
+        compared = of_role[of_role["image_id"].isin(alike[role])] if alike else of_role
+        names = unit_names(Path(f"data/roles/{target}/{role}.parquet"))
+        scores[role] = compared["membership_score"].to_numpy()
+        units[role] = unit_codes(np.array([names.get(image, image) for image in compared["image_id"]], dtype=object))
+    return scores, units
+
+
 def _checks(
-    suspects: str, target: str, table: pa.Table, features: np.ndarray, known: dict[str, RoleImages]
-) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
-    """(N,) int, the first suspect of each one's picture; and check -> what it found of one suspect a picture.
+    suspects: str, target: str, asked: RoleImages, known: dict[str, RoleImages], alike: dict[str, set[str]]
+) -> dict[str, dict[str, Any]]:
+    """Check -> what it found of one suspect a picture, or a unit.
 
     Raises InputError where the target is conditioned on labels or captions that tell suspects from non-members.
     """
-    options = section("check", Check, target)
-    plan = Plan.of(options, ["suspect"], "caption" in table.column_names, REFERENCE in known)
-    near_rmse = RoleChecks(known, options, plan).near_rmse
-    in_order = RoleImages.of(table, features)
-    place = np.argsort(table.column("sha256").to_numpy())
-    hashed = in_order.hashed[np.argsort(place)]  # back in the order of the table
-    picture = pictures(hashed, options.hash_distance, near_rmse)
-    distinct = picture == np.arange(len(picture))
-    first = RoleImages.of(table.filter(pa.array(distinct)), features[distinct])
-    checks = RoleChecks({**known, "suspect": first}, options, plan)
-    findings = checks.findings()
+    options, plan = _plan(target, asked.table, known)
+    compared = {
+        role: _one_a_unit(_chosen(of, alike[role]) if role in alike else of)
+        for role, of in {**known, "suspect": asked}.items()
+    }
+    findings = RoleChecks(compared, options, plan).findings()
     scores = read_metadata(Path(f"data/suspects/{suspects}/scores.parquet"))
     for sentence in condition_sentences(findings).get(scores["conditioned_on"], {}).values():
         raise InputError(
@@ -150,28 +209,48 @@ def _checks(
             f"suspects away, and so does a target that is conditioned on it, trained or not: {sentence}; set "
             f"targets.{target}.score: {{condition: none}}"
         )
-    write_table(Path(f"data/suspects/{suspects}/near_duplicates.parquet"), checks.pairs(), {"suspects": suspects})
-    null = _null_scores(suspects, target, set(table.column("image_id").filter(pa.array(distinct)).to_pylist()))
+    pairs = RoleChecks({**known, "suspect": asked}, options, plan).pairs()
+    write_table(Path(f"data/suspects/{suspects}/near_duplicates.parquet"), pairs, {"suspects": suspects})
+    null = _null_scores(suspects, target, compared)
     if len(null["suspect"]) and len(null["holdout"]):
         findings["null_check_suspect"] = null_check(null, plan)["suspect"]
-    return picture, findings
+    return findings
 
 
-def _null_scores(suspects: str, target: str, distinct: set[str]) -> dict[str, np.ndarray]:
-    """Role -> (N, K) scores under untrained networks; of suspects those that are the first of their picture."""
+def _chosen(images: RoleImages, ids: set[str]) -> RoleImages:
+    return images[np.flatnonzero([name in ids for name in images.table.column("image_id").to_pylist()])]
+
+
+def _one_a_unit(images: RoleImages) -> RoleImages:
+    """The first of each unit, by hash; all where images have none."""
+    if "unit" not in images.table.column_names:
+        return images
+    return images[np.sort(np.unique(images.table.column("unit").to_numpy(), return_index=True)[1])]
+
+
+def _null_scores(suspects: str, target: str, compared: dict[str, RoleImages]) -> dict[str, np.ndarray]:
+    """Role -> (N, K) scores under untrained networks of the images that are compared."""
     paths = {role: Path(f"data/null/{target}/{role}.parquet") for role in KNOWN}
     scores = {}
     for role, path in {**paths, "suspect": Path(f"data/suspects/{suspects}/null.parquet")}.items():
         rows = read_table(path).to_pandas()
-        rows = rows[rows["image_id"].isin(distinct)] if role == "suspect" else rows
+        rows = rows[rows["image_id"].isin(compared[role].table.column("image_id").to_pylist())]
         scores[role] = rows.drop(columns="image_id").to_numpy()
     return scores
 
 
-def _result(target: str, facts: dict[str, Any], scores: Path, pixels: np.ndarray, features: np.ndarray) -> AttackResult:
+def _result(
+    target: str,
+    facts: dict[str, Any],
+    scores: Path,
+    pixels: np.ndarray,
+    features: np.ndarray,
+    alike: dict[str, set[str]],
+) -> AttackResult:
     """The headline judge's result of the suspects.  Raises InputError if it is not the one that `evaluate` measured.
 
-    pixels : (N, C, H, W) uint8.  features : (N, F) float32.
+    pixels : (N, C, H, W) uint8.  features : (N, F) float32.  alike : auxiliary image_ids that p-values come from, by
+    role; empty for all.
     """
     how = facts["made_of"][facts["headline"]["judge"]]
     bag = Bag.open(Path(f"models/quantile/{target}/{how['learner']}"))
@@ -189,7 +268,12 @@ def _result(target: str, facts: dict[str, Any], scores: Path, pixels: np.ndarray
         fuse(np.stack([read(column) for column in used], axis=-1))
         for read in (lambda column: calibration.read(column)["auxiliary"], lambda column: columns[f"{column}.z"])
     )
-    return judge({"suspect": asked_about}, auxiliary, calibration.out_of_bag, calibration.calibrates)
+    ids = calibration.ids["auxiliary"].to_pylist()
+    calibrates, names = calibration.calibrates, unit_names(Path(f"data/roles/{target}/auxiliary.parquet"))
+    if alike:
+        calibrates = calibrates & np.array([image in alike["auxiliary"] for image in ids])
+    units = unit_codes(np.array([names[image] for image in ids], dtype=object))
+    return judge({"suspect": asked_about}, auxiliary, calibration.out_of_bag, calibrates, units)
 
 
 def _copies_of_members(target: str, table: pa.Table) -> int:

@@ -45,6 +45,10 @@ class RoleImages:
         table = table.take(pa.array(order))
         return cls(table, features[order], hashed(decode_images(table)))
 
+    def __getitem__(self, rows: np.ndarray) -> Self:
+        """Some of them, in their order."""
+        return type(self)(self.table.take(pa.array(rows)), self.features[rows], self.hashed[rows])
+
 
 @dataclass(frozen=True)
 class RoleChecks:

@@ -29,6 +29,12 @@ weighted by the likelihood ratio w = dP_asked / dP_auxiliary stand for non-membe
     p(x) = (sum_i w_i 1{m_i >= m(x)} + w(x)) / (sum_i w_i + w(x)).
 
 With w = 1 everywhere it is `conformal_p_values`.  The guarantee needs the true ratio.
+
+**Units** (Lee, Barber & Willett, "Distribution-free inference with hierarchical data", 2023).  Where units are
+exchangeable (patients, scenes), and not their images, an auxiliary image counts one over the images of its unit, and a
+new one as a unit: of U units no p-value is below 1 / (U + 1).  A non-member drawn at random of a new unit then has a
+p-value of at most alpha with probability at most alpha.  Were each image to count as one, that could be about
+alpha + 1 / (U + 1).
 """
 
 import math
@@ -36,6 +42,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import beta, betabinom, norm
+
+from leakgauge.inference.units import count_units, unit_codes, unit_weights
 
 
 def bag_vote(z: np.ndarray, voters: np.ndarray | None = None) -> np.ndarray:
@@ -83,14 +91,22 @@ def votes(membership_score: np.ndarray, alpha: float) -> np.ndarray:
     return membership_score >= -norm.ppf(alpha)
 
 
-def conformal_p_values(membership_score: np.ndarray, non_members: np.ndarray) -> np.ndarray:
+def conformal_p_values(
+    membership_score: np.ndarray, non_members: np.ndarray, units: np.ndarray | None = None
+) -> np.ndarray:
     """p-value of each image for "not a member": (1 + #{non-members at least as member-like}) / (n + 1).
 
     membership_score : (N,) of the images asked about.  non_members : (n,) out-of-bag membership scores of non-members.
+    units : (n,) of these; where images share one, each counts one over their number, and n is that of units.
     Returns (N,).
     """
-    below = np.searchsorted(np.sort(non_members), membership_score, side="left")
-    return (1 + len(non_members) - below) / (len(non_members) + 1)
+    order = np.argsort(non_members, kind="stable")
+    below = np.searchsorted(non_members[order], membership_score, side="left")
+    if unit_codes(units) is None:
+        return (1 + len(non_members) - below) / (len(non_members) + 1)
+    weight = unit_weights(units, len(non_members))[order]
+    above = np.append(np.cumsum(weight[::-1])[::-1], 0.0)[below].round(9)  # what is whole stays so
+    return (1 + above) / (count_units(units, len(non_members)) + 1)
 
 
 def fpr_interval(calibrating: int, alpha: float, confidence: float) -> tuple[float, float]:
@@ -160,28 +176,33 @@ class AttackResult:
     p_value: dict[str, np.ndarray]  # (N,) of "not a member"
     non_members: np.ndarray  # (n,) membership scores of the auxiliary images behind the p-values
     calibration_by: str  # "calibration split": nothing was learnt from these images; "out of bag": see `calibration`
+    units: np.ndarray | None = None  # (n,) of these images, where they have some
 
     @property
     def calibration_size(self) -> int:
-        """n: no p-value is below 1 / (n + 1)."""
-        return len(self.non_members)
+        """n, of images, or of their units: no p-value is below 1 / (n + 1)."""
+        return count_units(self.units, len(self.non_members))
 
 
 def judge(
-    z: dict[str, np.ndarray], auxiliary: np.ndarray, out_of_bag: np.ndarray, calibrates: np.ndarray
+    z: dict[str, np.ndarray],
+    auxiliary: np.ndarray,
+    out_of_bag: np.ndarray,
+    calibrates: np.ndarray,
+    units: np.ndarray | None = None,
 ) -> AttackResult:
     """Membership scores and p-values of the images of each role.
 
     z : role -> (N, B) z-scores.  auxiliary : (n, B) z-scores.  out_of_bag : (n, B) out-of-bag mask.
     calibrates : (n,) bool, the auxiliary images whose membership scores the p-values come from; of these an image that
-    every attacker saw says nothing and is left out.
+    every attacker saw says nothing and is left out.  units : (n,) of the auxiliary images.
     """
     membership_score = {role: bag_vote(scores) for role, scores in z.items()}
     usable = calibrates & out_of_bag.any(axis=1)
     non_members = bag_vote(auxiliary[usable], out_of_bag[usable])
     matched = {role: bag_vote(scores, drawn_voters(scores, out_of_bag[usable])) for role, scores in z.items()}
-    p_value = {role: conformal_p_values(values, non_members) for role, values in matched.items()}
+    of_units = None if units is None else units[usable]
+    p_value = {role: conformal_p_values(values, non_members, of_units) for role, values in matched.items()}
     apart = not calibrates.all() and out_of_bag[calibrates].all()
-    return AttackResult(
-        z, membership_score, matched, p_value, non_members, "calibration split" if apart else "out of bag"
-    )
+    by = "calibration split" if apart else "out of bag"
+    return AttackResult(z, membership_score, matched, p_value, non_members, by, of_units)

@@ -13,6 +13,8 @@ from scipy.special import betainc
 from scipy.stats import binom, binomtest, norm
 from scipy.stats import t as student
 
+from leakgauge.inference.units import NO_UNITS, Pair, count_units, typical_size, unit_codes
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -129,7 +131,9 @@ def _mixture_quantile(weights: np.ndarray, a: np.ndarray, b: np.ndarray, level: 
     return 1.0 if excess(1) <= 1e-12 else float(bisect(excess, 0, 1, xtol=1e-9))
 
 
-def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[float, float, float]:
+def auc(
+    member: np.ndarray, holdout: np.ndarray, confidence: float, units: Pair = NO_UNITS
+) -> tuple[float, float, float]:
     """P(member's membership score > holdout's) + P(equal) / 2, and its interval, within [0, 1].
 
     Of Wilson's kind: all areas theta with |theta - estimate| <= z sqrt(V(theta)), which keeps a width where members
@@ -139,19 +143,26 @@ def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[flo
       and holds at the boundary, but not where the spreads differ much;
     - DeLong's (Biometrics 1988), as that of an area of the same number of independent images at theta; one image more
       that differs as much as any can is counted on either side, and z is Student's (Satterthwaite), for images are few.
+
+    units : (M,) and (N,) codes.  Where images are of units, DeLong's variance is that of independent units (Obuchowski,
+    Biometrics 1997), and so are the unit more and the degrees of freedom.  Newcombe's is that of so many independent
+    images as would have it.
     """
-    m, n = len(member), len(holdout)
+    of_member, of_holdout = map(unit_codes, units)
+    m, n = (count_units(of, len(scores)) for of, scores in ((of_member, member), (of_holdout, holdout)))
     below = _share_below(member, holdout)
     above = 1 - _share_below(holdout, member)
     value, z = float(below.mean()), norm.ppf((1 + confidence) / 2)
     most = _at_most(value, min(m, n))
-    parts = [((values - value) @ (values - value) + most) / len(values) ** 2 for values in (below, above)]
+    spread = [_spread(below - value, of_member, most), _spread(above - value, of_holdout, most)]
+    parts = [part for part, _ in spread]
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / m + parts[1] ** 2 / n)
+    m_alone, n_alone = (size for _, size in spread)
     images = most / sum(parts) * (z / student.ppf((1 + confidence) / 2, freedom)) ** 2
-    others = (m + n) / 2 - 1
+    others = (m_alone + n_alone) / 2 - 1
 
     def beyond(theta: float) -> float:
-        model = (1 + others * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (m * n)
+        model = (1 + others * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (m_alone * n_alone)
         return abs(theta - value) - z * float(np.sqrt(theta * (1 - theta) * max(model, 1 / images)))
 
     low, high = (
@@ -159,6 +170,19 @@ def auc(member: np.ndarray, holdout: np.ndarray, confidence: float) -> tuple[flo
         for end in (0.0, 1.0)
     )
     return value, low, high
+
+
+def _spread(differing: np.ndarray, units: np.ndarray | None, most: float) -> tuple[float, float]:
+    """The variance of a mean of N values, and how many independent ones would have it.
+
+    differing : (N,) from the mean.  most : the square of one image more; of a unit more where there are units.
+    """
+    images, alone = len(differing), float(differing @ differing)
+    if units is None:
+        return (alone + most) / images**2, images
+    sums, size = np.bincount(units, differing), typical_size(units)
+    together = float(sums @ sums) + size**2 * most
+    return together / images**2, images * min(1.0, (alone + size * most) / together)
 
 
 def _at_most(area: float, images: int) -> float:

@@ -71,7 +71,8 @@ def set_verdict(figures: Mapping[str, Any], failing: Sequence[str], confidence: 
     names = ("suspects", "distinct", "p_value", "fraction", "fraction_ci_low", "fraction_ci_high", "named")
     verdict: Verdict = {"state": "", "sentence": "", **{name: figures[name] for name in names}}
     verdict |= {"false_discovery_rate": discoveries, "failed": len(failing), "failing": list(failing)}
-    used = figures["p_value"] <= 1 - confidence
+    verdict |= {"units": figures["units"]} if "units" in figures else {}
+    used = figures["p_value"] is not None and figures["p_value"] <= 1 - confidence
     verdict["state"] = "no_verdict" if failing else "used" if used else "no_evidence"
     verdict["sentence"] = _set_sentence(verdict)
     return verdict
@@ -267,18 +268,21 @@ def _between(figures: Mapping[str, Any], key: str, form: str) -> str:
 
 
 def _set_sentence(verdict: Verdict) -> str:
-    count, found = verdict["suspects"], p_text(verdict["p_value"])
     if verdict["state"] == "no_verdict":
-        return f"Checks that fail: {', '.join(verdict['failing'])}. The figures may show something other than use."
+        return (
+            f"Checks that fail: {', '.join(verdict['failing'])}. No p-value is given: it may show another difference."
+        )
+    count, found = f"{verdict['suspects']} images", p_text(verdict["p_value"])
+    count += f" of {verdict['units']} units" if "units" in verdict else ""
     if verdict["state"] == "no_evidence":
-        return f"{count} images look no more like training images than others do ({found}); attacks miss members."
+        return f"{count} look no more like training images than others do ({found}); attacks miss members."
     low, high, fraction = (verdict[f"fraction{end}"] for end in ("_ci_low", "_ci_high", ""))
     if fraction is not None:
-        share = f"About {percent(fraction)} % ({percent(low)} to {percent(high)}) of {count} images were used"
+        share = f"About {percent(fraction)} % ({percent(low)} to {percent(high)}) of {count} were used"
     elif low > 0:
-        share = f"At least {percent(low)} % of {count} images were used"
+        share = f"At least {percent(low)} % of {count} were used"
     else:
-        share = f"How many of {count} images were used cannot be told"
+        share = f"How many of {count} were used cannot be told"
     return (
         f"{share} ({found} if none was). {verdict['named']} are named; of those named at most "
         f"{percent(verdict['false_discovery_rate'])} % were not used, on average."

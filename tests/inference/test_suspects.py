@@ -39,6 +39,7 @@ from stages.suspects import suspects
 from stages.target import target as make_target
 
 TARGET = "digits_ddpm"
+SHOTS = [(scene, shot) for scene in "abcd" for shot in range(3)]
 FOLDER = {"source": "folder", "path": "asked"}  # an entry of `datasets`
 
 
@@ -213,6 +214,23 @@ def test_suspects_with_near_copies_among_the_images_of_a_reference_make_a_check_
     answer = answer_about("asked")
     assert answer["checks"]["suspect_near_reference"]["fails"]
     assert answer["checks_failed"] == 1
+    assert [answer[name] for name in ("p_value", "effect", "fraction_ci_low", "named")] == [None] * 4, "no evidence"
+    assert not verdicts()["named"].any()
+    report()
+    page = Path("metrics/report.html").read_text()
+    assert "No p-value is given" in page
+    assert "Was any of them used?" not in page
+
+
+def test_suspects_of_named_units_are_told_by_unit(audit):
+    images = {f"{scene}{shot}": image for (scene, shot), image in zip(SHOTS, free_images(12), strict=True)}
+    write_images("asked", images)
+    write_params(ask_about("asked", FOLDER | {"unit": "([a-z]).*"}, tiny_params()))
+    answer = answer_about("asked")
+    assert (answer["suspects"], answer["units"]) == (12, 4)
+    assert verdicts().groupby("unit")["adjusted_p_value"].nunique().tolist() == [1, 1, 1, 1]
+    report()
+    assert "12 images of 4 units" in Path("metrics/report.html").read_text()
 
 
 def test_suspects_that_are_members_are_counted(audit):
