@@ -34,7 +34,7 @@ from leakgauge.files import write_bytes, write_json
 from leakgauge.inference.comparisons import gain, wrong_way_round
 from leakgauge.inference.conformal import fpr_interval, votes
 from leakgauge.inference.evaluation import Evaluation
-from leakgauge.inference.metrics import Figures, deciles, level_name, roc_points, summarise
+from leakgauge.inference.metrics import Figures, deciles, level_name, roc_points, summarise, widened
 from leakgauge.inference.selection import selection_figures, selection_split
 from leakgauge.inference.supervised import SUPERVISED
 from leakgauge.inference.z_scores import ZTable
@@ -61,9 +61,12 @@ def evaluate(target: str) -> None:
     _warn_of_stale_files(target)
     scores = _scores(target, tables)
     ids = {role: table.column("image_id").to_pylist() for role, table in scores.items()}
+    ids["auxiliary"] = next(iter(tables.values())).ids["auxiliary"].to_pylist()
     kept = {role: ~selection_split(target, ids[role], role, options) for role in MEASURED}
     selection = _selection(target, next(iter(tables.values())).bag["scores"], scores, kept, options)
-    evaluation = Evaluation(options, tables, selection["score"], kept, _groups(target, options, ids, kept))
+    everything = {**kept, "auxiliary": np.ones(len(ids["auxiliary"]), dtype=bool)}
+    units = {role: _units(target, role, ids[role], counts) for role, counts in everything.items()}
+    evaluation = Evaluation(options, tables, selection["score"], kept, _groups(target, options, ids, kept), units)
     evaluation.run()
     _check_levels(target, evaluation)
     values = {
@@ -71,10 +74,7 @@ def evaluate(target: str) -> None:
         for role, table in scores.items()
     }
     _warn_of_resolution(target, options, int(kept["holdout"].sum()))
-    knowing = evaluation.supervise(
-        {**values, "auxiliary": _auxiliary_scores(target, tables)},
-        {role: _units(target, role, ids[role], kept[role]) for role in MEASURED},
-    )
+    knowing = evaluation.supervise({**values, "auxiliary": _auxiliary_scores(target, tables)})
     score = evaluation.score
     wrong = evaluation.wrong_way_round(wrong_way_round(score, *(values[role][score] for role in MEASURED)))
     for sentence in wrong:
@@ -231,16 +231,17 @@ def _headline(evaluation: Evaluation) -> Figures:
     one, fpr, level = evaluation.judged[name].result, options.curve_fpr, level_name(options.curve_fpr)
     other = evaluation.baseline if evaluation.baseline != name else None
     figures = {"judge": name, "fpr": fpr, "baseline": other}
-    found = summarise(one, [fpr], options.confidence)
+    wider = evaluation.wider(one)
+    found = widened(summarise(one, [fpr], options.confidence), wider)
     figures |= {f"auc{end}": found[f"auc{end}"] for end in ENDS}
     figures |= {f"tpr{end}": found[f"tpr_at_fpr_{level}{end}"] for end in ENDS}
     reached = fpr >= found["p_value_resolution"] - 1e-9  # else no p-value can be as low
     for end in ("", "_expected_low", "_expected_high"):
         figures[f"realised_fpr{end}"] = found[f"realised_fpr_at_alpha_{level}{end}"] if reached else None
     over = evaluation.judged[other].result if other else None
-    alone = summarise(over, [fpr], options.confidence) if over else {}
+    alone = widened(summarise(over, [fpr], options.confidence), evaluation.wider(over)) if over else {}
     figures |= {f"baseline_tpr{end}": alone.get(f"tpr_at_fpr_{level}{end}") for end in ENDS}
-    compared = {at: gain(one, over, other, at, options.confidence) for at in (*options.alphas, fpr)}
+    compared = {at: widened(gain(one, over, other, at, options.confidence), wider) for at in (*options.alphas, fpr)}
     figures |= {f"gain{end}": compared[fpr][f"tpr_gain_at_fpr_{level}{end}"] for end in ENDS}
     figures |= {f"auc_gain{end}": compared[fpr][f"auc_gain{end}"] for end in ENDS}
     for alpha in options.alphas:

@@ -27,9 +27,12 @@ from leakgauge.inference.metrics import (
     power,
     roc_points,
     summarise,
+    unit_factor,
+    widened,
     worst_decile,
 )
-from leakgauge.inference.supervised import SUPERVISED, Features, Supervised, supervised, widened
+from leakgauge.inference.supervised import MEASURED, SUPERVISED, WIDER, Features, Supervised, supervised
+from leakgauge.inference.units import unit_codes
 from leakgauge.inference.z_scores import Roles, ZTable
 from leakgauge.options import Evaluate
 
@@ -60,6 +63,7 @@ class Evaluation:
     score: str  # the learnt column that learners are judged by
     kept: Mapping[str, np.ndarray]  # role -> (N,) bool, the images that count
     groups: dict[str, pd.Series]  # what alike images of the holdout are grouped by -> the group of each
+    units: Mapping[str, list[str]]  # role -> the unit of each image that counts, and of the auxiliary ones
     judged: dict[str, Measured] = field(default_factory=dict)
     # of the stack: score -> learner -> location and scale
     weights: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -132,10 +136,11 @@ class Evaluation:
     def _measured(self, name: str, z: Roles, fusion: list[str] | None) -> Measured:
         """Judge by one number an attacker, and take the figures and curves."""
         table = self.tables[self.options.stack[0] if name == STACK else name]
-        result, options = table.judge(z), self.options
+        result, options = table.judge(z, self._codes("auxiliary")), self.options
         alphas, fpr, confidence = options.alphas, options.curve_fpr, options.confidence
         decile = self.groups["complexity"].to_numpy()
         figures = summarise(result, alphas, confidence) | worst_decile(result, decile, alphas, confidence)
+        figures = widened(figures, self.wider(result))
         curves = {
             "roc": roc_points(result),
             "alpha": alpha_curve(result, alphas, confidence),
@@ -144,6 +149,14 @@ class Evaluation:
         }
         kind = {"learner": STACK, "options": {"kind": STACK, "of": options.stack}} if name == STACK else {}
         return Measured(name, table.bag | kind, self.score, fusion, replace(result, z={}), figures, curves)
+
+    def _codes(self, role: str) -> np.ndarray | None:
+        """(N,) units of a role; None where each image is its own."""
+        return unit_codes(np.array(self.units[role], dtype=object))
+
+    def wider(self, result: AttackResult) -> float:
+        """By which intervals are wider for the images' units."""
+        return unit_factor(result, {role: self._codes(role) for role in MEASURED})
 
     def _add_timestep(self, learner: str, timestep: int, z: Roles) -> None:
         if not len(z["member"]):
@@ -175,17 +188,18 @@ class Evaluation:
             over = next(other for other, that in alone.items() if that.learner == one.learner)
         over = None if over == name else over
         result = None if over is None else self.judged[over].result
-        return gain(one.result, result, over, self.options.curve_fpr, self.options.confidence)
+        found = gain(one.result, result, over, self.options.curve_fpr, self.options.confidence)
+        return widened(found, self.wider(one.result))
 
-    def supervise(self, scores: Mapping[str, Mapping[str, np.ndarray]], units: dict[str, list[str]]) -> Figures | None:
+    def supervise(self, scores: Mapping[str, Mapping[str, np.ndarray]]) -> Figures | None:
         """The figures of an attacker that knows half of the members, and its gain over the headline judge; None where
         there are too few.
 
-        scores : role -> column -> (N,), auxiliary too.  units : role -> the unit of each image.
+        scores : role -> column -> (N,), auxiliary too.
         """
         for column in scores["holdout"]:
             self.features.add_scores(column, {role: of_role[column] for role, of_role in scores.items()})
-        self.knowing = supervised(self.features, units)
+        self.knowing = supervised(self.features, self.units)
         if self.knowing is None:
             return None
         result, options = self.knowing.result, self.options
@@ -194,7 +208,8 @@ class Evaluation:
         for alpha in sorted({*options.alphas, options.curve_fpr}):
             figures |= gain(result, over, self.headline, alpha, options.confidence)
         figures = {name: value for name, value in figures.items() if not name.startswith("raw_")}  # it has no raw level
-        return widened(figures) | {
+        by_units = widened(figures, self.wider(result))
+        return widened(by_units, WIDER, false_positives=False) | {
             "features": self.features.names,
             "strengths": list(self.knowing.strengths),
             "taught_by": self.knowing.taught_by,
@@ -206,7 +221,10 @@ class Evaluation:
         if self.knowing:
             results[SUPERVISED] = self.knowing.result
         scores = {name: result.membership_score for name, result in results.items()}
-        return worst_case(scores, self.options.curve_fpr, self.options.confidence)
+        wider = {name: self.wider(result) for name, result in results.items()}
+        if self.knowing:
+            wider[SUPERVISED] *= WIDER
+        return worst_case(scores, self.options.curve_fpr, self.options.confidence, wider)
 
     @property
     def baseline(self) -> str | None:

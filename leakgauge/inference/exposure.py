@@ -11,19 +11,21 @@ import numpy as np
 import pandas as pd
 
 from leakgauge.inference.conformal import conformal_p_values
-from leakgauge.inference.metrics import Figures
+from leakgauge.inference.metrics import Figures, widened
 from leakgauge.inference.roc import tpr_at_fpr
-from leakgauge.inference.supervised import SUPERVISED, widened
+from leakgauge.inference.supervised import SUPERVISED
 from leakgauge.inference.z_scores import Roles
 
 RATES = ("tpr", "tpr_ci_low", "tpr_ci_high")
 
 
-def worst_case(judges: Mapping[str, Roles], fpr: float, confidence: float) -> Figures | None:
+def worst_case(
+    judges: Mapping[str, Roles], fpr: float, confidence: float, wider: Mapping[str, float]
+) -> Figures | None:
     """The largest TPR at `fpr` over all judges, with an interval corrected for the choice.
 
-    judges : name -> role -> (N,) membership scores.  None where no member is known, or the holdout cannot resolve
-    `fpr`.
+    judges : name -> role -> (N,) membership scores.  wider : name -> by which its interval is.  None where no member is
+    known, or the holdout cannot resolve `fpr`.
     """
     together, found = 1 - (1 - confidence) / len(judges), {}
     for name, of in judges.items():
@@ -31,7 +33,7 @@ def worst_case(judges: Mapping[str, Roles], fpr: float, confidence: float) -> Fi
         if rate is None:
             return None
         figures = dict(zip(RATES, (rate.value, rate.low, rate.high), strict=True))
-        found[name] = widened(figures) if name == SUPERVISED else figures
+        found[name] = widened(figures, wider[name])
     worst = max(found, key=lambda name: found[name]["tpr"])
     ends = {end: max(figures[end] for figures in found.values()) for end in RATES[1:]}
     return {"judge": worst, "judges": len(judges), "fpr": fpr, "tpr": found[worst]["tpr"], **ends}

@@ -1,6 +1,7 @@
 """The figures of an audit: by judge, by decile of complexity, by curve."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.stats import rankdata
 
 from leakgauge.inference.conformal import AttackResult, bag_vote, fpr_range, votes
 from leakgauge.inference.roc import Rate, asr, auc, exact_rate, roc, tpr_at_fpr, true_positives_at_fpr
+from leakgauge.inference.units import design_effect
 
 Figures = dict[str, Any]  # flat: numbers, words and None, but for tables within
 
@@ -58,6 +60,41 @@ def summarise(result: AttackResult, alphas: list[float], confidence: float) -> F
         "fpr_resolution": 1 / len(holdout),
         "p_value_resolution": 1 / (result.calibration_size + 1),
     }
+
+
+def widened(figures: Figures, by: float, false_positives: bool = True) -> Figures:
+    """The figures with intervals wider by a factor, about their values, within what is possible.
+
+    false_positives : whether those of false-positive rates too; what chance allows of a rate is wider about the rate
+    that was asked for.
+    """
+    if by == 1:
+        return figures
+    wide = dict(figures)
+    for end in [name for name in figures if name.endswith(("_ci_low", "_ci_high", "_expected_low", "_expected_high"))]:
+        name, _, kind = end.removesuffix("_low").removesuffix("_high").rpartition("_")
+        of_fpr = "fpr_at_alpha" in name
+        about = float(name.rpartition("_")[2]) if kind == "expected" else figures[name]
+        if about is None or figures[end] is None or (of_fpr and not false_positives):
+            continue
+        lowest = -1.0 if "gain" in name else 0.0
+        wide[end] = float(np.clip(about + by * (figures[end] - about), lowest, 1.0))
+    return wide
+
+
+def unit_factor(result: AttackResult, units: Mapping[str, np.ndarray | None]) -> float:
+    """How much wider intervals are of images that are not independent: the root of the larger design effect.
+
+    units : role -> codes of members and holdout; None where each image is its own.  Of the ranks of membership scores;
+    whether a score is above a threshold is no more alike within a unit than its rank.
+    """
+    effects = [1.0]
+    for role, codes in units.items():
+        scores = result.membership_score[role]
+        if codes is not None and len(scores):
+            ranks = rankdata(scores) / len(scores)
+            effects.append(design_effect(ranks, codes, float(ranks.var())))
+    return math.sqrt(max(effects))
 
 
 def level_name(alpha: float) -> str:

@@ -24,11 +24,12 @@ import numpy as np
 
 from leakgauge.draws import share_by_name
 from leakgauge.inference.conformal import AttackResult, bag_vote, conformal_p_values, drawn_voters
-from leakgauge.inference.metrics import Figures
+from leakgauge.inference.units import unit_codes
 from leakgauge.inference.z_scores import Roles, ZTable
 
 SUPERVISED = "supervised"
 FEWEST = 20  # units of members, and of holdout, that each regression is taught by
+BY = "auxiliary, of two regressions"  # what calibrates
 STRENGTHS = (0.01, 0.1, 1.0)  # C of the regression, from strong to weak regularisation
 FOLDS = 5  # within the half that teaches
 WIDER = float(np.sqrt(2))
@@ -108,7 +109,7 @@ def logistic(member: np.ndarray, holdout: np.ndarray, units: list[str]) -> tuple
 def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Teacher = logistic) -> Supervised | None:
     """Judge members and holdout; None where either has too few units to teach.
 
-    units : role -> the unit of each member and holdout image; an image's own name where the dataset has no units.
+    units : role -> the unit of each image; an image's own name where the dataset has no units.
     teach : what is taught; the benchmark tries others.
     """
     second = {role: share_by_name([f"half {unit}" for unit in units[role]], 0.5, 0) for role in MEASURED}
@@ -118,6 +119,7 @@ def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Te
     of_all, matched = ({role: np.stack(columns, axis=1) for role, columns in of.items()} for of in _both(features))
     logit, alike, p_value = ({role: np.empty(len(second[role])) for role in MEASURED} for _ in range(3))
     calibrating, strengths = [], []
+    calibrating_units = unit_codes(np.array(units["auxiliary"], dtype=object)[features.usable])
     for half in (False, True):
         teaching = {role: second[role] != half for role in MEASURED}
         names = [unit for role in MEASURED for unit, at in zip(units[role], teaching[role], strict=True) if at]
@@ -128,10 +130,10 @@ def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Te
             judged = second[role] == half
             logit[role][judged] = model.decision_function(of_all[role][judged])
             alike[role][judged] = model.decision_function(matched[role][judged])
-            p_value[role][judged] = conformal_p_values(alike[role][judged], non_members)
+            p_value[role][judged] = conformal_p_values(alike[role][judged], non_members, calibrating_units)
         calibrating.append(non_members)
         strengths.append(strength)
-    result = AttackResult({}, logit, alike, p_value, np.mean(calibrating, axis=0), "auxiliary, of two regressions")
+    result = AttackResult({}, logit, alike, p_value, np.mean(calibrating, axis=0), BY, calibrating_units)
     return Supervised(result, (strengths[0], strengths[1]), counts)
 
 
@@ -144,16 +146,3 @@ def _units(units: Mapping[str, Sequence[str]], second: dict[str, np.ndarray], ha
 
 def _both(features: Features) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
     return features.of_all, features.matched
-
-
-def widened(figures: Figures) -> Figures:
-    """The figures with intervals wider by `WIDER`, but for what is said of the holdout alone."""
-    wide = dict(figures)
-    for low in [name for name in figures if name.endswith("_ci_low") and not name.startswith(("realised", "raw"))]:
-        name = low.removesuffix("_ci_low")
-        value, high = figures[name], f"{name}_ci_high"
-        if value is None:
-            continue
-        wide[low] = max(value - WIDER * (value - figures[low]), -1.0 if "gain" in name else 0.0)
-        wide[high] = min(value + WIDER * (figures[high] - value), 1.0)
-    return wide

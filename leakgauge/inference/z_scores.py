@@ -50,10 +50,13 @@ class ZTable:
         of_roles = {role: values[place].astype(np.float64) for role, place in self.rows.items()}
         return {"member": np.empty((0, values.shape[1])), **of_roles}
 
-    def judge(self, z: Roles) -> AttackResult:
-        """The result of members and holdout images.  z : role -> (N, B), one number an image and attacker."""
+    def judge(self, z: Roles, units: np.ndarray | None = None) -> AttackResult:
+        """The result of members and holdout images.
+
+        z : role -> (N, B), one number an image and attacker.  units : (n,) of the auxiliary images.
+        """
         others = {role: values for role, values in z.items() if role != "auxiliary"}
-        return judge(others, z["auxiliary"], self.out_of_bag, self.calibrates)
+        return judge(others, z["auxiliary"], self.out_of_bag, self.calibrates, units)
 
     def check_images(self, role: str, ids: pa.ChunkedArray, table: Path) -> None:
         """Raises InputError if it is of other images than `table`, whose image_ids these are."""

@@ -138,7 +138,7 @@ def test_one_threshold_for_all_takes_the_score_itself(two_timesteps):
 
 def test_without_a_t_error_the_curve_by_timestep_has_columns_and_no_rows(audit):
     scores = {role: {"loss_t20": np.arange(1.0, 100)} for role in ("member", "holdout")}
-    empty = Evaluation(Evaluate(), {}, "loss_t20", {}, {}).timestep_curve(scores)
+    empty = Evaluation(Evaluate(), {}, "loss_t20", {}, {}, {}).timestep_curve(scores)
     assert len(empty) == 0
     assert list(empty.columns) == list(curve("timestep").columns)
 

@@ -53,7 +53,7 @@ def test_a_fusion_is_held_against_its_learners_one_score_and_a_learner_against_o
         return Measured(learner, bag, "loss", fusion, result(*membership_scores), {}, {})
 
     def evaluation(**judged: Measured) -> Evaluation:
-        return Evaluation(OPTIONS, {}, "loss", {}, {}, judged)
+        return Evaluation(OPTIONS, {}, "loss", {}, {}, UNITS, judged)
 
     both = ["loss", "distance"]
     several = evaluation(
