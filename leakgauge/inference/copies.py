@@ -61,7 +61,7 @@ class Copies:
     p_value: np.ndarray  # (N,) NaN of auxiliary images
     adjusted_p_value: np.ndarray  # (N,) of members, NaN of others
     named: np.ndarray  # (N,) bool, members
-    copy: np.ndarray  # (n,) bool, samples
+    copy: np.ndarray  # (n,) bool, samples whose nearest image is named, and nearer than any image beyond those named
     resolution: float  # no p-value is below it
     fewest: int  # members: of fewer none could be named
 
@@ -79,11 +79,10 @@ def find_copies(searches: Mapping[str, Search], role: np.ndarray, rate: float) -
     adjusted = np.full(len(role), np.nan)
     adjusted[member] = adjusted_p_values(p_value[member])
     named = np.nan_to_num(adjusted, nan=1.0) <= rate
-    last = rank[named].max(initial=0)  # images up to this rank are near enough
+    beyond = rank > rank[named].max(initial=0)  # images that no sample comes near enough to
     copy = np.zeros(len(next(iter(searches.values())).ratio), dtype=bool)
-    for one, of in zip(searches.values(), ranks, strict=True):
-        reach = one.score[of <= last].max(initial=-1.0)
-        copy |= (one.ratio <= reach) & member[one.image]
+    for one in searches.values():
+        copy |= (one.ratio < one.score[beyond].min(initial=np.inf)) & named[one.image]
     resolution = 1 / (int(auxiliary.sum()) + 1)
     fewest = max(math.ceil(int(member.sum()) * resolution / rate - 1e-9), 1)
     return Copies(rank, p_value, adjusted, named, copy, resolution, fewest)
