@@ -5,10 +5,10 @@ of the samples g comes to it, beside how near that sample is to images of the po
 
     r(g, x) = d(g, x) / mean d(g, the k images of the pool nearest to g),     score(x) = min over g of r(g, x).
 
-The ratio is that of Carlini et al., "Extracting Training Data from Diffusion Models" (USENIX Security 2023), Sec. 4.2:
-without it plain images pass for copies, because everything is near to them.  Distances are of pixels and of image
-features; the rank of an image is the smaller of its ranks by either.  As each score of this project, a lower one is
-more member-like.
+The ratio is that of Carlini et al., "Extracting Training Data from Diffusion Models" (USENIX Security 2023), for
+CIFAR-10: without it plain images pass for copies, because everything is near to them.  Distances are of pixels and of
+image features; the rank of an image is the smaller of its ranks by either.  As each score of this project, a lower one
+is more member-like.
 
 **Calibration.**  Were the model to copy nothing, members, auxiliary and holdout images would be exchangeable given the
 samples: the scores depend on the pool and on the samples, not on the roles.  So
@@ -17,13 +17,13 @@ samples: the scores depend on the pool and on the samples, not on the roles.  So
 
 is a conformal p-value, of the image and not of the sample.  Benjamini & Hochberg's rule on such p-values holds the
 false-discovery rate, also where other members are copied (Marandon, Lei, Mary & Roquain, "Adaptive Novelty Detection
-with False Discovery Rate Guarantee", Annals of Statistics 2024, Theorem 3.1, with its first condition: a score function
-that does not change when calibrating and tested images are permuted).
+with False Discovery Rate Guarantee", Annals of Statistics 2024: the score function may depend on calibrating and tested
+images, as long as it does not tell them apart).
 
-With as many members as auxiliary images it names those that the threshold of Barber & Candes (Annals of Statistics
-2015) names, on the sign "member or auxiliary".  A sample has no p-value of its own.  `swapped_p_values` has one, but
-samples that share their nearest image are one piece of evidence: benchmarks/copies measures what it costs to count it
-many times.
+With as many members as auxiliary images, m, it names those that the threshold of Barber & Candes (Annals of Statistics
+2015) names at the rate q (m + 1) / m, on the sign "member or auxiliary" of each image.  `swapped_p_values` are of
+samples, but samples that share their nearest image are one piece of evidence: benchmarks/copies measures what it costs
+to count it many times.
 """
 
 import math
