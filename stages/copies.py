@@ -203,9 +203,9 @@ def _figures(found: "Copies", role: np.ndarray, options: Evaluate) -> dict[str, 
     figures |= {"p_value_resolution": found.resolution, "fewest": found.fewest}
     holdout = found.p_value[role == "holdout"]
     if len(holdout):
-        low, high = fpr_range(int((role == "auxiliary").sum()), len(holdout), LEVEL, options.confidence)
+        _, high = fpr_range(int((role == "auxiliary").sum()), len(holdout), LEVEL, options.confidence)
         rate = float((holdout <= LEVEL + 1e-9).mean())
-        figures |= {"fpr_5e-2": rate, "fpr_5e-2_expected_low": low, "fpr_5e-2_expected_high": high}
+        figures |= {"fpr_5e-2": rate, "fpr_5e-2_expected_high": high}
     return figures
 
 
@@ -215,8 +215,9 @@ def _sheet(samples: np.ndarray, pool: Pool, searches: dict[str, "Search"], found
     Of the members of the lowest p-values; those named have a frame.  Returns (H, W, 3) uint8.
     """
     members = np.flatnonzero(pool.role == "member")
-    shown = members[np.argsort(found.rank[members], kind="stable")][:TRIPLES]
     ranks = {name: np.argsort(np.argsort(one.score, kind="stable")) for name, one in searches.items()}
+    best = np.min([*ranks.values()], axis=0)
+    shown = members[np.lexsort((best[members], found.p_value[members], ~found.named[members]))][:TRIPLES]
     columns = []
     for image in shown:
         one = searches[min(searches, key=lambda name: ranks[name][image])]

@@ -11,6 +11,7 @@ to --out.
 """
 
 import argparse
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,19 +44,27 @@ def main() -> None:
     options.out.write_text(_page(found, options), encoding="utf-8")
 
 
+@lru_cache
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, (N, 1, 8, 8) uint8, and features, (N, F) float32."""
+    pixels = read(ENTRY).pixels.transpose(0, 3, 1, 2)
+    return pixels, image_features(pixels)
+
+
 def one_draw(setting: str, seed: int, samples: int) -> dict[str, float | str]:
     """What each rule names in one draw."""
-    pixels = read(ENTRY).pixels.transpose(0, 3, 1, 2)
+    pixels, features = digits()
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pixels))
     ends = np.cumsum([*SIZES.values()])
     pool, others = pixels[order[: ends[-1]]], pixels[order[ends[-1] :]]
     role = np.repeat([*SIZES], [*SIZES.values()])
     copied = np.arange(SETTINGS[setting])  # of the members, which come first
+    known = features[order[: ends[-1]]]
     made, truth = _samples(rng, pool, others[:COLLAPSED] if setting == "collapsed" else others, copied, samples)
     by = {
         "pixels": pixel_distances(made, pool),
-        "features": feature_distances(image_features(made), image_features(pool)),
+        "features": feature_distances(image_features(made), known),
     }
     found = find_copies({name: search(one, samples, role, 50) for name, one in by.items()}, role, RATE)
     named = np.flatnonzero(found.named)

@@ -7,23 +7,25 @@ of the samples g comes to it, beside how near that sample is to images of the po
 
 The ratio is that of Carlini et al., "Extracting Training Data from Diffusion Models" (USENIX Security 2023), for
 CIFAR-10: without it plain images pass for copies, because everything is near to them.  Distances are of pixels and of
-image features; the rank of an image is the smaller of its ranks by either.  As each score of this project, a lower one
-is more member-like.
+image features.  As each score of this project, a lower one is more member-like.
 
 **Calibration.**  Were the model to copy nothing, members, auxiliary and holdout images would be exchangeable given the
 samples: the scores depend on the pool and on the samples, not on the roles.  So
 
-    p(x) = (1 + #{auxiliary images whose rank is at most that of x}) / (n + 1)
+    p(x) = (1 + #{auxiliary images whose score is at most that of x}) / (n + 1)
 
 is a conformal p-value, of the image and not of the sample.  Benjamini & Hochberg's rule on such p-values holds the
 false-discovery rate, also where other members are copied (Marandon, Lei, Mary & Roquain, "Adaptive Novelty Detection
 with False Discovery Rate Guarantee", Annals of Statistics 2024: the score function may depend on calibrating and tested
-images, as long as it does not tell them apart).
+images, as long as it does not tell them apart).  With as many members as auxiliary images, m, it names those that the
+threshold of Barber & Candes (Annals of Statistics 2015) names at the rate q (m + 1) / m, on the sign "member or
+auxiliary" of each image.
 
-With as many members as auxiliary images, m, it names those that the threshold of Barber & Candes (Annals of Statistics
-2015) names at the rate q (m + 1) / m, on the sign "member or auxiliary" of each image.  `swapped_p_values` are of
-samples, but samples that share their nearest image are one piece of evidence: benchmarks/copies measures what it costs
-to count it many times.
+Of D distances each names at the rate q / D, and named is what any of them names: the false share of the union is at
+most the sum of theirs.
+
+`swapped_p_values` are of samples, but samples that share their nearest image are one piece of evidence:
+benchmarks/copies measures what it costs to count it many times.
 """
 
 import math
@@ -32,7 +34,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.stats import rankdata
 
 from leakgauge.inference.conformal import conformal_p_values
 from leakgauge.inference.suspects import adjusted_p_values
@@ -57,9 +58,8 @@ class Search:
 class Copies:
     """Which members are named, and which samples are copies of them."""
 
-    rank: np.ndarray  # (N,) int, of each image of the pool
-    p_value: np.ndarray  # (N,) NaN of auxiliary images
-    adjusted_p_value: np.ndarray  # (N,) of members, NaN of others
+    p_value: np.ndarray  # (N,) the smallest of D distances, D-fold; NaN of auxiliary images
+    adjusted_p_value: np.ndarray  # (N,) likewise, of members; NaN of others
     named: np.ndarray  # (N,) bool, members
     copy: np.ndarray  # (n,) bool, samples whose nearest image is named, and nearer than any image beyond those named
     resolution: float  # no p-value is below it
@@ -72,20 +72,26 @@ def find_copies(searches: Mapping[str, Search], role: np.ndarray, rate: float) -
     searches : of the same samples and pool, by each distance.  role : (N,) of the images of the pool, `member`,
     `auxiliary` or `holdout`.  rate : of false discoveries among the members named, at most, on average.
     """
-    ranks = np.stack([rankdata(one.score, method="max") for one in searches.values()]).astype(np.int64)
-    rank = ranks.min(axis=0)
     member, auxiliary = role == "member", role == "auxiliary"
-    p_value = np.where(auxiliary, np.nan, conformal_p_values(-rank, -rank[auxiliary]))
-    adjusted = np.full(len(role), np.nan)
-    adjusted[member] = adjusted_p_values(p_value[member])
-    named = np.nan_to_num(adjusted, nan=1.0) <= rate
-    beyond = rank > rank[named].max(initial=0)  # images that no sample comes near enough to
+    p_value, adjusted = np.ones(len(role)), np.ones(len(role))
     copy = np.zeros(len(next(iter(searches.values())).ratio), dtype=bool)
     for one in searches.values():
+        by_this = conformal_p_values(-one.score, -one.score[auxiliary]) * len(searches)
+        adjusted_by_this = np.ones(len(role))
+        adjusted_by_this[member] = adjusted_p_values(np.minimum(by_this[member], 1))
+        named = adjusted_by_this <= rate
+        beyond = one.score > one.score[named].max(initial=-np.inf)  # images that no sample comes near enough to
         copy |= (one.ratio < one.score[beyond].min(initial=np.inf)) & named[one.image]
-    resolution = 1 / (int(auxiliary.sum()) + 1)
-    fewest = max(math.ceil(int(member.sum()) * resolution / rate - 1e-9), 1)
-    return Copies(rank, p_value, adjusted, named, copy, resolution, fewest)
+        p_value, adjusted = np.minimum(p_value, by_this), np.minimum(adjusted, adjusted_by_this)
+    resolution = len(searches) / (int(auxiliary.sum()) + 1)
+    return Copies(
+        np.where(auxiliary, np.nan, p_value),
+        np.where(member, adjusted, np.nan),
+        member & (adjusted <= rate),
+        copy,
+        resolution,
+        max(math.ceil(int(member.sum()) * resolution / rate - 1e-9), 1),
+    )
 
 
 def search(distances: Distances, samples: int, role: np.ndarray, neighbours: int) -> Search:

@@ -60,27 +60,26 @@ def test_scores_are_the_smallest_ratio_to_the_mean_of_the_nearest_by_hand():
     assert found.distance["auxiliary"].tolist() == [2, 9]
 
 
-def test_p_values_count_auxiliary_images_of_at_most_the_same_rank_by_hand():
+def test_p_values_count_auxiliary_images_of_at_most_the_same_score_by_hand():
     found = find_copies({"pixels": by_hand()}, ROLE, rate=0.7)
-    assert found.rank.tolist() == [1, 2, 4, 5, 3]
     assert np.allclose(found.p_value, [1 / 3, 1 / 3, np.nan, np.nan, 1 / 3], equal_nan=True)
-    assert np.allclose(found.adjusted_p_value[:2], 1 / 3)
+    assert np.allclose(found.adjusted_p_value, [1 / 3, 1 / 3, np.nan, np.nan, np.nan], equal_nan=True)
     assert found.named.tolist() == [True, True, False, False, False]
     assert found.copy.tolist() == [True, True]
     assert found.resolution == pytest.approx(1 / 3)
     assert found.fewest == 1  # 2 members, a third each: one may have 0.7 / 2
 
 
-def test_of_two_distances_the_smaller_rank_counts_and_ties_go_against_members_by_hand():
-    other = of_scores(np.array([5.0, 4, 1, 3, 2]), np.array([1.0, 9]), np.array([2, 4]))
+def test_of_two_distances_each_has_half_the_rate_and_either_names_by_hand():
+    other = of_scores(np.array([5.0, 4, 1, 3, 2]), np.array([1.0, 9]), np.array([2, 4]))  # p: 1, 1, -, -, 2 / 3
     found = find_copies({"pixels": by_hand(), "features": other}, ROLE, rate=0.7)
-    assert found.rank.tolist() == [1, 2, 1, 3, 2]
     assert np.allclose(found.p_value[[0, 1, 4]], 2 / 3)
     assert found.named.tolist() == [True, True, False, False, False], "2 / 3 is at most 0.7"
+    assert found.copy.tolist() == [True, True], "by pixels; by features the nearest image is no member"
     strict = find_copies({"pixels": by_hand(), "features": other}, ROLE, rate=0.6)
     assert not strict.named.any()
     assert not strict.copy.any()
-    assert strict.fewest == 2
+    assert (strict.fewest, strict.resolution) == (3, pytest.approx(2 / 3))  # 2 members * 2 / 3 / 0.6
 
 
 def test_a_sample_is_a_copy_where_a_named_member_is_the_nearest_of_all_images():

@@ -70,12 +70,12 @@ def test_a_target_that_has_hardly_learnt_copies_nothing_and_every_figure_is_told
     assert (found["copies"], found["members_copied"]) == (0, 0)
     assert found["share_low"] == 0
     assert found["share_high"] == pytest.approx(1 - 0.025 ** (1 / 70)), "Clopper and Pearson's"
-    assert found["p_value_resolution"] == pytest.approx(1 / 121)
-    assert found["fewest"] == 5  # 60 members / 121 / 0.1
-    assert found["fpr_5e-2_expected_low"] <= found["fpr_5e-2"] <= found["fpr_5e-2_expected_high"]
+    assert found["p_value_resolution"] == pytest.approx(2 / 121), "two distances"
+    assert found["fewest"] == 10  # 60 members * 2 / 121 / 0.1
+    assert found["fpr_5e-2"] <= found["fpr_5e-2_expected_high"]
     assert images["role"].value_counts().to_dict() == {"holdout": 150, "auxiliary": 120, "member": 60}
     assert images.loc[images["role"] == "auxiliary", "p_value"].isna().all()
-    assert images.loc[images["role"] == "member", "p_value"].between(1 / 121, 1).all()
+    assert images.loc[images["role"] == "member", "p_value"].between(2 / 121, 1).all()
     assert not images["named"].any()
 
 
@@ -250,4 +250,4 @@ def test_the_page_shows_the_pairs_and_says_how_many_are_copies(audit):
     page = re.sub(r"\s+", " ", Path("metrics/report.html").read_text())
     assert "Does it generate training images?" in page
     assert "Among 30 samples no copy of a training image is named." in page
-    assert "Fewer than 5 cannot be named" in page
+    assert "Fewer than 10 cannot be named" in page
