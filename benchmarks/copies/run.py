@@ -144,8 +144,8 @@ images counts members that are named, rules on samples the samples.
 | setting | p at most {LEVEL:g}: holdout images | p at most {LEVEL:g}: samples, swapped | 95th percentile over draws |
 |---|---|---|---|
 {"".join(levels)}
-The second column of the first two rows should be at most {100 * LEVEL:.0f} %. (In the third, copied members take the
-first places from auxiliary and from holdout images alike.)
+Holdout images should have it in at most {100 * LEVEL:.0f} %, and samples too but in the third setting, where a fifth of
+them are copies.
 """
 
 
