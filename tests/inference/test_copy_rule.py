@@ -60,6 +60,15 @@ def test_scores_are_the_smallest_ratio_to_the_mean_of_the_nearest_by_hand():
     assert found.distance["auxiliary"].tolist() == [2, 9]
 
 
+def test_of_many_samples_the_one_named_beside_an_image_has_its_score():
+    distances = np.random.default_rng(0).uniform(1, 9, (150, 5))
+    found = search(lambda rows: distances[rows], 150, ROLE, neighbours=3)
+    ratio = distances / usual(distances, 3)[:, None]
+    assert np.array_equal(found.score, ratio.min(axis=0))
+    assert found.sample.tolist() == ratio.argmin(axis=0).tolist()
+    assert found.image.tolist() == ratio.argmin(axis=1).tolist()
+
+
 def test_p_values_count_auxiliary_images_of_at_most_the_same_score_by_hand():
     found = find_copies({"pixels": by_hand()}, ROLE, rate=0.7)
     assert np.allclose(found.p_value, [1 / 3, 1 / 3, np.nan, np.nan, 1 / 3], equal_nan=True)
@@ -88,6 +97,14 @@ def test_a_sample_is_a_copy_where_a_named_member_is_the_nearest_of_all_images():
     found = find_copies({"pixels": of_scores(score, ratio, image)}, ROLE, rate=0.67)
     assert found.named.tolist() == [True, False, False, False, False]
     assert found.copy.tolist() == [True, True, False, False, False], "the third is no nearer than 0.7, as others come"
+
+
+def test_a_sample_nearest_to_an_auxiliary_image_is_no_copy_however_near():
+    role = np.repeat(["member", "auxiliary"], [10, 20])
+    score = np.r_[np.linspace(0.1, 0.2, 10), 0.05, np.linspace(0.8, 0.9, 19)]
+    found = find_copies({"pixels": of_scores(score, np.array([0.05, 0.1]), np.array([10, 0]))}, role, rate=0.1)
+    assert found.named.tolist() == [True] * 10 + [False] * 20, "p = 2 / 21 each"
+    assert found.copy.tolist() == [False, True]
 
 
 def test_swapped_p_values_by_hand():
