@@ -20,7 +20,6 @@ from leakgauge.errors import InputError
 from leakgauge.options import CopiesOptions
 from leakgauge.sampling import Prompts, noise_of, sample
 from leakgauge.tables import decode_images, read_table
-from stages.check import check
 from stages.copies import copies, shrunk
 from stages.images import prepare_images
 from stages.report import report
@@ -30,7 +29,7 @@ from stages.target import target as make_target
 TARGET = "digits_ddpm"
 SAMPLES, IMAGES = Path(f"data/copies/{TARGET}/samples.parquet"), Path(f"data/copies/{TARGET}/images.parquet")
 SHEET = Path(f"metrics/samples/copies/{TARGET}.png")
-TRAINED = {"block_out_channels": [16, 32], "steps": 400, "batch_size": 32, "learning_rate": 4e-3, "ema_decay": 0.98}
+TRAINED = {"block_out_channels": [16, 32], "steps": 250, "batch_size": 32, "learning_rate": 4e-3, "ema_decay": 0.98}
 
 
 def ask(**options: object) -> None:
@@ -206,13 +205,13 @@ def test_large_images_are_compared_at_64_pixels_each_the_mean_of_those_it_covers
 
 @pytest.fixture(scope="module")
 def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audit of a target that was trained on 20 digits until it knows them by heart, and asked for 60 samples."""
+    """An audit of a target that was trained on 10 digits until it knows them by heart, and asked for 60 samples."""
     folder = tmp_path_factory.mktemp("overfitted")
     digits = read(DigitsEntry(source="digits", path="digits.py")).pixels[:320, :, :, 0]
     params = tiny_params()
     params["datasets"]["photos"] = {"source": "parquet", "path": "photos.parquet"}
     params["targets"][TARGET]["images"] = "photos"
-    params["split"] |= {"member": 20, "auxiliary": 200, "holdout": "rest"}
+    params["split"] |= {"member": 10, "auxiliary": 200, "holdout": "rest"}
     params["target"] |= TRAINED
     params["copies"] |= {"samples": 60}
     with pytest.MonkeyPatch.context() as patch:
@@ -221,7 +220,6 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_params(params)
         prepare_images("photos")
         split(TARGET)
-        check(TARGET)
         make_target(TARGET)
         copies(TARGET)
     return folder
@@ -231,7 +229,7 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_target_that_knows_its_members_by_heart_copies_them(overfitted, monkeypatch):
     monkeypatch.chdir(overfitted)
     found, images, made = answer(), read_table(IMAGES).to_pandas(), read_table(SAMPLES).to_pandas()
-    assert found["members_copied"] == images["named"].sum() >= 8
+    assert found["members_copied"] == images["named"].sum() >= 5
     assert set(images.loc[images["named"], "role"]) == {"member"}
     assert found["copies"] == made["copy"].sum() >= 10
     assert found["share_low"] < found["share"] < found["share_high"]
