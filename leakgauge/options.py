@@ -397,6 +397,7 @@ class CopiesOptions(Options):
     seed: NonNegativeInt = _(0, "of their noise, and of their prompts")
     batch_size: PositiveInt = _(64, "images a network call, written together: what a killed run loses at most")
     neighbours: PositiveInt = _(50, "images nearest to a sample, whose mean distance is its unit")
+    false_discovery_rate: Rate = _(0.1, "the share of the members named that were not copied, at most, on average")
 
 
 class Report(Options):

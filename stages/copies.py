@@ -27,7 +27,7 @@ from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, role_leaks, section, source_of
 from leakgauge.errors import InputError, warn
 from leakgauge.files import place_folder, write_bytes, write_json
-from leakgauge.options import CopiesOptions, Evaluate, Score
+from leakgauge.options import CopiesOptions, Score
 from leakgauge.tables import (
     ROLES,
     captions_of,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # both take seconds to import, and most targets have no sampl
     from leakgauge.sampling import Samples
 
 SIDE = 64  # pixels; larger images are compared at this size
-LEVEL = 0.05  # at which false alarms are counted on the holdout
+LEVEL, CONFIDENCE = 0.05, 0.95  # at which false alarms are counted on the holdout; and of intervals
 TRIPLES, CELL = 24, 64  # on the sheet, and pixels a side, at least, that an image takes there
 FRAME = (213, 94, 0)
 
@@ -149,7 +149,6 @@ def _compare(target: str, options: CopiesOptions, pool: Pool, made: "Samples") -
     from leakgauge.features import image_features
     from leakgauge.inference.copies import feature_distances, find_copies, pixel_distances, search
 
-    evaluate = section("evaluate", Evaluate, target)
     planes = made.pixels.transpose(0, 3, 1, 2)
     small = shrunk(planes)
     by = {
@@ -157,9 +156,9 @@ def _compare(target: str, options: CopiesOptions, pool: Pool, made: "Samples") -
         "features": feature_distances(image_features(planes), pool.features),
     }
     searches = {name: search(one, len(planes), pool.role, options.neighbours) for name, one in by.items()}
-    found = find_copies(searches, pool.role, evaluate.false_discovery_rate)
+    found = find_copies(searches, pool.role, options.false_discovery_rate)
     tables = {"samples": _sample_table(made, pool, searches, found), "images": _image_table(pool, searches, found)}
-    _write(target, tables, _figures(found, pool.role, evaluate), _sheet(small, pool, searches, found))
+    _write(target, tables, _figures(found, pool.role, options), _sheet(small, pool, searches, found))
 
 
 def _sample_table(made: "Samples", pool: Pool, searches: dict[str, "Search"], found: "Copies") -> pa.Table:
@@ -192,18 +191,19 @@ def _name(sample: int) -> str:
     return f"sample-{sample:06d}"
 
 
-def _figures(found: "Copies", role: np.ndarray, options: Evaluate) -> dict[str, Any]:
+def _figures(found: "Copies", role: np.ndarray, options: CopiesOptions) -> dict[str, Any]:
     """The short answer, flat."""
     from leakgauge.inference.conformal import fpr_range
     from leakgauge.inference.roc import exact_rate
 
-    share = exact_rate(int(found.copy.sum()), len(found.copy), options.confidence)
+    share = exact_rate(int(found.copy.sum()), len(found.copy), CONFIDENCE)
     figures = {"samples": share.total, "copies": share.count, "share": share.value}
     figures |= {"share_low": share.low, "share_high": share.high, "members_copied": int(found.named.sum())}
     figures |= {"p_value_resolution": found.resolution, "fewest": found.fewest}
+    figures["false_discovery_rate"] = options.false_discovery_rate
     holdout = found.p_value[role == "holdout"]
     if len(holdout):
-        _, high = fpr_range(int((role == "auxiliary").sum()), len(holdout), LEVEL, options.confidence)
+        _, high = fpr_range(int((role == "auxiliary").sum()), len(holdout), LEVEL, CONFIDENCE)
         rate = float((holdout <= LEVEL + 1e-9).mean())
         figures |= {"fpr_5e-2": rate, "fpr_5e-2_expected_high": high}
     return figures
