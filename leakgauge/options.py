@@ -111,6 +111,7 @@ class Target(Options):
     score: dict[str, Any] = _({}, "overrides")
     fit: dict[str, Any] = _({}, "overrides")
     evaluate: dict[str, Any] = _({}, "overrides")
+    copies: dict[str, Any] = _({}, "overrides")
 
     @property
     def ceilings(self) -> list[Ceiling]:
@@ -445,6 +446,16 @@ class Evaluate(Options):
     false_discovery_rate: Rate = _(0.1, "the share of the suspects named that were not used, at most, on average")
 
 
+class CopiesOptions(Options):
+    """Copies of members among what the target generates; without samples nothing is generated."""
+
+    samples: NonNegativeInt = _(0, "images to generate; 0: none")
+    seed: NonNegativeInt = _(0, "of their noise, and of their prompts")
+    batch_size: PositiveInt = _(64, "images a network call, written together: what a killed run loses at most")
+    neighbours: PositiveInt = _(50, "images nearest to a sample, whose mean distance is its unit")
+    false_discovery_rate: Rate = _(0.1, "the share of the members named that were not copied, at most, on average")
+
+
 class Report(Options):
     """The page."""
 
@@ -481,5 +492,6 @@ SECTIONS: dict[str, type[Options]] = {
     "score": Score,
     "fit": Fit,
     "evaluate": Evaluate,
+    "copies": CopiesOptions,
     "report": Report,
 }

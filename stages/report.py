@@ -1,8 +1,8 @@
 """report: the verdict, and one self-contained page that says what was audited and what came out.
 
-data/{config,images,roles,taken,verdicts}/, metrics/{checks,fit,plots,samples,training}/ -> metrics/summary.json (the
-verdict on each target), metrics/roc.csv (of its judge) and metrics/report.html (which shows members: DVC's cache, not
-git)
+data/{config,images,roles,taken,verdicts}/, metrics/{checks,copies,fit,plots,samples,training}/ -> metrics/summary.json
+(the verdict on each target), metrics/roc.csv (of its judge) and metrics/report.html (which shows members: DVC's cache,
+not git)
 """
 
 import json
@@ -24,6 +24,7 @@ from leakgauge.inference.epsilon import drawn_pairs, epsilon_bound
 from leakgauge.options import PinnedFolder, Report, Source, Split, TargetOptions
 from leakgauge.report.ceilings import held
 from leakgauge.report.compare import git
+from leakgauge.report.copies import copies_shown
 from leakgauge.report.figures import EACH, ONE, draw_figures, draw_p_values
 from leakgauge.report.page import (
     SHEET,
@@ -138,6 +139,7 @@ def _page(target: str, options: Report) -> TargetPage:
         taken=_json(Path(f"data/taken/{target}.json")),
         sets=sets,
         left_out=_left_out({"": source.images, **{f"{one['name']}: ": one["images"] for one in sets}}),
+        copies=copies_shown(target),
     )
 
 

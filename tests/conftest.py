@@ -209,6 +209,7 @@ def finished_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _audit(folder: Path) -> None:
     from stages.check import check
+    from stages.copies import copies
     from stages.evaluate import evaluate
     from stages.fit import fit
     from stages.images import prepare_images
@@ -231,6 +232,7 @@ def _audit(folder: Path) -> None:
             fit("digits_ddpm", learner)
             predict("digits_ddpm", learner)
         evaluate("digits_ddpm")
+        copies("digits_ddpm")
         report()
 
 
@@ -245,7 +247,7 @@ def _clone(folder: Path) -> None:
     from pipeline import clone, commit, repro
 
     executed = repro(clone(folder, quick_params()))
-    assert len(executed) == len(set(executed)) == 15
+    assert len(executed) == len(set(executed)) == 16
     commit(folder, "audit")
 
 

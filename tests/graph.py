@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "draws": set(),
     "attacks": {"diffusion"},
     "scoring": {"attacks", "diffusion", "draws"},
+    "sampling": {"diffusion", "draws"},
     "quantile": set(),
     "inference": {"draws"},
     "bags": {"quantile", "inference"},

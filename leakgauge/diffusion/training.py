@@ -14,6 +14,7 @@ Every random number is a function of (seed, step), so a run that was killed and 
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,21 @@ def sample_sheet(target: Denoiser | None, real: np.ndarray, seed: int, count: in
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
 
 
-@torch.inference_mode()
 def draw(target: Denoiser, shape: tuple[int, int, int], seed: int, count: int) -> np.ndarray:
     """Generated images, (count, H, W, C) uint8.  shape : of one x_0, (C', H', W')."""
-    target, process = target.with_condition(target.condition.sample_conditions(count)), target.process
-    noise = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed)).to(target.device)
-    x = process.sigma[-1].item() * noise
+    noise = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
+    return generate(target.with_condition(target.condition.sample_conditions(count)), noise)
+
+
+@torch.inference_mode()
+def generate(target: Denoiser, noise: Tensor, after_step: Callable[[], object] = lambda: None) -> np.ndarray:
+    """Images from noise by `STEPS` moves, (B, H, W, C) uint8.
+
+    target : bound to the conditions of these images.  noise : (B, C', H', W') float32, standard normal.
+    after_step : called after each move.
+    """
+    process = target.process
+    x = process.sigma[-1].item() * noise.to(target.device)
     timesteps = np.unique(np.linspace(0, process.num_train_timesteps - 1, STEPS + 1).round().astype(int))[::-1].tolist()
     for start, end in pairwise([*timesteps, 0]):  # the last one stays at 0, for x_0
         epsilon = target.epsilon(x, start)
@@ -68,6 +78,7 @@ def draw(target: Denoiser, shape: tuple[int, int, int], seed: int, count: int) -
         if not target.autoencoder:
             x0 = x0.clamp(-1, 1)
         x = process.add_noise(x0, epsilon, end)
+        after_step()
     pixels = (target.decode(x0).cpu() + 1) * 127.5
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from leakgauge.options import HubPipeline, Source
+from leakgauge.report.copies import CopiesShown
 from leakgauge.report.verdict import (
     IDENTIFIES,
     SET_TITLES,
@@ -56,6 +57,7 @@ class TargetPage:
     taken: dict[str, Any]  # files of the target that were not taken, and values that diffusers filled in
     sets: list[dict[str, Any]]  # of suspects: name, figures, checks, options, plot (SVG), and suspects of low p-value
     left_out: list[str]  # what the readers of the images and the suspects did not take, a sentence each
+    copies: CopiesShown | None  # among what it generates, where samples were asked for
 
     @property
     def headline(self) -> str:

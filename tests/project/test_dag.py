@@ -88,7 +88,7 @@ def test_what_measures_imports_no_torch():
 
 
 def test_stages_import_torch_lightgbm_and_scikit_learn_for_those_alone_who_need_them():
-    names = ("images", "split", "base", "score", "score_suspects", "fit", "predict", "evaluate", "report")
+    names = ("images", "split", "base", "score", "score_suspects", "fit", "predict", "evaluate", "copies", "report")
     stages = ", ".join(f"stages.{name}" for name in names)
     code = f"import sys, {stages}; sys.exit(' '.join({{'torch', 'lightgbm', 'sklearn'}} & {{*sys.modules}}) or None)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)

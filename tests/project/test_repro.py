@@ -89,7 +89,7 @@ def test_a_larger_holdout_trains_and_fits_nothing(pipeline):
     change(pipeline, "split", holdout=200)
     executed = repro(pipeline)
     stages = {name.split("@")[0] for name in executed}
-    assert stages == {"config", "split", "check", "score", "predict", "evaluate", "report"}
+    assert stages == {"config", "split", "check", "score", "predict", "evaluate", "copies", "report"}
     assert [name for name in executed if name.startswith("score")] == [f"score@{TARGET}-holdout"]
 
 
