@@ -23,9 +23,9 @@ from leakgauge.cli import parser_of
 from leakgauge.diffusion.denoiser import Denoiser
 from leakgauge.files import write_json
 from leakgauge.inference.comparisons import paired_difference
-from leakgauge.inference.metrics import Figures, summarise
+from leakgauge.inference.metrics import Figures, summarise, widened
 from leakgauge.inference.roc import auc, tpr_at_fpr
-from leakgauge.inference.supervised import MEASURED, Features, Supervised, Teacher, logistic, supervised, widened
+from leakgauge.inference.supervised import MEASURED, WIDER, Features, Supervised, Teacher, logistic, supervised
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.tables import ROLES, decode_images, read_metadata, read_table, unit_names
 
@@ -61,11 +61,16 @@ def simulate(columns: int, distance: float) -> dict[str, Any]:
         rows["member"] -= distance / np.sqrt(columns)
         for column in range(columns):
             features.add_scores(f"{column}", {role: np.exp(of[:, column]) for role, of in rows.items()})
-        names = {role: [f"{seed} {role} {number}" for number in range(COUNTS[role])] for role in MEASURED}
+        names = {role: [f"{seed} {role} {number}" for number in range(count)] for role, count in COUNTS.items()}
         figures = summarise(_judged(features, names, logistic).result, [0.1, 0.01], CONFIDENCE)
         areas.append(figures["auc"])
         rates.append([figures[f"realised_fpr_at_alpha_{level}"] for level in ("1e-1", "1e-2")])
-        ends.append([(one["auc_ci_low"], one["auc_ci_high"]) for one in (figures, widened(figures))])
+        ends.append(
+            [
+                (one["auc_ci_low"], one["auc_ci_high"])
+                for one in (figures, widened(figures, WIDER, false_positives=False))
+            ]
+        )
     true = float(np.mean(areas)) if distance else 0.5
     for low_high in ends:
         for name, (low, high) in zip(held, low_high, strict=True):
@@ -94,8 +99,8 @@ def _of_target(target: str, learners: list[str]) -> dict[str, Any]:
     known = {role: of_headline[of_headline["role"] == role]["membership_score"].to_numpy() for role in MEASURED}
     tables = {role: read_table(Path(f"data/scores/{target}/{role}.parquet")) for role in ROLES}
     ids = {role: table.column("image_id").to_pylist() for role, table in tables.items()}
-    units = {role: unit_names(Path(f"data/roles/{target}/{role}.parquet")) for role in MEASURED}
-    names = {role: [units[role][image] for image in ids[role]] for role in MEASURED}
+    units = {role: unit_names(Path(f"data/roles/{target}/{role}.parquet")) for role in ROLES}
+    names = {role: [units[role][image] for image in ids[role]] for role in ROLES}
     features = Features()
     for learner in learners:
         table = ZTable.open(Path(f"data/z/{target}/{learner}.parquet"))
@@ -113,7 +118,7 @@ def _of_target(target: str, learners: list[str]) -> dict[str, Any]:
         for key, difference in (("tpr_gain", tpr), ("auc_gain", area)):
             ends = (None,) * 3 if difference is None else (difference.value, difference.low, difference.high)
             figures |= dict(zip((key, f"{key}_ci_low", f"{key}_ci_high"), ends, strict=True))
-        found[name] = widened(figures)
+        found[name] = widened(figures, WIDER, false_positives=False)
     return found
 
 

@@ -22,7 +22,7 @@ def judged(rng: np.random.Generator, shift: float) -> dict[str, np.ndarray]:
 def test_the_worst_case_is_the_largest_rate_with_ends_at_a_share_of_the_error():
     rng = np.random.default_rng(0)
     judges = {"weak": judged(rng, 0.5), "strong": judged(rng, 2.0)}
-    found = worst_case(judges, 0.05, 0.95)
+    found = worst_case(judges, 0.05, 0.95, dict.fromkeys(judges, 1.0))
     alone = tpr_at_fpr(judges["strong"]["member"], judges["strong"]["holdout"], 0.05, 0.975)
     assert (found["judge"], found["judges"], found["tpr"]) == ("strong", 2, alone.value)
     assert (found["tpr_ci_low"], found["tpr_ci_high"]) == (alone.low, alone.high)
@@ -30,7 +30,7 @@ def test_the_worst_case_is_the_largest_rate_with_ends_at_a_share_of_the_error():
 
 def test_an_attacker_that_knows_half_has_its_wider_interval_there_too():
     judges = {SUPERVISED: judged(np.random.default_rng(1), 1.5)}
-    found = worst_case(judges, 0.05, 0.95)
+    found = worst_case(judges, 0.05, 0.95, {SUPERVISED: 2**0.5})
     alone = tpr_at_fpr(judges[SUPERVISED]["member"], judges[SUPERVISED]["holdout"], 0.05, 0.95)
     assert found["tpr_ci_low"] == pytest.approx(alone.value - 2**0.5 * (alone.value - alone.low))
 
@@ -42,7 +42,7 @@ def test_of_ten_judges_that_find_alike_the_interval_of_the_largest_holds():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         judges = {str(number): judged(rng, 1.0) for number in range(10)}
-        found = worst_case(judges, 0.05, 0.95)
+        found = worst_case(judges, 0.05, 0.95, dict.fromkeys(judges, 1.0))
         missed += not found["tpr_ci_low"] <= true <= found["tpr_ci_high"]
         best = judges[found["judge"]]
         rate = tpr_at_fpr(best["member"], best["holdout"], 0.05, 0.95)
@@ -53,8 +53,8 @@ def test_of_ten_judges_that_find_alike_the_interval_of_the_largest_holds():
 
 def test_without_members_or_resolution_there_is_no_worst_case():
     rng = np.random.default_rng(2)
-    assert worst_case({"a": {"member": np.empty(0), "holdout": rng.normal(size=100)}}, 0.05, 0.95) is None
-    assert worst_case({"a": judged(rng, 1.0)}, 0.001, 0.95) is None
+    assert worst_case({"a": {"member": np.empty(0), "holdout": rng.normal(size=100)}}, 0.05, 0.95, {"a": 1.0}) is None
+    assert worst_case({"a": judged(rng, 1.0)}, 0.001, 0.95, {"a": 1.0}) is None
 
 
 def test_members_are_ranked_by_how_many_judges_find_them():

@@ -8,6 +8,7 @@ from leakgauge.inference.conformal import AttackResult
 from leakgauge.inference.evaluation import Evaluation, Measured
 from leakgauge.options import Evaluate
 
+UNITS = {"member": ["a", "b"], "holdout": ["c", "d"], "auxiliary": ["e"]}  # each image its own
 OPTIONS = Evaluate(curve_fpr=0.1, confidence=0.9)
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from pipeline import TARGET
 
-from leakgauge.inference.metrics import summarise
+from leakgauge.inference.metrics import summarise, widened
 from leakgauge.inference.roc import auc, tpr_at_fpr
-from leakgauge.inference.supervised import FEWEST, MEASURED, SUPERVISED, Features, logistic, supervised, widened
+from leakgauge.inference.supervised import FEWEST, MEASURED, SUPERVISED, WIDER, Features, logistic, supervised
 from leakgauge.tables import read_table
 
 COUNTS = {"member": 100, "holdout": 200, "auxiliary": 200}
-NAMES = {role: [f"{role}-{number}" for number in range(COUNTS[role])] for role in MEASURED}
+NAMES = {role: [f"{role}-{number}" for number in range(count)] for role, count in COUNTS.items()}
 
 
 def drawn(rng: np.random.Generator, columns: int, shift: float) -> dict[str, np.ndarray]:
@@ -67,7 +67,7 @@ def test_images_of_one_unit_are_in_one_half():
     log_scores = drawn(rng, 40, 0.0)
     for role in MEASURED:
         log_scores[role][1::2] = log_scores[role][::2]
-    units = {role: [f"{role}-{number // 2}" for number in range(COUNTS[role])] for role in MEASURED}
+    units = {role: [f"{role}-{number // 2}" for number in range(count)] for role, count in COUNTS.items()}
     result = supervised(features_of(log_scores), units).result
     pairs = {role: values.reshape(-1, 2) for role, values in result.membership_score.items()}
     assert all((of_role[:, 0] == of_role[:, 1]).all() for of_role in pairs.values())
@@ -85,7 +85,7 @@ def test_the_order_of_images_changes_no_verdict():
 
 def test_too_few_units_teach_nothing():
     log_scores = drawn(np.random.default_rng(6), 2, 1.0)
-    units = {role: [f"{number % FEWEST}" for number in range(COUNTS[role])] for role in MEASURED}
+    units = {role: [f"{number % FEWEST}" for number in range(count)] for role, count in COUNTS.items()}
     assert supervised(features_of(log_scores), units) is None
 
 
@@ -100,7 +100,11 @@ def test_intervals_are_wider_by_the_root_of_two_within_what_is_possible():
         {"auc": 0.8, "auc_ci_low": 0.7, "auc_ci_high": 0.95, "tpr": None, "tpr_ci_low": None, "tpr_ci_high": None}
         | {"realised_fpr_at_alpha_1e-2": 0.1, "realised_fpr_at_alpha_1e-2_ci_low": 0.0}
         | {"auc_gain": -0.5, "auc_gain_ci_low": -0.9, "auc_gain_ci_high": 0.1}
+        | {"realised_fpr_at_alpha_1e-2_expected_high": 0.03},
+        WIDER,
+        false_positives=False,
     )
+    assert wide["realised_fpr_at_alpha_1e-2_expected_high"] == 0.03
     assert wide["auc_ci_low"] == pytest.approx(0.8 - 0.1 * 2**0.5)
     assert wide["auc_ci_high"] == 1
     assert wide["tpr_ci_low"] is None
@@ -115,7 +119,7 @@ def test_where_nothing_leaks_it_is_at_chance_and_its_false_positive_rate_holds()
     for seed in range(40):
         result = supervised(features_of(drawn(np.random.default_rng(seed), 20, 0.0)), NAMES).result
         figures = summarise(result, [0.1, 0.05], 0.95)
-        wide = widened(figures)
+        wide = widened(figures, WIDER, false_positives=False)
         areas.append(figures["auc"])
         missed += not wide["auc_ci_low"] <= 0.5 <= wide["auc_ci_high"]
         narrow += not figures["auc_ci_low"] <= 0.5 <= figures["auc_ci_high"]
@@ -148,8 +152,8 @@ def test_of_untrained_networks_scores_it_learns_nothing(audit):
     for column in tables["member"].column_names[1:]:
         features.add_scores(column, {role: table.column(column).to_numpy() for role, table in tables.items()})
     assert features.names
-    found = supervised(features, {role: tables[role].column("image_id").to_pylist() for role in MEASURED})
-    figures = widened(summarise(found.result, [0.1], 0.95))
+    found = supervised(features, {role: table.column("image_id").to_pylist() for role, table in tables.items()})
+    figures = widened(summarise(found.result, [0.1], 0.95), WIDER)
     assert figures["auc_ci_low"] < 0.5 < figures["auc_ci_high"]
     reached = tpr_at_fpr(*(found.result.membership_score[role] for role in MEASURED), 0.1, 0.95)
     assert reached.low <= 0.1
