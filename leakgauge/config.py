@@ -263,14 +263,14 @@ def chosen_score(target: str, columns: list[str], options: Evaluate) -> str | No
     return options.score or columns[0]
 
 
-def check_levels(target: str, levels: Levels, auxiliary: int) -> None:
-    """Raises InputError for an alpha that no p-value can reach.  auxiliary : how many images there are."""
+def check_levels(target: str, levels: Levels, auxiliary: int, of: str = "images") -> None:
+    """Raises InputError for an alpha that no p-value can reach.  auxiliary : how many images there are, or units."""
     calibrating = levels.calibration or auxiliary
     for key, alphas in (("alphas", levels.alphas), ("curve_fpr", [levels.curve_fpr])):
         if (calibrating + 1) * min(alphas) < 1 - 1e-9:
             raise InputError(
                 f"{PARAMS}: {key_name('evaluate', key, target)}: {min(alphas):g} asked for, but {calibrating} "
-                f"auxiliary images calibrate: the smallest alpha they support is {smallest_alpha(calibrating):g}"
+                f"auxiliary {of} calibrate: the smallest alpha they support is {smallest_alpha(calibrating):g}"
             )
 
 

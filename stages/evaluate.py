@@ -172,7 +172,8 @@ def _check_levels(target: str, evaluation: Evaluation) -> None:
     """Raises InputError for an alpha that no p-value reaches: images that every attacker saw calibrate none."""
     calibrating = min(one.result.calibration_size for one in evaluation.judged.values())
     levels = Levels(alphas=evaluation.options.alphas, curve_fpr=evaluation.options.curve_fpr, calibration=0)
-    check_levels(target, levels, calibrating)
+    by_unit = any(one.result.units is not None for one in evaluation.judged.values())
+    check_levels(target, levels, calibrating, "units" if by_unit else "images")
 
 
 def _warn_of_resolution(target: str, options: Evaluate, images: int) -> None:

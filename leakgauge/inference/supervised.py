@@ -140,7 +140,7 @@ def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Te
 def _units(units: Mapping[str, Sequence[str]], second: dict[str, np.ndarray], half: bool) -> dict[str, int]:
     """Role -> how many units a half has."""
     return {
-        role: len({unit for unit, at in zip(units[role], second[role], strict=True) if at == half}) for role in units
+        role: len({unit for unit, at in zip(units[role], second[role], strict=True) if at == half}) for role in MEASURED
     }
 
 

@@ -1,13 +1,21 @@
 """Images of one unit are alike: counted by hand, then error rates by simulation."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
+from pipeline import TARGET
 from scipy.stats import norm
 
-from leakgauge.inference.conformal import conformal_p_values
+from leakgauge.inference.conformal import AttackResult, conformal_p_values
+from leakgauge.inference.metrics import membership_metrics, unit_factor, widened
 from leakgauge.inference.roc import auc
 from leakgauge.inference.suspects import adjusted_p_values, same_labels, set_test, used_fraction
 from leakgauge.inference.units import design_effect, joined
+from leakgauge.tables import ROLES, read_metadata, read_table, write_table
+from stages.evaluate import evaluate
 
 SCENES, SHOTS = 8, 5
 UNITS = np.repeat(np.arange(SCENES), SHOTS)
@@ -110,3 +118,59 @@ def test_a_class_that_looks_trained_on_is_no_evidence_among_its_own():
         among_all.append(set_test(suspects, holdout, 0.95).p_value <= 0.05)
     assert np.mean(within) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
     assert np.mean(among_all) > 0.9, "what is mended here"
+
+
+def of_roles(member: np.ndarray, holdout: np.ndarray) -> AttackResult:
+    return AttackResult({}, {"member": member, "holdout": holdout}, {}, {}, holdout, "out of bag")
+
+
+def test_intervals_of_five_images_that_are_all_alike_are_wider_by_the_root_of_five():
+    member, holdout = np.repeat(np.arange(20.0), 5), np.arange(100.0)
+    units = {"member": np.repeat(np.arange(20), 5), "holdout": None}
+    assert unit_factor(of_roles(member, holdout), units) == pytest.approx(5**0.5)
+    assert unit_factor(of_roles(member, holdout), {"member": None, "holdout": None}) == 1.0
+
+
+def test_intervals_of_rate_and_area_hold_by_unit():
+    names, held = ("auc", "tpr_at_fpr_1e-1"), []
+    true = norm.cdf(1.5 / 2**0.5), norm.sf(norm.isf(0.1) - 1.5)
+    units = {"member": np.repeat(np.arange(40), 5), "holdout": np.repeat(np.arange(80), 5)}
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        member, holdout = shots(rng, 40, alike=0.9) + 1.5, shots(rng, 80, alike=0.9)
+        alone = membership_metrics(member, holdout, (0.1,))
+        for figures in (alone, widened(alone, unit_factor(of_roles(member, holdout), units))):
+            ends = ((figures[f"{name}_ci_low"], figures[f"{name}_ci_high"]) for name in names)
+            held.append([low <= value <= high for (low, high), value in zip(ends, true, strict=True)])
+    shares = np.array(held).reshape(150, 2, 2).mean(axis=0)
+    assert (shares[0] < 0.8).all(), "what is mended here"
+    assert (shares[1] > 0.9).all()  # of 95 %: P(Binomial(150, 0.95) < 136) = 1.6 %
+
+
+def test_what_chance_allows_is_wider_about_the_rate_asked_for():
+    figures = {"realised_fpr_at_alpha_1e-1": 0.2, "realised_fpr_at_alpha_1e-1_expected_low": 0.06}
+    wide = widened(figures | {"realised_fpr_at_alpha_1e-1_expected_high": 0.15}, 2.0)
+    assert wide["realised_fpr_at_alpha_1e-1_expected_low"] == pytest.approx(0.02)
+    assert wide["realised_fpr_at_alpha_1e-1_expected_high"] == pytest.approx(0.2)
+
+
+def test_an_audit_of_images_with_units_counts_these(audit):
+    """Two images a unit, but for most of the auxiliary ones, of which a hundred units are needed for 1 %."""
+    details = Path(f"metrics/details/{TARGET}.json")
+    before = json.loads(details.read_text())["judges"]["gbm"]
+    for role in ROLES:
+        path = Path(f"data/roles/{TARGET}/{role}.parquet")
+        table, facts = read_table(path), read_metadata(path)
+        pairs = 40 if role == "auxiliary" else table.num_rows
+        units = pa.array([f"{role}-{row // 2 if row < pairs else row}" for row in range(table.num_rows)])
+        write_table(path, table.append_column("unit", units), facts)
+    evaluate(TARGET)
+    found = json.loads(details.read_text())
+    after = found["judges"]["gbm"]
+    assert after["calibration"] == pytest.approx(before["calibration"] - 20, abs=1)
+    assert after["p_value_resolution"] == 1 / (after["calibration"] + 1)
+    assert after["auc"] == before["auc"]
+    width = [figures["auc_ci_high"] - figures["auc_ci_low"] for figures in (before, after)]
+    assert width[0] < width[1] < 2**0.5 * width[0]
+    assert found["headline"]["auc_ci_low"] == found["judges"][found["headline"]["judge"]]["auc_ci_low"]
+    assert found["supervised"] is None, "thirty units of members teach none"
