@@ -116,7 +116,8 @@ def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Te
     counts = [_units(units, second, half) for half in (True, False)]  # that teach the judges of both halves
     if min(min(count.values()) for count in counts) < FEWEST:
         return None
-    of_all, matched = ({role: np.stack(columns, axis=1) for role, columns in of.items()} for of in _both(features))
+    known = features.of_all, features.matched
+    of_all, matched = ({role: np.stack(columns, axis=1) for role, columns in of.items()} for of in known)
     logit, alike, p_value = ({role: np.empty(len(second[role])) for role in MEASURED} for _ in range(3))
     calibrating, strengths = [], []
     calibrating_units = unit_codes(np.array(units["auxiliary"], dtype=object)[features.usable])
@@ -142,7 +143,3 @@ def _units(units: Mapping[str, Sequence[str]], second: dict[str, np.ndarray], ha
     return {
         role: len({unit for unit, at in zip(units[role], second[role], strict=True) if at == half}) for role in MEASURED
     }
-
-
-def _both(features: Features) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
-    return features.of_all, features.matched
