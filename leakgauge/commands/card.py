@@ -27,6 +27,8 @@ from leakgauge.report.verdict import (
     false_alarms,
     lower_bound_alone,
     percent,
+    supervised_sentence,
+    worst_sentence,
 )
 from leakgauge.report.words import check_rows
 
@@ -79,8 +81,10 @@ def card(target: str) -> str:
     counts = ", ".join(f"{count} {role}" for role, count in images.items())
     lines += [f"| images | {counts} |", f"| checks | {checks_sentence(verdict)} |"]
     lines += [f"| attack | `{verdict['judge']}`, leakgauge {version('leakgauge')} |", ""]
-    if epsilon := epsilon_sentence(verdict):
-        lines += [epsilon, ""]
+    known = verdict["state"] in ("leaks", "none_found")
+    worse = (supervised_sentence(verdict), worst_sentence(verdict)) if known else ()
+    for sentence in (*worse, epsilon_sentence(verdict)):
+        lines += [sentence, ""] if sentence else []
     return "\n".join([*lines, f"In brackets: {percent(verdict['confidence'])} % intervals. {BOUND}"])
 
 
@@ -111,6 +115,8 @@ def _evidence(target: str) -> dict[str, Any]:
     return {
         "verdict": {key: value for key, value in _verdict(target).items() if key not in NAMELESS},
         "judges": details["judges"],
+        "supervised": details["supervised"],
+        "worst_case": details["worst_case"],
         "checks": rows,
         "moved_by_precision": details["moved_by_precision"],
         "md5": _hashes(target),

@@ -52,6 +52,8 @@ def test_the_section_has_the_answer_and_the_judge_s_figures(reported):
     assert rates["10"] == percent(judge["tpr_at_fpr_1e-1"])
     assert f"| AUC (0.5 is chance) | {verdict['auc']:.3f} (" in said
     assert "60 member, 120 auxiliary, 150 holdout" in said
+    assert "An attacker that already knows half of the training images identifies" in said
+    assert f"Of {verdict['worst_case']['judges']} judges the strongest" in said
     for name in (one["image_id"] for one in verdict["exposed"]):
         assert name not in said
 
@@ -73,6 +75,8 @@ def test_the_evidence_has_figures_checks_and_hashes_and_names_no_image(reported)
     assert of_target["md5"] == {"data/roles/digits_ddpm": "1f.dir", "models/target/digits_ddpm": "4f.dir"}
     assert of_target["judges"] == json.loads(Path(f"metrics/details/{TARGET}.json").read_text())["judges"]
     assert of_target["verdict"]["tpr"] == verdict["tpr"]
+    assert of_target["supervised"]["auc"] == verdict["supervised"]["auc"]
+    assert of_target["worst_case"] == verdict["worst_case"]
     assert {row["name"] for row in of_target["checks"]} >= {"blind_member", "null_check_member"}
     assert "digits-" not in text, "the names of images"
     assert not {"exposed", "suspects"} & set(of_target["verdict"])
