@@ -12,17 +12,15 @@ Computes nothing: `leakgauge report` does.  What does not belong to the last rep
 
 import argparse
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from leakgauge.commands.pipeline import asked_targets, need_project, stale_runs
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
-from leakgauge.inference.exposure import exposure
-from leakgauge.inference.metrics import deciles
-from leakgauge.inference.roc import exact_rate
 from leakgauge.report.verdict import percent
-from leakgauge.tables import read_metadata, read_table, unit_names
+
+if TYPE_CHECKING:  # takes a second, and every command's help imports this module
+    import pandas as pd
 
 SHOWN = 10  # members, and groups of a kind, on the terminal
 
@@ -52,9 +50,13 @@ def run(target: str, out: Path | None = None) -> int:
     return 0
 
 
-def exposed(target: str) -> tuple[pd.DataFrame, float, float]:
+def exposed(target: str) -> "tuple[pd.DataFrame, float, float]":
     """`exposure` with each member's unit, class and decile of complexity; the rate that it is at, and the intervals'
     confidence."""
+    from leakgauge.inference.exposure import exposure
+    from leakgauge.inference.metrics import deciles
+    from leakgauge.tables import read_metadata, read_table, unit_names
+
     verdicts, role = Path(f"data/verdicts/{target}.parquet"), Path(f"data/roles/{target}/member.parquet")
     facts = read_metadata(verdicts)
     headline, options = facts["headline"], facts["options"]
@@ -71,11 +73,15 @@ def exposed(target: str) -> tuple[pd.DataFrame, float, float]:
     return table, headline["fpr"], options["confidence"]
 
 
-def groups(table: pd.DataFrame, by: str, alpha: float, confidence: float) -> pd.DataFrame:
+def groups(table: "pd.DataFrame", by: str, alpha: float, confidence: float) -> "pd.DataFrame":
     """What share of each group's members the headline judge finds, from the largest.
 
     by : a column of `exposed`.  Columns: group, images, found, share, ci_low, ci_high (exact, one group at a time).
     """
+    import pandas as pd
+
+    from leakgauge.inference.roc import exact_rate
+
     rows = []
     for group, of_group in table.groupby(by):
         rate = exact_rate(int((of_group["p_value"] <= alpha).sum()), len(of_group), confidence)
@@ -84,7 +90,7 @@ def groups(table: pd.DataFrame, by: str, alpha: float, confidence: float) -> pd.
     return pd.DataFrame(rows, columns=columns).sort_values(["share", "images"], ascending=False, kind="stable")
 
 
-def _lines(target: str, table: pd.DataFrame, alpha: float, confidence: float) -> list[str]:
+def _lines(target: str, table: "pd.DataFrame", alpha: float, confidence: float) -> list[str]:
     judges = int(table["judges"].iloc[0])
     by_all, by_none = (int((table["found_by"] == count).sum()) for count in (judges, 0))
     lines = [

@@ -18,8 +18,9 @@ class CopiesShown:
 
 
 def copies_shown(target: str) -> CopiesShown | None:
-    """What stage `copies` found of a target; None where it generated nothing."""
-    figures = json.loads(Path(f"metrics/copies/{target}.json").read_text(encoding="utf-8"))
+    """What stage `copies` found of a target; None where it generated nothing, or has not run."""
+    path = Path(f"metrics/copies/{target}.json")
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"samples": 0}
     if not figures["samples"]:
         return None
     return CopiesShown(copies_sentence(figures), figures, Path(f"metrics/samples/copies/{target}.png").read_bytes())
