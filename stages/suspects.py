@@ -72,8 +72,10 @@ def suspects(suspects: str) -> None:
     picture = _pictures(target, table, known)
     distinct = picture == np.arange(len(picture))
     asked = RoleImages.of(table.filter(pa.array(distinct)), features[distinct])
-    alike = _of_their_labels(suspects, target, asked, known)
+    alike, why_all = _of_their_labels(target, asked, known)
     findings = _checks(suspects, target, asked, known, alike)
+    if why_all:
+        warn(f"{suspects}: {why_all}")
     facts = read_metadata(Path(f"data/verdicts/{target}.parquet"))
     result = _result(target, facts, scores, decode_images(table), features, alike)
     options, judge = facts["options"], facts["headline"]["judge"]
@@ -153,9 +155,12 @@ def _pictures(target: str, table: pa.Table, known: dict[str, RoleImages]) -> np.
 
 
 def _of_their_labels(
-    suspects: str, target: str, asked: RoleImages, known: dict[str, RoleImages]
-) -> dict[str, set[str]]:
-    """Role -> the image_ids that suspects are compared with, by label; empty where they are compared with all."""
+    target: str, asked: RoleImages, known: dict[str, RoleImages]
+) -> tuple[dict[str, set[str]], str | None]:
+    """Role -> the image_ids that suspects are compared with, by label; empty where they are compared with all.
+
+    And, where labels are known all the same, why with all.
+    """
     members = read_table(Path(f"data/roles/{target}/member.parquet"), ["image_id", "label", "sha256"]).sort_by("sha256")
     tables = {**{role: known[role].table for role in KNOWN}, "member": members}
     labels = {role: of.column("label").to_pylist() for role, of in tables.items()}
@@ -163,16 +168,16 @@ def _of_their_labels(
     rows = {role: same_labels(asked_about, of_role) for role, of_role in labels.items()}
     for role in KNOWN:
         if rows[role] is None:
-            if None not in (*asked_about, *labels[role]):
-                warn(
-                    f"{suspects}: of some label of theirs there are fewer than {FEWEST_OF_LABEL} {role} images: "
-                    "suspects are compared with images of all labels"
-                )
-            return {}
-    return {
+            few = (
+                f"of some label of theirs there are fewer than {FEWEST_OF_LABEL} {role} images: suspects are compared "
+                "with images of all labels"
+            )
+            return {}, few if None not in (*asked_about, *labels[role]) else None
+    found = {
         role: set() if rows[role] is None else set(of.column("image_id").take(pa.array(rows[role])).to_pylist())
         for role, of in tables.items()
     }
+    return found, None
 
 
 def _measured(
