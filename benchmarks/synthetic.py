@@ -48,6 +48,8 @@ def write_audit(folder: Path, images: int, learners: dict[str, Bag], scores: int
     for role, count in counts.items():
         facts = {"target": TARGET, "role": role, "target_sha256": "synthetic", "moved_by_precision": 0.0}
         write_pieces(data / f"scores/{TARGET}/{role}.parquet", _scores(role, count, seed), facts)
+        names = (pa.table({"image_id": ids}) for ids, *_ in _pieces(role, count, seed))
+        write_pieces(data / f"roles/{TARGET}/{role}.parquet", names, facts)
         write_table(data / f"null/{TARGET}/{role}.parquet", _null_scores(role, min(count, NULL_IMAGES), seed), facts)
     write_pieces(data / f"features/{TARGET}/holdout.parquet", _features(counts["holdout"], seed), {})
     for name, bag in learners.items():

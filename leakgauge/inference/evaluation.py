@@ -7,6 +7,7 @@ fusion, of each.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class Evaluation:
     def _measured(self, name: str, z: Roles, fusion: list[str] | None) -> Measured:
         """Judge by one number an attacker, and take the figures and curves."""
         table = self.tables[self.options.stack[0] if name == STACK else name]
-        result, options = table.judge(z, self._codes("auxiliary")), self.options
+        result, options = table.judge(z, self._codes["auxiliary"]), self.options
         alphas, fpr, confidence = options.alphas, options.curve_fpr, options.confidence
         decile = self.groups["complexity"].to_numpy()
         figures = summarise(result, alphas, confidence) | worst_decile(result, decile, alphas, confidence)
@@ -150,13 +151,14 @@ class Evaluation:
         kind = {"learner": STACK, "options": {"kind": STACK, "of": options.stack}} if name == STACK else {}
         return Measured(name, table.bag | kind, self.score, fusion, replace(result, z={}), figures, curves)
 
-    def _codes(self, role: str) -> np.ndarray | None:
-        """(N,) units of a role; None where each image is its own."""
-        return unit_codes(np.array(self.units[role], dtype=object))
+    @cached_property
+    def _codes(self) -> dict[str, np.ndarray | None]:
+        """Role -> (N,) units; None where each image is its own."""
+        return {role: unit_codes(np.array(names, dtype=object)) for role, names in self.units.items()}
 
     def wider(self, result: AttackResult) -> float:
         """By which intervals are wider for the images' units."""
-        return unit_factor(result, {role: self._codes(role) for role in MEASURED})
+        return unit_factor(result, {role: self._codes[role] for role in MEASURED})
 
     def _add_timestep(self, learner: str, timestep: int, z: Roles) -> None:
         if not len(z["member"]):
