@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal, norm
 
 from leakgauge.inference.conformal import AttackResult, bag_vote, judge
 from leakgauge.inference.fusion import fuse
+from leakgauge.inference.supervised import SUPERVISED
 from leakgauge.inference.z_scores import ZTable
 from leakgauge.tables import list_column, log_scores, read_metadata, read_table, write_table
 from stages.config import config
@@ -151,9 +152,11 @@ def test_bags_that_learnt_two_scores_are_judged_by_one_and_by_both(audit):
     evaluate(TARGET)
     rows, facts = read_table(VERDICTS).to_pandas(), read_metadata(VERDICTS)
     names = [*TINY_LEARNERS, "stack"]
-    assert list(rows["learner"].unique()) == [f"{name}{end}" for name in names for end in ("", "_fusion")]
-    alone = rows[rows["learner"].isin(names)].reset_index(drop=True)
-    assert alone.equals(before), "the first score is judged as if it were alone"
+    assert list(rows["learner"].unique()) == [f"{name}{end}" for name in names for end in ("", "_fusion")] + [
+        SUPERVISED
+    ]
+    alone, was = (of[of["learner"].isin(names)].reset_index(drop=True) for of in (rows, before))
+    assert alone.equals(was), "the first score is judged as if it were alone"
     assert facts["made_of"]["gbm_fusion"] == {"learner": "gbm", "fusion": [SCORE, "pia_t20"]}
     assert facts["made_of"]["gbm"] == {"learner": "gbm", "fusion": None}
     losses = {name: facts["bags"][name]["out_of_bag_loss"] for name in TINY_LEARNERS if name != "marginal"}
