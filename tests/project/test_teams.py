@@ -28,7 +28,8 @@ HAND_OVER = "Compute and hand over"
 WALKED = {*REMOTES, HOST_KEYS, LINKS, TRIED, CACHE, "Inputs", HAND_OVER, "Fetch", "Merge", "Pull requests"}
 VERDICTS = f"data/verdicts/{TARGET}.parquet"
 IDENTITY = {f"GIT_{who}_{what}": "t@example.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-CHECKED = [f"check@{TARGET}", f"evaluate@{TARGET}", "report"]  # that have files in git, of another seed of the checks
+# That have files in git, of another seed of the checks.
+CHECKED = [f"check@{TARGET}", f"evaluate@{TARGET}", f"copies@{TARGET}", "report"]
 slow = pytest.mark.slow
 
 

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from leakgauge.attacks.registry import score_batch
 from leakgauge.datasets import digits
+from leakgauge.inference.supervised import SUPERVISED
 from leakgauge.tables import ROLES, decode_images, pixel_hash, read_metadata, read_table, write_table
 from stages.check import check
 from stages.evaluate import evaluate
@@ -149,7 +150,8 @@ def test_the_marginal_bag_has_exactly_the_roc_of_the_score(audit):
 def test_verdicts_follow_p_values_and_only_members_and_holdout_get_one(audit):
     rows = read_table(Path(f"data/verdicts/{TARGET}.parquet")).to_pandas()
     assert set(rows["role"]) == {"member", "holdout"}
-    assert len(rows) == len(JUDGED) * (60 + 150)
+    assert list(rows["learner"].unique()) == [*JUDGED, SUPERVISED]
+    assert len(rows) == (len(JUDGED) + 1) * (60 + 150)
     assert (rows["member_at_1e-1"] == (rows["p_value"] <= 0.1)).all()
     assert rows["p_value"].between(1 / 121, 1).all()
 
