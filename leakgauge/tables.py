@@ -170,6 +170,17 @@ def unit_names(path: Path) -> dict[str, str]:
     return dict(zip(table.column("image_id").to_pylist(), table.column(named).to_pylist(), strict=True))
 
 
+def image_units(path: Path, ids: Iterable[str], of_which: str) -> list[str]:
+    """The unit of each image of a role.  Raises InputError for one that has another role by now.
+
+    of_which : "there is a verdict", in the error.
+    """
+    names, ids = unit_names(path), list(ids)
+    if unknown := [image for image in ids if image not in names]:
+        raise InputError(f"{path}: has no image '{unknown[0]}', of which {of_which}: run `dvc repro`")
+    return [names[image] for image in ids]
+
+
 def image_ids(path: Path, table: pa.Table) -> list[str]:
     """Column `image_id` of anybody's table: strings, or integers in decimal.  path : where the table stands.
 

@@ -4,8 +4,8 @@ Samples are generated, as many as `copies.samples` asks for, and compared with a
 image features.  Named are the members that a sample comes nearer to than auxiliary images explain; their share among
 holdout images says how often that errs.  leakgauge/inference/copies.py has the rule.
 
-A target conditional on classes generates them in turn.  One conditional on text is given captions, drawn from the
-images of the audit whatever their roles, or the empty prompt with `score: {condition: none}`.  Nothing is generated
+A target conditional on classes generates as many images of each.  One conditional on text is given captions, drawn from
+the images of the audit whatever their roles, or the empty prompt with `score: {condition: none}`.  Nothing is generated
 with `samples: 0`, of a target of which only scores are known, and where no member is known.
 
 models/target/<target>/, data/{roles,features}/<target>/{member,auxiliary,holdout}.parquet, data/checks/<target>.json

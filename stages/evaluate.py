@@ -37,19 +37,19 @@ from leakgauge.inference.evaluation import Evaluation
 from leakgauge.inference.metrics import Figures, deciles, level_name, roc_points, summarise, widened
 from leakgauge.inference.selection import selection_figures, selection_split
 from leakgauge.inference.supervised import SUPERVISED
-from leakgauge.inference.z_scores import ZTable
+from leakgauge.inference.z_scores import MEASURED, ZTable
 from leakgauge.options import Evaluate, Levels
 from leakgauge.tables import (
     ROLES,
     check_computed_on,
     check_target,
+    image_units,
     read_metadata,
     read_table,
-    unit_names,
     write_pieces,
 )
 
-MEASURED = ("member", "holdout")
+Values = dict[str, dict[str, np.ndarray]]  # role -> score -> (N,)
 TEXT = pa.large_string()
 ENDS = ("", "_ci_low", "_ci_high")  # of a figure with an interval
 
@@ -61,52 +61,26 @@ def evaluate(target: str) -> None:
     _warn_of_stale_files(target)
     scores = _scores(target, tables)
     ids = {role: table.column("image_id").to_pylist() for role, table in scores.items()}
-    ids["auxiliary"] = next(iter(tables.values())).ids["auxiliary"].to_pylist()
     kept = {role: ~selection_split(target, ids[role], role, options) for role in MEASURED}
     selection = _selection(target, next(iter(tables.values())).bag["scores"], scores, kept, options)
-    everything = {**kept, "auxiliary": np.ones(len(ids["auxiliary"]), dtype=bool)}
-    units = {role: _units(target, role, ids[role], counts) for role, counts in everything.items()}
-    evaluation = Evaluation(options, tables, selection["score"], kept, _groups(target, options, ids, kept), units)
-    evaluation.run()
-    _check_levels(target, evaluation)
+    counts = {**kept, "auxiliary": np.ones(len(ids["auxiliary"]), dtype=bool)}
+    ids = {role: np.array(of_role, dtype=object)[counts[role]] for role, of_role in ids.items()}
     values = {
-        role: {name: table.column(name).to_numpy()[kept[role]] for name in table.column_names[1:]}
+        role: {name: table.column(name).to_numpy()[counts[role]] for name in table.column_names[1:]}
         for role, table in scores.items()
     }
-    _warn_of_resolution(target, options, int(kept["holdout"].sum()))
-    knowing = evaluation.supervise({**values, "auxiliary": _auxiliary_scores(target, tables)})
-    score = evaluation.score
-    wrong = evaluation.wrong_way_round(wrong_way_round(score, *(values[role][score] for role in MEASURED)))
-    for sentence in wrong:
-        warn(f"{target}: {sentence}")
-    judges = {name: one.figures | evaluation.gains(name) for name, one in evaluation.judged.items()}
-    checks = json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))
-    null = _null_check(target, checks["level"])
-    details = {
-        "headline": _headline(evaluation),
-        "judges": judges,
-        "auc": [{"judge": name, "auc": figures["auc"]} for name, figures in judges.items()],  # for `dvc plots`
-        "null_check": null,
-        "supervised": knowing,
-        "worst_case": evaluation.worst_case(),
-        "fpr_of_one_draw": _fpr_of_one_draw(evaluation),
-        "selection": selection,
-        "stack": evaluation.weights,
-        "moved_by_precision": max(read_metadata(path)["moved_by_precision"] for path in _score_files(target).values()),
-    }
-    facts = {
-        **details,
-        "figures": judges,
-        "bags": {one.learner: one.bag for one in evaluation.judged.values()},
-        "made_of": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in evaluation.judged.items()},
-        "wrong_way_round": wrong,
-        "options": options.model_dump(),
-        "levels": [(level_name(alpha), alpha) for alpha in options.alphas],
-        "gain_level": level_name(options.curve_fpr),
-    }
-    verdicts = _verdicts(evaluation, {role: np.array(ids[role], dtype=object)[kept[role]] for role in MEASURED}, values)
-    write_pieces(Path(f"data/verdicts/{target}.parquet"), verdicts, facts)
-    fails = checks["fails"] + sum(found["fails"] for found in null.values()) + bool(wrong)
+    roles = {role: Path(f"data/roles/{target}/{role}.parquet") for role in ids}
+    units = {role: image_units(roles[role], ids[role], "there are scores") for role in ids}
+    evaluation = Evaluation(options, tables, selection["score"], kept, _groups(target, options, scores, kept), units)
+    evaluation.run()
+    _check_levels(target, evaluation)
+    _warn_of_resolution(target, options, len(ids["holdout"]))
+    wrong = _wrong_way_round(target, evaluation, values)
+    details = _details(target, evaluation, values, selection)
+    facts = {**details, "figures": details["judges"], **_facts(evaluation), "wrong_way_round": wrong}
+    write_pieces(Path(f"data/verdicts/{target}.parquet"), _verdicts(evaluation, ids, values), facts)
+    checks, null = _checks(target)["fails"], details["null_check"].values()
+    fails = checks + sum(found["fails"] for found in null) + bool(wrong)
     write_json(Path(f"metrics/{target}.json"), {**evaluation.summary(), "failed": fails})
     write_json(Path(f"metrics/details/{target}.json"), details)
     for name, curve in _curves(evaluation, values).items():
@@ -114,40 +88,63 @@ def evaluate(target: str) -> None:
         write_bytes(Path(f"metrics/plots/{target}/{name}.csv"), csv)
 
 
-def _score_files(target: str) -> dict[str, Path]:
-    return {role: Path(f"data/scores/{target}/{role}.parquet") for role in MEASURED}
+def _details(target: str, evaluation: Evaluation, values: Values, selection: Figures) -> dict[str, Any]:
+    """Every figure, as in metrics/details.  values : role -> score -> (N,)."""
+    judges = {name: one.figures | evaluation.gains(name) for name, one in evaluation.judged.items()}
+    return {
+        "headline": _headline(evaluation),
+        "judges": judges,
+        "auc": [{"judge": name, "auc": figures["auc"]} for name, figures in judges.items()],  # for `dvc plots`
+        "null_check": _null_check(target, _checks(target)["level"]),
+        "supervised": evaluation.supervise(values),
+        "worst_case": evaluation.worst_case(),
+        "fpr_of_one_draw": _fpr_of_one_draw(evaluation),
+        "selection": selection,
+        "stack": evaluation.weights,
+        "moved_by_precision": max(read_metadata(_score_file(target, role))["moved_by_precision"] for role in MEASURED),
+    }
+
+
+def _facts(evaluation: Evaluation) -> dict[str, Any]:
+    """What the verdicts were made of, for stages that read them."""
+    judged, options = evaluation.judged, evaluation.options
+    return {
+        "bags": {one.learner: one.bag for one in judged.values()},
+        "made_of": {name: {"learner": one.learner, "fusion": one.fusion} for name, one in judged.items()},
+        "options": options.model_dump(),
+        "levels": [(level_name(alpha), alpha) for alpha in options.alphas],
+        "gain_level": level_name(options.curve_fpr),
+    }
+
+
+def _wrong_way_round(target: str, evaluation: Evaluation, values: Values) -> list[str]:
+    """A sentence on the score, and on each result, that is higher for members; warns of them, marks their figures."""
+    score = evaluation.score
+    sentences = evaluation.wrong_way_round(wrong_way_round(score, *(values[role][score] for role in MEASURED)))
+    for sentence in sentences:
+        warn(f"{target}: {sentence}")
+    return sentences
+
+
+def _checks(target: str) -> dict[str, Any]:
+    return json.loads(Path(f"metrics/checks/{target}.json").read_text(encoding="utf-8"))
+
+
+def _score_file(target: str, role: str) -> Path:
+    return Path(f"data/scores/{target}/{role}.parquet")
 
 
 def _scores(target: str, tables: dict[str, ZTable]) -> dict[str, pa.Table]:
-    """The scores of members and of holdout.  Raises InputError if a table of z-scores is of others."""
+    """Role -> the scores of its images.  Raises InputError if a table of z-scores is of others."""
     scores = {}
-    for role, path in _score_files(target).items():
+    for role in (*MEASURED, "auxiliary"):
+        path = _score_file(target, role)
         scores[role] = read_table(path)
         for table in tables.values():
             check_target(path, table.bag["target_sha256"], table.path)
             check_computed_on(path, table.bag, table.path)
             table.check_images(role, scores[role].column("image_id"), path)
     return scores
-
-
-def _auxiliary_scores(target: str, tables: dict[str, ZTable]) -> dict[str, np.ndarray]:
-    """Column -> (n,) of the auxiliary images.  Raises InputError if a table of z-scores is of others."""
-    path = Path(f"data/scores/{target}/auxiliary.parquet")
-    scores = read_table(path)
-    for table in tables.values():
-        check_target(path, table.bag["target_sha256"], table.path)
-        table.check_images("auxiliary", scores.column("image_id"), path)
-    return {name: scores.column(name).to_numpy() for name in scores.column_names[1:]}
-
-
-def _units(target: str, role: str, ids: list[str], kept: np.ndarray) -> list[str]:
-    """The unit of each image that counts.  Raises InputError for one that has another role by now."""
-    path = Path(f"data/roles/{target}/{role}.parquet")
-    names = unit_names(path)
-    counted = [image for image, counts in zip(ids, kept, strict=True) if counts]
-    if unknown := [image for image in counted if image not in names]:
-        raise InputError(f"{path}: has no image '{unknown[0]}', of which there are scores: run `dvc repro`")
-    return [names[image] for image in counted]
 
 
 def _selection(
@@ -184,13 +181,13 @@ def _warn_of_resolution(target: str, options: Evaluate, images: int) -> None:
 
 
 def _groups(
-    target: str, options: Evaluate, ids: dict[str, list[str]], kept: dict[str, np.ndarray]
+    target: str, options: Evaluate, scores: dict[str, pa.Table], kept: dict[str, np.ndarray]
 ) -> dict[str, pd.Series]:
     """What alike images of the holdout are grouped by -> the group of each.  Raises InputError."""
     path = Path(f"data/features/{target}/holdout.parquet")
     table = read_table(path)
-    if table.column("image_id").to_pylist() != ids["holdout"]:
-        raise InputError(f"{path}: its image_ids do not match {_score_files(target)['holdout']}: run `dvc repro`")
+    if table.column("image_id").to_pylist() != scores["holdout"].column("image_id").to_pylist():
+        raise InputError(f"{path}: its image_ids do not match {_score_file(target, 'holdout')}: run `dvc repro`")
     known = [name for name in table.column_names if name not in ("image_id", "label")]
     if options.complexity not in known:
         some = difflib.get_close_matches(options.complexity, known, n=5, cutoff=0.4) or known[:5]
@@ -258,7 +255,7 @@ def _fpr_of_one_draw(evaluation: Evaluation) -> dict[str, Any]:
     return {"images": calibrating, **{name: {"low": low, "high": high} for name, (low, high) in ranges.items()}}
 
 
-def _curves(evaluation: Evaluation, values: dict[str, dict[str, np.ndarray]]) -> dict[str, pd.DataFrame]:
+def _curves(evaluation: Evaluation, values: Values) -> dict[str, pd.DataFrame]:
     """The curves of all results together, by name."""
     judged = evaluation.judged
     kinds = next(iter(judged.values())).curves
@@ -271,9 +268,7 @@ def _curves(evaluation: Evaluation, values: dict[str, dict[str, np.ndarray]]) ->
     return curves | {"timestep": evaluation.timestep_curve(values)}
 
 
-def _verdicts(
-    evaluation: Evaluation, ids: dict[str, np.ndarray], values: dict[str, dict[str, np.ndarray]]
-) -> Iterator[pa.Table]:
+def _verdicts(evaluation: Evaluation, ids: dict[str, np.ndarray], values: Values) -> Iterator[pa.Table]:
     """One row for each member and holdout image, result after result."""
     results = {name: (one.result, one.score) for name, one in evaluation.judged.items()}
     if evaluation.knowing:
@@ -291,13 +286,9 @@ def _verdicts(
             }
             for alpha in evaluation.options.alphas:
                 table[f"member_at_{level_name(alpha)}"] = p_value <= alpha
-                table[f"raw_member_at_{level_name(alpha)}"] = _raw(name, membership_score, p_value, alpha)
+                raw = votes(membership_score, alpha) if name != SUPERVISED else pa.nulls(len(p_value), pa.bool_())
+                table[f"raw_member_at_{level_name(alpha)}"] = raw  # a regression has no level of its own
             yield pa.table(table)
-
-
-def _raw(judge: str, membership_score: np.ndarray, p_value: np.ndarray, alpha: float) -> np.ndarray:
-    """The vote at a nominal level; a regression has no level of its own but the calibrated one."""
-    return p_value <= alpha if judge == SUPERVISED else votes(membership_score, alpha)
 
 
 if __name__ == "__main__":

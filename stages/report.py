@@ -18,7 +18,6 @@ import pandas as pd
 
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, asked, names, section, source_of, suspects_entry, target_entry
-from leakgauge.errors import InputError
 from leakgauge.files import file_hash, write_bytes, write_json
 from leakgauge.inference.epsilon import drawn_pairs, epsilon_bound
 from leakgauge.options import PinnedFolder, Report, Source, Split, TargetOptions
@@ -38,7 +37,7 @@ from leakgauge.report.page import (
 )
 from leakgauge.report.verdict import ENDS, Verdict, failing_of, set_verdict, verdict_of
 from leakgauge.report.words import check_rows
-from leakgauge.tables import ROLES, read_metadata, read_table, unit_names
+from leakgauge.tables import ROLES, image_units, read_metadata, read_table
 
 SUMMARY, PAGE, ROC = Path("metrics/summary.json"), Path("metrics/report.html"), Path("metrics/roc.csv")
 NAMED = 5  # members that the verdict names
@@ -151,7 +150,10 @@ def _epsilon_bound(
     if source.source != "train" or not isinstance(drawn_by.get("member"), int | float):
         return None
     member, holdout = (judged[judged["role"] == role] for role in ("member", "holdout"))
-    units = {role: _units(roles[role], rows["image_id"]) for role, rows in (("member", member), ("holdout", holdout))}
+    units = {
+        role: image_units(roles[role], rows["image_id"], "there is a verdict")
+        for role, rows in (("member", member), ("holdout", holdout))
+    }
     rows, partners = drawn_pairs(units["member"], units["holdout"], drawn_by["seed"])
     score = [of_role["membership_score"].to_numpy() for of_role in (member, holdout)]
     return asdict(epsilon_bound(score[0][rows], score[1][partners], confidence))
@@ -164,14 +166,6 @@ def _supervised(facts: dict[str, Any]) -> dict[str, Any] | None:
     level = facts["gain_level"]
     found = {"auc": "auc", "tpr": f"tpr_at_fpr_{level}", "gain": f"tpr_gain_at_fpr_{level}", "auc_gain": "auc_gain"}
     return {f"{name}{end}": figures[f"{key}{end}"] for name, key in found.items() for end in ENDS}
-
-
-def _units(role: Path, images: pd.Series) -> list[str]:
-    """The unit of each image.  Raises InputError for one that has another role by now."""
-    names = unit_names(role)
-    if unknown := [image for image in images if image not in names]:
-        raise InputError(f"{role}: has no image '{unknown[0]}', of which there is a verdict: run `dvc repro`")
-    return [names[image] for image in images]
 
 
 def _checks(target: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ metrics/samples/<target>.png (beside members, so for DVC's cache, not git)
 import io
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,9 @@ from torch import Tensor
 
 from leakgauge.cli import run
 from leakgauge.config import PARAMS, key_name, section, source_of
-from leakgauge.diffusion.adapters import fuse
 from leakgauge.diffusion.denoiser import open_taken
 from leakgauge.diffusion.loading import filled_in
-from leakgauge.diffusion.own import copy_own
-from leakgauge.diffusion.pipelines import check_pin, copy_pipeline, take_base, take_from_hub
-from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
+from leakgauge.diffusion.taking import take_model
 from leakgauge.diffusion.training import sample_sheet, train
 from leakgauge.errors import InputError
 from leakgauge.files import place_folder, resumable, write_bytes, write_json
@@ -54,25 +52,18 @@ def target(target: str) -> None:
     with resumable(f"target@{target}", {**entry.model_dump(), **options.model_dump()}, [members]) as folder:
         made = folder / f"pipeline-{target}"
         shutil.rmtree(made, ignore_errors=True)
-        losses, not_taken = torch.empty(0), []
+        losses, not_taken = torch.empty(0), list[str]()
         if entry.source == "train":
             if not len(pixels):
                 raise InputError(f"{PARAMS}: {key_name('split', 'member', target)}: 0 members: nothing to train on")
             repeated = np.repeat(pixels, table.column("copies").to_numpy(), axis=0)
             pipeline, losses = train(torch.from_numpy(repeated), options, folder)
             pipeline.save_pretrained(made)
-        elif entry.source == "path":
-            not_taken = copy_pipeline(source, made, options, options.pickle)
-        elif entry.source == "hub":
-            source, not_taken = _take_from_hub(options, target, folder / "hub", made)
-        elif entry.source == "adapter":
-            not_taken = _fuse(options, target, source, folder, made)
-        elif entry.source == "python":
-            copy_own(source, made)
-        elif entry.source == "pytorch_ddpm":
-            pytorch_ddpm_pipeline(source).save_pretrained(made)
-        else:
+        elif entry.source == "scores":
             _write_scores(source, made, options.scores)
+        else:
+            kind, key = entry.source, partial(_key, target)
+            source, not_taken = take_model(kind, source, options, folder, made, key)
         run_code = entry.source == "python"
         sampler = None if entry.source == "scores" else open_taken(made, source, pixels.shape, run_code)
         _describe(target, losses, sample_sheet(sampler, pixels, options.seed))
@@ -96,43 +87,9 @@ def _write_scores(source: Path, destination: Path, columns: list[str]) -> None:
         write_table(destination / f"{name}.parquet", table, {"columns": list(scores.columns)})
 
 
-def _take_from_hub(options: TargetOptions, target: str, work: Path, destination: Path) -> tuple[Path, list[str]]:
-    """The name of the repository that `target.hub` gives, and the names of its files that were not taken."""
-    key = f"{PARAMS}: {key_name('target', 'hub', target)}"
-    if not options.hub:
-        raise InputError(f"{key}: null, but `source: hub` needs {{repo: owner/name, revision: a commit's full hash}}")
-    try:
-        not_taken = take_from_hub(options.hub, work, destination, options, options.pickle)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
-    return Path(options.hub.repo), not_taken
-
-
-def _fuse(options: TargetOptions, target: str, adapter: Path, work: Path, destination: Path) -> list[str]:
-    """The base with the adapter, and with others that go with it, fused into it.
-
-    Returns the names of the files that were not taken, of the base and of adapters.  Raises InputError.
-    """
-    for option in ("variant", "leave_out", "pickle"):
-        if getattr(options, option):
-            raise InputError(
-                f"{PARAMS}: {key_name('target', option, target)}: is of a pipeline, and {adapter} is an adapter; "
-                f"what its base takes is said in {key_name('target', 'base', target)}"
-            )
-    if not options.base:
-        raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: null, but {adapter} needs its base")
-    try:
-        source, beside = take_base(options.base, work, destination)
-    except InputError as error:
-        raise InputError(f"{PARAMS}: {key_name('target', 'base', target)}: {error}") from None
-    not_taken = [*(f"{source}/{name}" for name in beside), *fuse(adapter, options.scale, destination)]
-    for other in options.adapters:
-        try:
-            check_pin(Path(other.path), other.sha256)
-        except InputError as error:
-            raise InputError(f"{PARAMS}: {key_name('target', 'adapters', target)}: {error}") from None
-        not_taken += [f"{other.path}/{name}" for name in fuse(Path(other.path), other.scale, destination, first=False)]
-    return not_taken
+def _key(target: str, option: str) -> str:
+    """What an option of section `target` is called in an error."""
+    return f"{PARAMS}: {key_name('target', option, target)}"
 
 
 def _list_taken(target: str, not_taken: list[str], filled: dict[str, Any]) -> None:

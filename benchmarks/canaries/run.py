@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _owners(seed: int) -> list[Owner]:
-    """Three classes, and on seeds that show what is handled how in turn."""
+    """Three classes; on seeds of the figures, their published files are handled in three ways."""
     digits = [(3 * seed + number) % 10 for number in range(3)]
     if seed in CHOSEN_ON:
         return [Owner(digit, setting, HANDLED[0]) for digit, setting in zip(digits, TRIED, strict=True)]

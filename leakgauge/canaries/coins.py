@@ -9,11 +9,9 @@ Everything before the sum over published variants is a function of the scores of
 Otherwise the p-value would not be exact.
 """
 
-import math
-
 import numpy as np
 
-from leakgauge.inference.epsilon import SHARES, GuessBound, of_guesses
+from leakgauge.inference.epsilon import GuessBound, guess_bound
 
 LEVELS = 2**15  # of the statistic, at least
 LEVELS_EACH = 32  # and for each image
@@ -27,7 +25,8 @@ def contrasts(log_scores: np.ndarray, features: np.ndarray) -> np.ndarray:
     pixels.  Returns (N, K) float64.
 
     1. Each column is centred within its image.
-    2. What a ridge regression on the features, centred likewise, tells of it is taken off: that a variant is simpler.
+    2. What a ridge regression on the features, centred likewise, predicts of it is subtracted: some variants are
+       simpler.
     3. Columns are divided by their root mean square, and averaged.
     4. Images are divided by their own spread and the common one, so that no few of them decide.
     """
@@ -74,20 +73,10 @@ def epsilon(contrast: np.ndarray, published: np.ndarray, confidence: float) -> G
     and the number of right ones is stochastically at most binomial (Steinke, Nasr and Jagielski, NeurIPS 2023, the
     induction of Theorem 3.1, with K outcomes in place of two).
     """
-    images, choices = contrast.shape
-    error = (1 - confidence) / len(SHARES)
     lowest = np.sort(contrast, axis=1)
     surest = np.argsort(lowest[:, 0] - lowest[:, 1], kind="stable")
     right = contrast.argmin(axis=1) == published
-    bounds = []
-    for share in SHARES:
-        guesses = math.floor(share * images)
-        correct = int(right[surest[:guesses]].sum())
-        bounds.append((of_guesses(correct, guesses, 1 - error, choices), -guesses, correct))
-    bound, guesses, correct = max(bounds)
-    counts = (math.floor(share * images) for share in SHARES)
-    most = max(of_guesses(count, count, 1 - error, choices) for count in counts)
-    return GuessBound(bound, most, -guesses, correct, images)
+    return guess_bound(right[surest], confidence, contrast.shape[1])
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ def drawn(seed: str, name: str, variants: int) -> int:
 
 
 def derived(seed: str, what: str, name: str) -> bytes:
-    """32 bytes, as if random to whoever lacks the seed, and independent of those for another `what`."""
+    """32 bytes, as if random where the seed is not known, and independent of those for another `what`."""
     return hashlib.sha256(f"{seed}/{what}/{name}".encode()).digest()
 
 

@@ -20,10 +20,7 @@ from leakgauge.canaries.variants import features
 from leakgauge.compute import best_device
 from leakgauge.config import PARAMS, kind_of
 from leakgauge.datasets.images import Entry, decode, preprocess
-from leakgauge.diffusion.adapters import fuse
-from leakgauge.diffusion.own import copy_own
-from leakgauge.diffusion.pipelines import copy_pipeline, take_base, take_from_hub
-from leakgauge.diffusion.pytorch_ddpm import pytorch_ddpm_pipeline
+from leakgauge.diffusion.taking import take_model
 from leakgauge.errors import InputError
 from leakgauge.files import resumable
 from leakgauge.options import Attacks, Score, Target, TargetOptions, TErrorGrid
@@ -85,20 +82,10 @@ def _taken(asked: Asked, work: Path) -> Iterator[tuple[Path, bool]]:
     It is removed in the end.  Errors within are raised in the words of this command.
     """
     source, options, made = Path(asked.target.model), asked.options, work / "model"
-    kind = asked.target.source or kind_of(source)
+    kind = asked.target.source or kind_of(source) or "path"
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     try:
-        if kind == "hub" and options.hub:
-            take_from_hub(options.hub, work, made, options, options.pickle)
-        elif kind == "adapter" and options.base:
-            take_base(options.base, work, made)
-            fuse(source, options.scale, made)
-        elif kind == "pytorch_ddpm":
-            pytorch_ddpm_pipeline(source).save_pretrained(made)
-        elif kind == "python":
-            copy_own(source, made)
-        else:
-            copy_pipeline(source, made, options, options.pickle)
+        take_model(kind, source, options, work, made, lambda option: f"--{option.replace('_', '-')}")
         yield made, kind == "python"
     except InputError as error:
         said = str(error).replace(f"{PARAMS}: ", "").replace(str(made), str(source))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leakgauge.commands import gate
-from leakgauge.commands.pipeline import asked_targets, need_project, stale_runs
+from leakgauge.commands.pipeline import SUMMARY, asked_targets, need_project, need_report
 from leakgauge.config import PARAMS
 from leakgauge.errors import InputError
 from leakgauge.files import file_hash
@@ -32,7 +32,7 @@ from leakgauge.report.verdict import (
 )
 from leakgauge.report.words import check_rows
 
-LOCK, SUMMARY = Path("dvc.lock"), Path("metrics/summary.json")
+LOCK = Path("dvc.lock")
 NAMELESS = ("exposed", "suspects")  # of a verdict: what names images or sets of them is left out
 WHAT = (
     "Membership inference: can it be told from the model whether an image was used to train it? Measured by "
@@ -56,8 +56,7 @@ def run(targets: list[str], as_json: bool = False) -> int:
     """Returns the exit status.  Raises InputError where the report is not up to date."""
     need_project()
     targets = asked_targets(targets)
-    if stale := stale_runs(["report"]):
-        raise InputError(f"{SUMMARY}: not up to date ({len(stale)} stages are not): run `leakgauge report`")
+    need_report()
     print(evidence(targets) if as_json else "\n\n".join(card(target) for target in targets))
     return 0
 

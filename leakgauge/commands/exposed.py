@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leakgauge.commands.pipeline import asked_targets, need_project, stale_runs
+from leakgauge.commands.pipeline import asked_targets, need_project, need_report
 from leakgauge.errors import InputError
 from leakgauge.files import write_bytes
 from leakgauge.report.verdict import percent
@@ -37,8 +37,7 @@ def run(target: str, out: Path | None = None) -> int:
     asked_targets([target])
     if out and out.exists():
         raise InputError(f"{out}: is there already: remove it, or name another file")
-    if stale := stale_runs(["report"]):
-        raise InputError(f"metrics/summary.json: not up to date ({len(stale)} stages are not): run `leakgauge report`")
+    need_report()
     table, alpha, confidence = exposed(target)
     if not len(table):
         raise InputError(f"{target}: no member is known, so none can be told to be exposed")

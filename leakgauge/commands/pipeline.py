@@ -28,6 +28,7 @@ DVC = (
 )
 USUAL = {"images": 8.0, "config": 3.0, "split": 5.0, "target": 10.0, "score": 60.0, "score_suspects": 60.0, "fit": 30.0}
 OTHER = 8.0  # seconds of any other stage, most of them to import
+SUMMARY = Path("metrics/summary.json")
 PRIOR = 30.0  # seconds of work before what stages really take is believed
 SLOWEST, FASTEST = 5.0, 0.2  # the most that it scales what is left
 
@@ -149,6 +150,12 @@ def need_project() -> None:
             f"{others[0]}{more} from the leakgauge that is installed; stages run the project's own code: "
             "`leakgauge init --update .` replaces it"
         )
+
+
+def need_report() -> None:
+    """Raises InputError where the report is not up to date."""
+    if stale := stale_runs(["report"]):
+        raise InputError(f"{SUMMARY}: not up to date ({len(stale)} stages are not): run `leakgauge report`")
 
 
 def asked_targets(targets: list[str]) -> list[str]:

@@ -51,18 +51,32 @@ def epsilon_bound(member: np.ndarray, holdout: np.ndarray, confidence: float) ->
 
     member, holdout : (P,) membership scores of the pairs.
     """
-    pairs, error = len(member), (1 - confidence) / len(SHARES)
-    difference = member - holdout
+    pairs, difference = len(member), member - holdout
     surest = np.argsort(-np.abs(difference), kind="stable")
-    bounds, mu = [], 0.0
-    for share in SHARES:
-        guesses = math.floor(share * pairs)
-        correct = int((difference[surest[:guesses]] > 0).sum())  # of equal scores none is guessed right
-        bounds.append((of_guesses(correct, guesses, 1 - error), -guesses, correct))
-        mu = max(mu, mu_of_guesses(correct, guesses, pairs, 1 - error))
+    right = difference[surest] > 0  # of equal scores none is guessed right
+    found = guess_bound(right, confidence)
+    mu = max(mu_of_guesses(correct, guesses, pairs, one) for correct, guesses, one in _shares(right, confidence))
+    return EpsilonBound(
+        found.epsilon, found.most, found.guesses, found.correct, found.pairs, mu, epsilon_of_mu(mu, DELTA), DELTA
+    )
+
+
+def guess_bound(right: np.ndarray, confidence: float, choices: int = 2) -> GuessBound:
+    """The largest of the bounds by each of `SHARES` of the guesses, each at its share of the error.
+
+    right : (P,) bool, the surest guess first.  choices : of which each guess takes one.
+    """
+    shares = _shares(right, confidence)
+    bounds = [(of_guesses(correct, guesses, one, choices), -guesses, correct) for correct, guesses, one in shares]
     epsilon, guesses, correct = max(bounds)
-    most = max(of_guesses(count, count, 1 - error) for count in (math.floor(share * pairs) for share in SHARES))
-    return EpsilonBound(epsilon, most, -guesses, correct, pairs, mu, epsilon_of_mu(mu, DELTA), DELTA)
+    most = max(of_guesses(guesses, guesses, one, choices) for _, guesses, one in shares)
+    return GuessBound(epsilon, most, -guesses, correct, len(right))
+
+
+def _shares(right: np.ndarray, confidence: float) -> list[tuple[int, int, float]]:
+    """Of each of `SHARES`: how many guesses are right, of how many, and the confidence of its bound."""
+    counts = [math.floor(share * len(right)) for share in SHARES]
+    return [(int(right[:guesses].sum()), guesses, 1 - (1 - confidence) / len(SHARES)) for guesses in counts]
 
 
 def of_guesses(correct: int, guesses: int, confidence: float, choices: int = 2) -> float:

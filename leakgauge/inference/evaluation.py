@@ -32,9 +32,9 @@ from leakgauge.inference.metrics import (
     widened,
     worst_decile,
 )
-from leakgauge.inference.supervised import MEASURED, SUPERVISED, WIDER, Features, Supervised, supervised
+from leakgauge.inference.supervised import SUPERVISED, WIDER, Features, Supervised, supervised
 from leakgauge.inference.units import unit_codes
-from leakgauge.inference.z_scores import Roles, ZTable
+from leakgauge.inference.z_scores import MEASURED, Roles, ZTable
 from leakgauge.options import Evaluate
 
 STACK = "stack"
@@ -214,7 +214,7 @@ class Evaluation:
         return widened(by_units, WIDER, false_positives=False) | {
             "features": self.features.names,
             "strengths": list(self.knowing.strengths),
-            "taught_by": self.knowing.taught_by,
+            "fitted_on": self.knowing.fitted_on,
         }
 
     def worst_case(self) -> Figures | None:

@@ -4,16 +4,16 @@ The other judges learn from non-members alone.  Whoever has some of the members 
 someone with an earlier leak) can do more: a logistic regression over all that is known of an image, the bag's votes by
 every learner and score, and the logarithm of every score.
 
-**No image judges itself.**  Members and holdout are halved by unit.  Each half is judged by a regression that was
-taught by the other half, whose own strength of regularisation was chosen by cross-validation within that other half.
-p-values come from auxiliary images, which teach no regression: teach and choose, calibrate, and measure use disjoint
-images.
+**No image judges itself.**  Members and holdout are halved by unit (two-fold cross-fitting).  Each half is judged by a
+regression that was fitted on the other half, with a strength of regularisation that cross-validation within that other
+half chose.  p-values come from auxiliary images, on which no regression is fitted: fitting, calibration and measurement
+use disjoint images.
 
 **Intervals.**  Both halves are measured, so each image counts once.  But the two regressions err alike: where little
-leaks, what half A differs by from half B teaches one regression and measures the other.  For a linear rule in many
-dimensions the two halves' errors can be fully correlated, which doubles the variance.  So every interval of this judge
-is wider by sqrt(2) than that of as many independent images: never too narrow, and too wide where much leaks
-(`benchmarks/supervised`).
+leaks, the chance difference between members and holdout in one half fits one regression and measures the other.  For a
+linear rule in many dimensions the two halves' errors can be fully correlated, which doubles the variance.  So every
+interval of this judge is wider by sqrt(2) than that of as many independent images: never too narrow, and too wide where
+much leaks (`benchmarks/supervised`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,16 +25,15 @@ import numpy as np
 from leakgauge.draws import share_by_name
 from leakgauge.inference.conformal import AttackResult, bag_vote, conformal_p_values, drawn_voters
 from leakgauge.inference.units import unit_codes
-from leakgauge.inference.z_scores import Roles, ZTable
+from leakgauge.inference.z_scores import MEASURED, Roles, ZTable
 
 SUPERVISED = "supervised"
-FEWEST = 20  # units of members, and of holdout, that each regression is taught by
+FEWEST = 20  # units of members, and of holdout, that each regression is fitted on
 BY = "auxiliary, of two regressions"  # what calibrates
 STRENGTHS = (0.01, 0.1, 1.0)  # C of the regression, from strong to weak regularisation
-FOLDS = 5  # within the half that teaches
+FOLDS = 5  # of the cross-validation
 WIDER = float(np.sqrt(2))
-MEASURED = ("member", "holdout")
-Teacher = Callable[[np.ndarray, np.ndarray, list[str]], tuple[Any, float]]
+Fit = Callable[[np.ndarray, np.ndarray, list[str]], tuple[Any, float]]
 
 
 @dataclass
@@ -77,11 +76,11 @@ class Features:
 
 @dataclass(frozen=True)
 class Supervised:
-    """The judge's result, and what taught it."""
+    """The judge's result, and what its regressions were fitted on."""
 
     result: AttackResult
     strengths: tuple[float, float]  # C of the two regressions
-    taught_by: list[dict[str, int]]  # how many units of each role taught each regression
+    fitted_on: list[dict[str, int]]  # how many units of each role, of each regression
 
 
 def logistic(member: np.ndarray, holdout: np.ndarray, units: list[str]) -> tuple[Any, float]:
@@ -106,14 +105,14 @@ def logistic(member: np.ndarray, holdout: np.ndarray, units: list[str]) -> tuple
     return found.best_estimator_, float(found.best_params_["logisticregression__C"])
 
 
-def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Teacher = logistic) -> Supervised | None:
-    """Judge members and holdout; None where either has too few units to teach.
+def supervised(features: Features, units: Mapping[str, Sequence[str]], fit: Fit = logistic) -> Supervised | None:
+    """Judge members and holdout; None where either has too few units.
 
     units : role -> the unit of each image; an image's own name where the dataset has no units.
-    teach : what is taught; the benchmark tries others.
+    fit : what is fitted; the benchmark tries others.
     """
     second = {role: share_by_name([f"half {unit}" for unit in units[role]], 0.5, 0) for role in MEASURED}
-    counts = [_units(units, second, half) for half in (True, False)]  # that teach the judges of both halves
+    counts = [_units(units, second, half) for half in (True, False)]  # that the judges of both halves are fitted on
     if min(min(count.values()) for count in counts) < FEWEST:
         return None
     known = features.of_all, features.matched
@@ -122,10 +121,10 @@ def supervised(features: Features, units: Mapping[str, Sequence[str]], teach: Te
     calibrating, strengths = [], []
     calibrating_units = unit_codes(np.array(units["auxiliary"], dtype=object)[features.usable])
     for half in (False, True):
-        teaching = {role: second[role] != half for role in MEASURED}
-        names = [unit for role in MEASURED for unit, at in zip(units[role], teaching[role], strict=True) if at]
-        member, holdout = (of_all[role][teaching[role]] for role in MEASURED)
-        model, strength = teach(member, holdout, names)
+        others = {role: second[role] != half for role in MEASURED}
+        names = [unit for role in MEASURED for unit, at in zip(units[role], others[role], strict=True) if at]
+        member, holdout = (of_all[role][others[role]] for role in MEASURED)
+        model, strength = fit(member, holdout, names)
         non_members = model.decision_function(matched["auxiliary"][features.usable])
         for role in MEASURED:
             judged = second[role] == half

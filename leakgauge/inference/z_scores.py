@@ -11,6 +11,7 @@ from leakgauge.errors import InputError
 from leakgauge.inference.conformal import AttackResult, judge
 from leakgauge.tables import column_names, list_values, read_metadata, read_table
 
+MEASURED = ("member", "holdout")  # roles
 Roles = dict[str, np.ndarray]  # role -> its images' values, rows in the order of the role's tables
 
 

@@ -87,8 +87,10 @@ def draw_figures(
 
 
 def roc_figure(curve: pd.DataFrame, headline: str, baseline: str | None, fpr: float) -> Figure:
-    """The ROC of two judges, and of who knows half of the members, on log-log axes, from one false positive and as low
-    as their TPR goes."""
+    """The ROC of two judges, and of an attacker that knows half of the members.
+
+    On log-log axes, from one false positive and as low as their TPR goes.
+    """
     figure, axes = new_axes("False alarms (false-positive rate)", "Identified (true-positive rate)")
     figure.set_size_inches(4.8, 3.8)
     places = {}

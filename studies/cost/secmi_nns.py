@@ -1,7 +1,7 @@
 """SecMI-NNs: a network learns from labelled members and non-members what a t-error looks like as an image.
 
 Duan et al., "Are Diffusion Models Vulnerable to Membership Inference Attacks?", ICML 2023, Sec. 4.  Its network sees
-|x_t - back| of one step and is taught by a fifth of all images; theirs keeps the epoch with the best accuracy on the
+|x_t - back| of one step and is fitted on a fifth of all images; theirs keeps the epoch with the best accuracy on the
 images that it is then judged on, which is not done here.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leakgauge.diffusion.denoiser import Denoiser
 
-FOLDS = 5  # networks, each taught by one fifth; every image is judged by the four that have not seen it
+FOLDS = 5  # networks, each fitted on one fifth; every image is judged by the four that have not seen it
 WIDTH, EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 40, 32, 2e-3, 1e-2
 
 
@@ -32,15 +32,15 @@ def step_differences(target: Denoiser, x0: Tensor, t: int, interval: int) -> Ten
 
 
 def secmi_nns(differences: Tensor, is_member: np.ndarray, seed: int) -> np.ndarray:
-    """The membership score of each image, (N,): the mean logit of the networks that were not taught by it.
+    """The membership score of each image, (N,): the mean logit of the networks that were not fitted on it.
 
     differences : (N, C, H, W) float32.  is_member : (N,) bool.
     """
     fold = _folds(is_member, seed)
     told = np.zeros(len(fold))
     for number in range(FOLDS):
-        taught, asked = fold == number, fold != number
-        network, spread = _taught(differences[taught], is_member[taught], seed * FOLDS + number)
+        fitted, asked = fold == number, fold != number
+        network, spread = fitted_network(differences[fitted], is_member[fitted], seed * FOLDS + number)
         with torch.inference_mode():
             told[asked] += network(differences[asked] / spread)[:, 0].double().numpy()
     return told / (FOLDS - 1)
@@ -54,7 +54,7 @@ def _folds(is_member: np.ndarray, seed: int) -> np.ndarray:
     return fold
 
 
-def _taught(x: Tensor, is_member: np.ndarray, seed: int) -> tuple[nn.Module, Tensor]:
+def fitted_network(x: Tensor, is_member: np.ndarray, seed: int) -> tuple[nn.Module, Tensor]:
     """A network that tells members, both classes weighing alike, and what its input is divided by."""
     torch.manual_seed(seed)
     network, spread, y = Network(x.shape[1]), x.std(), torch.from_numpy(is_member).float()[:, None]

@@ -155,7 +155,7 @@ def test_images_of_the_choice_are_in_no_verdict_figure_or_curve(learnt):
         counts[role] = int((~known).sum())
     rows = read_table(VERDICTS).to_pandas()
     left, rows = (of[of["learner"] != SUPERVISED] for of in (before[~before["image_id"].isin(of_choice)], rows))
-    assert rows.equals(left.reset_index(drop=True)), "what is left is judged as before, but by fewer that teach"
+    assert rows.equals(left.reset_index(drop=True)), "what is left is judged as before"
     for figures in json.loads(METRICS.read_text())["judges"].values():
         assert (figures["members"], figures["holdout"]) == (counts["member"], counts["holdout"])
     plots = Path(f"metrics/plots/{TARGET}")

@@ -10,7 +10,8 @@ from pipeline import TARGET
 
 from leakgauge.inference.metrics import summarise, widened
 from leakgauge.inference.roc import auc, tpr_at_fpr
-from leakgauge.inference.supervised import FEWEST, MEASURED, SUPERVISED, WIDER, Features, logistic, supervised
+from leakgauge.inference.supervised import FEWEST, SUPERVISED, WIDER, Features, logistic, supervised
+from leakgauge.inference.z_scores import MEASURED
 from leakgauge.tables import read_table
 
 COUNTS = {"member": 100, "holdout": 200, "auxiliary": 200}
@@ -44,13 +45,13 @@ def test_swapped_labels_turn_it_round():
     log_scores = drawn(np.random.default_rng(1), 8, 0.7)
     halves = {role: np.array_split(log_scores[role], 2) for role in MEASURED}
     for first, second, expected in (("member", "holdout", 0.9), ("holdout", "member", 0.1)):
-        taught, _ = logistic(halves[first][0], halves[second][0], [str(i) for i in range(150)])
-        measured = auc(*(taught.decision_function(halves[role][1]) for role in MEASURED), 0.95)[0]
+        fitted, _ = logistic(halves[first][0], halves[second][0], [str(i) for i in range(150)])
+        measured = auc(*(fitted.decision_function(halves[role][1]) for role in MEASURED), 0.95)[0]
         assert measured == pytest.approx(expected, abs=0.08)
 
 
 def test_no_image_sways_its_own_verdict():
-    """Nor that of its half: the other half is all that taught their judge."""
+    """Nor that of its half: their judge was fitted on the other half alone."""
     log_scores = drawn(np.random.default_rng(2), 4, 0.5)
     before = supervised(features_of(log_scores), NAMES).result
     log_scores["member"][0] = 50  # as no member is
@@ -83,7 +84,7 @@ def test_the_order_of_images_changes_no_verdict():
     np.testing.assert_allclose(after.membership_score["holdout"], before.membership_score["holdout"][order], atol=0.2)
 
 
-def test_too_few_units_teach_nothing():
+def test_with_too_few_units_nothing_is_fitted():
     log_scores = drawn(np.random.default_rng(6), 2, 1.0)
     units = {role: [f"{number % FEWEST}" for number in range(count)] for role, count in COUNTS.items()}
     assert supervised(features_of(log_scores), units) is None
@@ -140,7 +141,7 @@ def test_the_audit_has_the_judge_beside_the_others_and_its_p_values_hold(audit):
     assert figures["realised_fpr_at_alpha_1e-1"] == pytest.approx(flagged)
     low, high = (figures[f"realised_fpr_at_alpha_1e-1_expected_{end}"] for end in ("low", "high"))
     assert low <= flagged <= high
-    assert figures["members"] == sum(count["member"] for count in figures["taught_by"]) == 60
+    assert figures["members"] == sum(count["member"] for count in figures["fitted_on"]) == 60
     curve = pd.read_csv(f"metrics/plots/{TARGET}/roc.csv")
     assert SUPERVISED in set(curve["learner"])
 

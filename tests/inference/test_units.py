@@ -173,4 +173,4 @@ def test_an_audit_of_images_with_units_counts_these(audit):
     width = [figures["auc_ci_high"] - figures["auc_ci_low"] for figures in (before, after)]
     assert width[0] < width[1] < 2**0.5 * width[0]
     assert found["headline"]["auc_ci_low"] == found["judges"][found["headline"]["judge"]]["auc_ci_low"]
-    assert found["supervised"] is None, "thirty units of members teach none"
+    assert found["supervised"] is None, "thirty units of members are too few"
