@@ -154,7 +154,8 @@ def test_images_of_the_choice_are_in_no_verdict_figure_or_curve(learnt):
         of_choice |= set(np.array(read_table(scored(role)).column("image_id").to_pylist())[known])
         counts[role] = int((~known).sum())
     rows = read_table(VERDICTS).to_pandas()
-    left, rows = (of[of["learner"] != SUPERVISED] for of in (before[~before["image_id"].isin(of_choice)], rows))
+    both = before[~before["image_id"].isin(of_choice)], rows
+    left, rows = (of[of["learner"] != SUPERVISED].infer_objects() for of in both)  # raw verdicts: none is null
     assert rows.equals(left.reset_index(drop=True)), "what is left is judged as before"
     for figures in json.loads(METRICS.read_text())["judges"].values():
         assert (figures["members"], figures["holdout"]) == (counts["member"], counts["holdout"])
